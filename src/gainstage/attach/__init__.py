@@ -1,0 +1,1 @@
+"""How gainstage gets into a training process, and out again without a trace."""

@@ -1,0 +1,124 @@
+"""Norms of many gradients: each by itself, and all taken together as one vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gainstage.errors import ConfigError
+from gainstage.norms.sums import (
+    FAST_ROW,
+    FLOAT32,
+    VIEWS,
+    fast_sum_of_squares,
+    is_dense_cpu,
+    norm_of,
+    view_of,
+)
+
+_SURE_SQUARES = 2.0**-70
+"""Fewer than 2^32 float32 elements whose squares sum to more have lost less than 1e-7 to underflow."""
+
+
+def gradient_norms(
+    grads: Sequence[Tensor | None], *, row: int = FAST_ROW
+) -> tuple[list[float | None], float | None]:
+    """Return the 2-norm of each gradient and of all together, as plain numbers.
+
+    The read that `run` does once a step, before the optimizer: 1 µs a small tensor. Exact over the
+    dtype's whole range. For gradients on the CPU; a sparse or exotic one is read through torch's
+    own norm.
+
+    Args:
+        grads: Gradients of any shape and dtype; None where a parameter has none.
+        row: As in `norm_of`: how many elements are summed in their own precision.
+
+    Returns:
+        The norms, None where there is no gradient, and the total, None where there is none at all.
+    """
+    norms: list[float | None] = []
+    total = 0.0
+    cached = VIEWS.get
+    with np.errstate(all="ignore"):
+        for grad in grads:
+            if (
+                type(grad) is Tensor
+                and grad.dtype is torch.float32
+                and grad.is_cpu
+                and grad.is_contiguous()
+                and (count := grad.numel())
+            ):
+                if count <= row:
+                    view = cached(grad.data_ptr())
+                    if view is None or view.size != count or view.dtype is not FLOAT32:
+                        view = view_of(grad, count)
+                    square = float(view.dot(view))
+                else:
+                    square = fast_sum_of_squares(grad.detach().view(-1), count, row)
+                if _SURE_SQUARES < square < math.inf:
+                    norms.append(math.sqrt(square))
+                    total += square
+                    continue
+            norm = None if grad is None else _norm_of_any(grad, row)
+            norms.append(norm)
+            if norm is not None:
+                total += norm * norm
+    if total < math.inf and total > 2.0**-900:
+        return norms, math.sqrt(total)
+    there = [norm for norm in norms if norm is not None]
+    return norms, combine_norms(there, 2.0) if there else None
+
+
+def _norm_of_any(grad: Tensor, row: int) -> float:
+    if is_dense_cpu(grad):
+        return norm_of(grad, row=row)
+    grad = grad.detach()
+    if grad.layout is not torch.strided:
+        # Duplicates of an uncoalesced gradient add up when the optimizer applies it.
+        grad = (grad.coalesce() if grad.layout is torch.sparse_coo else grad).values()
+        return _norm_of_any(grad, row)
+    return float(torch.linalg.vector_norm(grad))
+
+
+def combine_norms(norms: Sequence[float], norm_type: float) -> float:
+    """Return the p-norm of a vector from the p-norms of its parts, without overflow on the way."""
+    if not norms:
+        return 0.0
+    if any(norm != norm for norm in norms):
+        return math.nan
+    largest = max(norms)
+    if norm_type == math.inf or largest == 0.0 or largest == math.inf:
+        return largest
+    if norm_type == 2.0:
+        return math.hypot(*norms)
+    return largest * math.fsum((norm / largest) ** norm_type for norm in norms) ** (1.0 / norm_type)
+
+
+def total_norm(grads: Iterable[Tensor], *, norm_type: float = 2.0) -> float:
+    """Return the p-norm of all gradients, taken together as one vector.
+
+    The quantity of `torch.nn.utils.get_total_norm`, exact over the whole range of the dtype:
+    torch's is inf once values pass 2^64. Call it after unscaling and before clipping.
+
+    Args:
+        grads: Dense floating CPU tensors of any shape and dtype. May be empty.
+        norm_type: The p of the p-norm, p > 0; `math.inf` for the largest magnitude.
+
+    Returns:
+        The norm in the gradient's units; inf or nan only if an entry is.
+
+    Raises:
+        ConfigError: If `norm_type` is not positive.
+
+    Example:
+        >>> total_norm([torch.tensor([3.0]), torch.tensor([4.0])])
+        5.0
+    """
+    norm_type = float(norm_type)
+    if not norm_type > 0:
+        raise ConfigError(f"norm_type must be above 0 (math.inf for the maximum), got {norm_type!r}")
+    return combine_norms([norm_of(grad, norm_type) for grad in grads], norm_type)

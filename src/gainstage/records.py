@@ -1,0 +1,123 @@
+"""Plain data that travels between rooms. Imports NumPy and the standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Severity = Literal["info", "warning", "critical"]
+Verdict = Literal["healthy", "at-risk", "failed"]
+
+FINDINGS_SCHEMA = "gainstage.findings/1"
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One watched parameter: a column of `grad_norms`."""
+
+    name: str
+    """As in `named_parameters()`, or the variable that holds it."""
+    module: str | None
+    """As in `named_modules()`; None where no module owns the parameter."""
+    shape: tuple[int, ...]
+    dtype: str
+    """torch's name without the prefix, such as `float32`."""
+
+    @property
+    def numel(self) -> int:
+        """Return the number of elements."""
+        product = 1
+        for size in self.shape:
+            product *= size
+        return product
+
+
+@dataclass(frozen=True, slots=True)
+class StepBlock:
+    """Consecutive optimizer steps, one array entry a step, in float64 unless said otherwise.
+
+    NaN in `loss` is a loss that was NaN only where `has_loss`; the same holds for `grad_norms`
+    with `present`. `max_norm` and `clip_coefficient` are NaN where nothing was clipped.
+    """
+
+    step: NDArray[np.int64]
+    time: NDArray[np.float64]
+    """Seconds since the epoch."""
+    loss: NDArray[np.float64]
+    has_loss: NDArray[np.bool_]
+    lr: NDArray[np.float64]
+    grad_norm: NDArray[np.float64]
+    """2-norm of all gradients together, after unscaling and before clipping; NaN where no gradient was there."""
+    max_norm: NDArray[np.float64]
+    clip_coefficient: NDArray[np.float64]
+    skipped: NDArray[np.int64]
+    """Optimizer steps left out since the row before: by a loss scaler, or this one by a treatment."""
+    grad_norms: NDArray[np.float32]
+    """Shape (steps, tensors): the 2-norm of each gradient. inf or NaN only if an element is."""
+    present: NDArray[np.bool_]
+    """Shape (steps, tensors): False where the step had no gradient for the tensor."""
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightBlock:
+    """Sampled 2-norms of the parameters themselves, read before the optimizer's step."""
+
+    step: NDArray[np.int64]
+    weight_norms: NDArray[np.float32]
+    """Shape (samples, tensors); NaN where a weight holds one, inf likewise."""
+    present: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """One thing seen in the record, said once and brought up to date while it lasts."""
+
+    symptom: str
+    """An id of docs/findings.md, such as `gradient-growth`."""
+    severity: Severity
+    step: int
+    """The first step at which it was seen."""
+    message: str
+    """One sentence with the numbers in it."""
+    evidence: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Numbers behind the message; always `last_step` and `count`. JSON types only."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the symptom as the findings contract writes it."""
+        return {
+            "symptom": self.symptom,
+            "severity": self.severity,
+            "step": self.step,
+            "message": self.message,
+            "evidence": self.evidence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a run's record says: the contract `gainstage.findings/1`."""
+
+    steps: int
+    verdict: Verdict
+    symptoms: tuple[Symptom, ...]
+    diagnosis: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `gainstage report --json` prints."""
+        return {
+            "schema": FINDINGS_SCHEMA,
+            "steps": self.steps,
+            "verdict": self.verdict,
+            "symptoms": [symptom.as_json() for symptom in self.symptoms],
+            "diagnosis": self.diagnosis,
+        }

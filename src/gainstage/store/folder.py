@@ -1,0 +1,165 @@
+"""Making and claiming a run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from gainstage.errors import RunFolderError
+from gainstage.store.journal import json_safe
+
+RUN_SCHEMA = "gainstage.run/1"
+RUNS_FOLDER = "gainstage-runs"
+RUN_INFO = "run.json"
+
+
+def create_run_folder(out: Path | None, script: str, *, info: Mapping[str, Any]) -> Path:
+    """Make a folder that belongs to this run alone, with its run.json, and return its path.
+
+    Args:
+        out: The folder itself, made with its parents; it may exist if it is empty. None for a
+            new folder under `gainstage-runs` here, named by the time and the script.
+        script: What was asked to run, such as `char_rnn.py`.
+        info: The fields of run.json beyond its schema; NaN and inf are allowed.
+
+    Returns:
+        The absolute path, so that a script may change its working directory.
+
+    Raises:
+        RunFolderError: If there can be no such folder, or another run has it.
+    """
+    folder = Path(RUNS_FOLDER) if out is None else out
+    try:
+        folder = folder.absolute()
+        folder = _claim_new(folder, script) if out is None else _claim_given(folder)
+        fields = {"script": script, "ended": None, "exit": None, **info}
+        _write_first_info(folder, {"schema": RUN_SCHEMA, **fields})
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot make the run folder {str(folder)!r} ({error.strerror or error}); "
+            "name a folder that can be written with --out DIR"
+        ) from error
+    return folder
+
+
+def read_run_info(folder: Path) -> dict[str, Any]:
+    """Return what run.json of the run in `folder` says.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds no JSON object.
+    """
+    parsed: object = json.loads((folder / RUN_INFO).read_bytes())
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{RUN_INFO} holds {type(parsed).__name__}, not an object")
+    return cast("dict[str, Any]", parsed)
+
+
+def update_run_info(folder: Path, **fields: object) -> None:
+    """Rewrite run.json of the run in `folder` with `fields` put in; readers never see half of it.
+
+    Raises:
+        RunFolderError: If it cannot be written.
+    """
+    try:
+        info = read_run_info(folder)
+    except (OSError, ValueError):
+        # A lost run.json is no reason to lose how the run ended too.
+        info = {"schema": RUN_SCHEMA}
+    try:
+        _write_info(folder, {**info, **fields})
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {str(folder / RUN_INFO)!r} ({error.strerror or error})"
+        ) from error
+
+
+def claim_rank(folder: Path, preferred: int | None) -> int:
+    """Claim a rank's place in the run `folder` for this process and return its number.
+
+    Args:
+        folder: A run's folder.
+        preferred: The number to take if it is free; otherwise the next free one above it.
+            None for the lowest free one.
+
+    Raises:
+        RunFolderError: If nothing can be made there.
+    """
+    rank = preferred or 0
+    while True:
+        try:
+            (folder / "steps").mkdir(exist_ok=True)
+            (folder / "steps" / f"rank={rank}").mkdir()
+        except FileExistsError:
+            if (folder / "steps").is_dir():
+                rank += 1
+                continue
+            raise RunFolderError(f"{str(folder / 'steps')!r} is no folder") from None
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot record rank {rank} in {str(folder)!r} ({error.strerror or error})"
+            ) from error
+        return rank
+
+
+def _claim_given(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = sorted(os.listdir(folder))
+    if not taken:
+        # Of two runs that both found it empty, only one can make this.
+        with contextlib.suppress(FileExistsError):
+            (folder / "steps").mkdir()
+            return folder
+    what = f"it holds {taken[0]!r}" if taken else "another run has just taken it"
+    raise RunFolderError(
+        f"a run needs a folder of its own, and {str(folder)!r} is not empty ({what}); "
+        "name a new one with --out DIR, or leave --out away"
+    )
+
+
+def _claim_new(parent: Path, script: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{_plain_name(script)}"
+    number = 1
+    while True:
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        (folder / "steps").mkdir()
+        return folder
+
+
+def _plain_name(script: str) -> str:
+    stem = re.sub(r"\.pyw?$", "", Path(script).name)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-")[:80] or "script"
+
+
+def _write_first_info(folder: Path, info: Mapping[str, Any]) -> None:
+    try:
+        _write_info(folder, info)
+    except OSError:
+        # Give the claim back, so that the same folder can be asked for again.
+        with contextlib.suppress(OSError):
+            (folder / "steps").rmdir()
+        raise
+
+
+def _write_info(folder: Path, info: Mapping[str, Any]) -> None:
+    text = json.dumps(json_safe(info), indent=2, allow_nan=False) + "\n"
+    temporary = folder / f".{RUN_INFO}.{os.getpid()}"
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, folder / RUN_INFO)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,92 @@
+"""Line-by-line JSON files of a run: symptoms.jsonl and treatments.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+
+def json_safe(value: object) -> Any:
+    """Return `value` in the types JSON has, with NaN and inf as "nan", "inf" and "-inf".
+
+    JSON has no number for those three, and what Python writes by default (`NaN`) is refused by
+    browsers and by other languages. `float("nan")` reads the strings back. NumPy scalars and
+    arrays become numbers and lists; anything else without a JSON type becomes its `str`.
+
+    Example:
+        >>> json_safe({"loss": float("nan"), "shape": (2, 3)})
+        {'loss': 'nan', 'shape': [2, 3]}
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if isinstance(value, float | np.floating):
+        return _number(float(value))
+    if isinstance(value, np.ndarray | np.generic):
+        return json_safe(cast("object", value.tolist()))
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {str(key): json_safe(item) for key, item in items}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [json_safe(item) for item in cast("list[object]", value)]
+    return int(value) if isinstance(value, int) else str(value)
+
+
+def append_line(path: Path, obj: Mapping[str, Any]) -> None:
+    """Append `obj` to the file at `path` as one line of JSON, in one write.
+
+    Raises:
+        OSError: If the line could not be written whole.
+    """
+    line = json.dumps(json_safe(obj), allow_nan=False).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            # A line before this one was torn; it must not take this one along.
+            line = b"\n" + line
+        written = os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+    if written != len(line):
+        raise OSError(f"only {written} of {len(line)} bytes of a line reached {path}")
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the objects in the file at `path`, and in words what of it could not be read.
+
+    A file that is not there has no lines and no damage. A line that is being written, or whose
+    writer was killed, is left out.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], ()
+    except OSError as error:
+        return [], (f"{path.name} cannot be read: {error.strerror}",)
+    objects: list[dict[str, Any]] = []
+    damage: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            parsed: object = json.loads(line)
+        except (ValueError, RecursionError):
+            parsed = None
+        if isinstance(parsed, dict):
+            objects.append(cast("dict[str, Any]", parsed))
+        else:
+            what = "is torn" if number == len(lines) else "is not a JSON object"
+            damage.append(f"{path.name}: line {number} {what} and is left out")
+    return objects, tuple(damage)
+
+
+def _number(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
