@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -32,48 +34,67 @@ def user_frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def describe(parameters: Sequence[Tensor], frame: FrameType | None) -> list[TensorInfo]:
-    """Return name, module, shape and dtype of each parameter.
+def describe(
+    parameters: Sequence[Tensor], frame: FrameType | None, model: nn.Module | None = None
+) -> list[tuple[Tensor, TensorInfo]]:
+    """Return each parameter with its name, module, shape and dtype, in the order of the model.
 
-    Looks for the modules that own them among the variables of the calling frames, then among all
-    objects alive. Where two root modules use the same name (`net.0.weight` of a generator and of a
-    discriminator), names begin with the variable that holds the root. Parameters that no module
-    owns are called after their variable (`w1`, `params[3]`, `weights['out']`).
+    Looks for the modules that own them among the variables of the calling frames, then for
+    variables that hold them, then for modules among all objects alive. Where two root modules use
+    the same name (`net.0.weight` of a generator and of a discriminator), names begin with the
+    variable that holds the root. Parameters that no module owns are called after their variable
+    (`w1`, `params[3]`, `weights['out']`) and come last, in the order given.
 
     Args:
-        parameters: In the order wanted.
+        parameters: No two the same.
         frame: Where to begin looking, usually the caller of `optimizer.step()`.
+        model: A module to look into besides.
     """
     scopes = [_variables(each) for each in user_frames(frame)]
-    wanted = {id(parameter) for parameter in parameters}
-    owned = _owned(_roots(_modules_in(scopes)), wanted)
-    if len(owned) < len(wanted):
+    if model is not None:
+        scopes.append({"model": model})
+    wanted = {id(parameter): parameter for parameter in parameters}
+    owned = _owned(_roots(_modules_in(scopes)), wanted.keys())
+    variables = _variable_names(scopes, wanted.keys() - owned.keys())
+    missing = wanted.keys() - owned.keys() - variables.keys()
+    if missing:
         alive = [
             (type(each).__name__, each)
             for each in gc.get_objects()
             if issubclass(type(each), nn.Module)
         ]
-        missing = wanted - owned.keys()
         owned |= _owned(_roots(_unwrapped(alive)), missing)
-    names = [owned[id(p)][1] for p in parameters if id(p) in owned]
+    names = [name for _, name in owned.values()]
     ambiguous = len(set(names)) < len(names)
-    variables = _variable_names(scopes, wanted - owned.keys())
-    described: list[TensorInfo] = []
-    for position, parameter in enumerate(parameters):
+    described: list[tuple[Tensor, TensorInfo]] = []
+    for key in [*owned, *(key for key in wanted if key not in owned)]:
         module: str | None = None
-        if id(parameter) in owned:
-            root, name = owned[id(parameter)]
+        if key in owned:
+            root, name = owned[key]
             module = name.rpartition(".")[0]
             name = f"{root}.{name}" if ambiguous else name
         else:
-            name = variables.get(id(parameter), f"parameter_{position}")
+            name = variables.get(key, "parameter")
+        parameter = wanted[key]
         dtype = str(parameter.dtype).removeprefix("torch.")
-        described.append(TensorInfo(name, module, tuple(parameter.shape), dtype))
+        described.append((parameter, TensorInfo(name, module, tuple(parameter.shape), dtype)))
     return described
 
 
 def _variables(frame: FrameType) -> dict[str, Any]:
-    return dict(frame.f_locals)
+    """Return the variables of a frame, and leave nothing behind that keeps them alive.
+
+    Before Python 3.13 a function's `f_locals` is a snapshot that its frame holds on to: the loss of
+    the first step would live as long as the training loop. It is emptied, unless somebody else
+    (who called `locals()`) has it too.
+    """
+    snapshot = frame.f_locals
+    variables = dict(snapshot)
+    holders = sys.getrefcount(snapshot)
+    is_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    if is_function and sys.version_info < (3, 13) and holders <= 3:
+        snapshot.clear()
+    return variables
 
 
 def _attributes(value: object) -> dict[str, Any]:
@@ -119,7 +140,7 @@ def _roots(modules: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
 
 
 def _owned(
-    roots: Iterable[tuple[str, nn.Module]], wanted: set[int]
+    roots: Iterable[tuple[str, nn.Module]], wanted: Collection[int]
 ) -> dict[int, tuple[str, str]]:
     """Map the id of each wanted parameter to its root's label and its name in there."""
     owned: dict[int, tuple[str, str]] = {}
@@ -130,7 +151,7 @@ def _owned(
     return owned
 
 
-def _variable_names(scopes: list[dict[str, Any]], wanted: set[int]) -> dict[int, str]:
+def _variable_names(scopes: list[dict[str, Any]], wanted: Collection[int]) -> dict[int, str]:
     names: dict[int, str] = {}
     for scope in scopes if wanted else []:
         for name, value in scope.items():

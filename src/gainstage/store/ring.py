@@ -16,11 +16,11 @@ Row: TypeAlias = tuple[
     float,  # time, seconds since the epoch
     float | None,  # loss
     float | None,  # lr
-    float | None,  # squares_total: the squared grad_norm; None where no gradient was there
+    float | None,  # grad_norm; None where no gradient was there
     float | None,  # max_norm
     float | None,  # clip_coefficient
     int,  # skipped
-    Sequence[float | None],  # squares: the squared 2-norm of each gradient; None for no gradient
+    Sequence[float | None],  # norms: the 2-norm of each gradient; None for no gradient
 ]
 """One step as the training thread hands it over; a plain tuple, for a named one takes 10x longer.
 

@@ -1,0 +1,136 @@
+"""Which column of the record belongs to which parameter."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gainstage.attach.parameters import describe
+from gainstage.records import TensorInfo
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to read for one optimizer's step, found once."""
+
+    parameters: list[Tensor]
+    ids: list[int]
+    sizes: list[int]
+    """Parameters in each group: other sizes mean that a group was changed."""
+    columns: list[int] | None
+    """Column of each parameter; None where they are 0, 1, 2 ... in order."""
+
+
+class Columns:
+    """Columns given out so far. They are only ever appended to, so old rows stay valid."""
+
+    def __init__(self, model: weakref.ref[nn.Module] | None = None) -> None:
+        self._model = model
+        self.tensors: list[TensorInfo] = []
+        self._column: dict[int, int] = {}
+        self._alive: dict[int, weakref.ref[Tensor]] = {}
+        self._named: dict[tuple[str, tuple[int, ...]], int] = {}
+        self._plans: weakref.WeakKeyDictionary[Optimizer, Plan] = weakref.WeakKeyDictionary()
+        self._optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+
+    def expect(self, optimizer: Optimizer) -> None:
+        """Give the parameters of an optimizer columns together with those of the first step."""
+        self._optimizers.add(optimizer)
+
+    def plans(self) -> list[Plan]:
+        """Return the plans of all optimizers that have stepped."""
+        return list(self._plans.values())
+
+    def plan_of(self, optimizer: Optimizer) -> Plan:
+        """Return what to read for an optimizer; the first call looks up names."""
+        plan = self._plans.get(optimizer)
+        groups = optimizer.param_groups
+        if plan is not None and plan.sizes == [len(group["params"]) for group in groups]:
+            return plan
+        if not self.tensors:
+            self._optimizers.add(optimizer)
+            everything = [p for each in self._optimizers for p in _parameters(each)]
+            self._register(everything, sys._getframe())
+        plan = self.plan_for(_parameters(optimizer), [len(group["params"]) for group in groups])
+        self._plans[optimizer] = plan
+        return plan
+
+    def plan_for(self, parameters: list[Tensor], sizes: list[int]) -> Plan:
+        """Return what to read for parameters in a given order."""
+        self._register(parameters, sys._getframe())
+        ids = list(map(id, parameters))
+        columns = [self._column[each] for each in ids]
+        in_order = columns == list(range(len(columns)))
+        return Plan(parameters, ids, sizes, None if in_order else columns)
+
+    def spread(self, plan: Plan, values: list[Value | None]) -> list[Value | None]:
+        """Return the plan's values as a row: each in its column, None elsewhere."""
+        if plan.columns is None:
+            return values
+        row: list[Value | None] = [None] * len(self.tensors)
+        for column, value in zip(plan.columns, values, strict=True):
+            row[column] = value
+        return row
+
+    def _register(self, parameters: Iterable[Tensor], frame: FrameType) -> None:
+        new = [p for p in dict.fromkeys(map(_ById, parameters)) if not self._knows(p.tensor)]
+        if not new:
+            return
+        used: set[int] = set()
+        model = None if self._model is None else self._model()
+        for tensor, info in describe([each.tensor for each in new], frame, model):
+            # A functional script makes new leaves each step: `w = (w - lr * g).requires_grad_()`.
+            column = self._named.get((info.name, info.shape))
+            if column is None or column in used or self._owner_lives(column):
+                column = len(self.tensors)
+                self.tensors.append(self._unique(info))
+                self._named[self.tensors[-1].name, info.shape] = column
+            used.add(column)
+            self._column[id(tensor)] = column
+            self._alive[id(tensor)] = weakref.ref(tensor)
+
+    def _knows(self, tensor: Tensor) -> bool:
+        known = self._alive.get(id(tensor))
+        return known is not None and known() is tensor
+
+    def _owner_lives(self, column: int) -> bool:
+        for key, owned in list(self._column.items()):
+            if owned == column:
+                if self._alive[key]() is not None:
+                    return True
+                del self._column[key], self._alive[key]
+        return False
+
+    def _unique(self, info: TensorInfo) -> TensorInfo:
+        taken = {each.name for each in self.tensors}
+        name, number = info.name, 2
+        while name in taken:
+            name, number = f"{info.name}#{number}", number + 1
+        return info if name == info.name else replace(info, name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class _ById:
+    """A tensor that compares by identity, for tensors compare element by element."""
+
+    tensor: Tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and self.tensor is other.tensor
+
+    def __hash__(self) -> int:
+        return id(self.tensor)
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    listed: Sequence[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+    return list(listed)

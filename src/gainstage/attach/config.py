@@ -1,0 +1,55 @@
+"""What `gainstage run` tells the processes it watches, by one environment variable."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "GAINSTAGE_RUN"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """The options of one run, the same for all its processes."""
+
+    folder: Path
+    """The run's folder, absolute."""
+    main_pid: int
+    """The process that runs the script itself; others are its children."""
+    treat: tuple[str, ...] = ()
+    """Treatments, as `--treat` gives them; checked already."""
+    budget: float = 0.01
+    """Share of the training time that sampled reads may take."""
+    fail_on: str | None = None
+    """Severity from which on the exit code is 3."""
+    live: bool = False
+    strict: bool = False
+    """Turn a fault of gainstage's own into an error."""
+
+    def as_text(self) -> str:
+        """Return the value of the environment variable."""
+        return json.dumps(
+            {
+                "folder": str(self.folder),
+                "main_pid": self.main_pid,
+                "treat": list(self.treat),
+                "budget": self.budget,
+                "fail_on": self.fail_on,
+                "live": self.live,
+                "strict": self.strict,
+            }
+        )
+
+
+def config_of(environment: Mapping[str, str] = os.environ) -> RunConfig | None:
+    """Return the options of the run this process belongs to, None outside of one."""
+    text = environment.get(VARIABLE)
+    if text is None:
+        return None
+    options = json.loads(text)
+    options["folder"] = Path(options["folder"])
+    options["treat"] = tuple(options["treat"])
+    return RunConfig(**options)

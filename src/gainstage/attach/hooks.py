@@ -1,0 +1,169 @@
+"""Where gainstage hooks into torch, and how it lets go again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.utils import clip_grad
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from gainstage.attach.recorder import Recorder
+from gainstage.norms.replace import replacements
+
+_PUBLIC_CLIPPING = {
+    "clip_grad_norm_": "clip_grad_norm_",
+    "clip_grad_value_": "clip_grad_value_",
+    "get_total_norm": "_get_total_norm",
+    "clip_grads_with_norm_": "_clip_grads_with_norm_",
+}
+"""Names in `torch.nn.utils`, and the functions of `clip_grad` behind them."""
+
+
+def attach(recorder: Recorder) -> Callable[[], None]:
+    """Hook a recorder into torch: backward calls, optimizer steps, clipping, loss scaling.
+
+    Returns:
+        A function that takes every hook out again and leaves torch as it was.
+    """
+    with ExitStack() as undo:
+        _hook_autograd(recorder, undo)
+        _hook_optimizers(recorder, undo)
+        _hook_clipping(recorder, undo)
+        _hook_loss_scaling(recorder, undo)
+        return undo.pop_all().close
+    raise AssertionError("unreachable")
+
+
+def without_our_frames(error: BaseException) -> None:
+    """Take the first entry, ours, out of a traceback that is about to be raised again.
+
+    Python notes a frame when an error first passes through it, not when it is raised again.
+    """
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+
+
+def _replace(owner: Any, name: str, new: Any, undo: ExitStack) -> None:
+    """Set an attribute until the undo, which leaves alone what somebody else has put there since."""
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+
+    def restore() -> None:
+        if getattr(owner, name) is new:
+            setattr(owner, name, old)
+
+    undo.callback(restore)
+
+
+def _hook_autograd(recorder: Recorder, undo: ExitStack) -> None:
+    torch_backward = torch.autograd.backward
+    torch_grad = torch.autograd.grad
+
+    @functools.wraps(torch_backward)
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+        if recorder.in_backward:
+            return torch_backward(tensors, *args, **kwargs)
+        recorder.in_backward = True
+        try:
+            recorder.before_backward(tensors)
+            torch_backward(tensors, *args, **kwargs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise
+        finally:
+            recorder.in_backward = False
+        recorder.after_backward()
+
+    @functools.wraps(torch_grad)
+    def grad(*args: Any, **kwargs: Any) -> Any:
+        recorder.grad_calls += 1
+        try:
+            return torch_grad(*args, **kwargs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise
+
+    _replace(torch.autograd, "backward", backward, undo)
+    _replace(torch.autograd, "grad", grad, undo)
+
+
+def _hook_optimizers(recorder: Recorder, undo: ExitStack) -> None:
+    torch_add_param_group = Optimizer.add_param_group
+
+    @functools.wraps(torch_add_param_group)
+    def add_param_group(self: Optimizer, param_group: Any) -> Any:
+        recorder.on_optimizer(self)
+        try:
+            return torch_add_param_group(self, param_group)
+        except BaseException as error:
+            without_our_frames(error)
+            raise
+
+    def before(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        return recorder.before_step(optimizer, args, kwargs)
+
+    def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        recorder.after_step(optimizer)
+
+    _replace(Optimizer, "add_param_group", add_param_group, undo)
+    undo.callback(register_optimizer_step_pre_hook(before).remove)
+    undo.callback(register_optimizer_step_post_hook(after).remove)
+
+
+def _hook_clipping(recorder: Recorder, undo: ExitStack) -> None:
+    originals = {name: getattr(clip_grad, name) for name in set(_PUBLIC_CLIPPING.values())}
+    new = replacements(originals, recorder.on_clip)
+    # The two private ones are looked up when torch's clip_grad_norm_ is called: whoever imported
+    # that by name, before us, is reached through them.
+    for name, function in new.items():
+        _replace(clip_grad, name, function, undo)
+    for public, name in _PUBLIC_CLIPPING.items():
+        _replace(torch.nn.utils, public, new[name], undo)
+
+
+def _hook_loss_scaling(recorder: Recorder, undo: ExitStack) -> None:
+    torch_scale, torch_unscale, torch_step = GradScaler.scale, GradScaler.unscale_, GradScaler.step
+
+    @functools.wraps(torch_scale)
+    def scale(self: GradScaler, outputs: Any) -> Any:
+        try:
+            scaled = torch_scale(self, outputs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise
+        recorder.loss_scale.on_scale(self, outputs, scaled)
+        return scaled
+
+    @functools.wraps(torch_unscale)
+    def unscale_(self: GradScaler, optimizer: Optimizer) -> None:
+        try:
+            torch_unscale(self, optimizer)
+        except BaseException as error:
+            without_our_frames(error)
+            raise
+        recorder.loss_scale.on_unscale(optimizer)
+
+    @functools.wraps(torch_step)
+    def step(self: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        before = recorder.step_calls
+        try:
+            result = torch_step(self, optimizer, *args, **kwargs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise
+        if recorder.step_calls == before:
+            recorder.on_skipped()
+        return result
+
+    _replace(GradScaler, "scale", scale, undo)
+    _replace(GradScaler, "unscale_", unscale_, undo)
+    _replace(GradScaler, "step", step, undo)

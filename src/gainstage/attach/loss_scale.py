@@ -1,0 +1,70 @@
+"""What `torch.amp.GradScaler` is doing: which losses and gradients are scaled, and by how much."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+
+
+class LossScale:
+    """The loss scale in force, as hooks on a GradScaler tell it. Without one everything is 1."""
+
+    def __init__(self) -> None:
+        self._scaler: weakref.ref[GradScaler] | None = None
+        self._losses: list[tuple[weakref.ref[Tensor], float]] = []
+        self._unscaled: set[int] = set()
+
+    def on_scale(self, scaler: GradScaler, outputs: Any, scaled: Any) -> None:
+        """Note a loss that `scaler.scale` multiplied."""
+        if not scaler.is_enabled():
+            return
+        self._scaler = weakref.ref(scaler)
+        self._unscaled.clear()
+        if isinstance(outputs, Tensor) and outputs.is_cpu and outputs.numel() == 1:
+            self._losses = [each for each in self._losses if each[0]() is not None]
+            self._losses.append((weakref.ref(scaled), float(outputs.detach())))
+
+    def on_unscale(self, optimizer: Optimizer) -> None:
+        """Note that an optimizer's gradients are unscaled from here until the next loss is scaled."""
+        for group in optimizer.param_groups:
+            self._unscaled.update(map(id, group["params"]))
+
+    def unscaled_loss(self, loss: Tensor) -> float:
+        """Return the value of a one-element loss on the CPU as it was before scaling."""
+        value: float = loss.item()
+        if self._scaler is None:
+            return value
+        for known, before in self._losses:
+            if known() is loss:
+                return before
+        return value / self._value()
+
+    def of(self, parameters: Sequence[Tensor]) -> float:
+        """Return the factor that is still in the gradients of these parameters."""
+        if self._scaler is None or not parameters or id(parameters[0]) in self._unscaled:
+            return 1.0
+        return self._value()
+
+    def _value(self) -> float:
+        scaler = None if self._scaler is None else self._scaler()
+        return 1.0 if scaler is None else scaler.get_scale()
+
+    @staticmethod
+    def of_fused(optimizer: Optimizer) -> float:
+        """Return the factor that a fused optimizer will divide by within its step.
+
+        torch hands it over as the attribute `grad_scale`, for the time of the call only.
+        """
+        scale = getattr(optimizer, "grad_scale", None)
+        return float(scale) if isinstance(scale, Tensor) and scale.is_cpu else 1.0
+
+    @staticmethod
+    def found_inf(optimizer: Optimizer) -> bool:
+        """Tell whether a fused optimizer is about to leave the step out (`found_inf`)."""
+        found = getattr(optimizer, "found_inf", None)
+        return isinstance(found, Tensor) and found.is_cpu and bool(found.item() > 0)

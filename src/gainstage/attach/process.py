@@ -1,0 +1,116 @@
+"""gainstage within a watched process: from the interpreter's start to its exit.
+
+Importing this costs next to nothing: it runs in every Python process that a script starts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from gainstage.attach.config import RunConfig, config_of
+
+if TYPE_CHECKING:
+    from gainstage.attach.session import Session
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def begin() -> None:
+    """Watch this process, if it belongs to a run: as soon as it imports torch."""
+    config = config_of()
+    if config is None:
+        return
+    process = _Process(config)
+    sys.meta_path.insert(0, _TorchFinder(process))
+    sys.excepthook = process.on_uncaught
+    # Registered before anything of the script's, so it runs after all of that.
+    atexit.register(process.end)
+
+
+class _Process:
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.session: Session | None = None
+        self.uncaught: str | None = None
+
+    def on_torch(self) -> None:
+        """Attach, now that torch has been imported."""
+        from gainstage.attach.session import Session
+
+        try:
+            self.session = Session(self.config, is_run=True)
+            self.session.attach()
+        except Exception as error:
+            if self.config.strict:
+                raise
+            print(f"gainstage: not watching, {type(error).__name__}: {error}", file=sys.stderr)
+
+    def on_uncaught(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """Print the script's own traceback, without a frame of ours, and note the error."""
+        self.uncaught = f"{kind.__name__}: {error}" if str(error) else kind.__name__
+        trace = _without_ours(trace)
+        error.__traceback__ = trace
+        sys.__excepthook__(kind, error, trace)
+
+    def end(self) -> None:
+        """Close the record; in the process of the script itself, say what was seen."""
+        if self.session is not None:
+            self.session.close()
+        if os.getpid() != self.config.main_pid:
+            return
+        from gainstage.attach.ending import conclude
+
+        code = conclude(self.config, self.session, self.uncaught)
+        if code is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+class _TorchFinder(MetaPathFinder):
+    """Finds torch where it is found anyway, and calls us when its import is complete."""
+
+    def __init__(self, process: _Process) -> None:
+        self.process = process
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "torch" or path is not None:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return spec
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module
+            execute(module)
+            self.process.on_torch()
+
+        loader.exec_module = exec_module
+        return spec
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback with the entries of gainstage's own files left out."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    entry = trace
+    while entry is not None and entry.tb_next is not None:
+        if entry.tb_next.tb_frame.f_code.co_filename.startswith(_OURS):
+            entry.tb_next = entry.tb_next.tb_next
+        else:
+            entry = entry.tb_next
+    return trace

@@ -1,0 +1,197 @@
+"""One process being watched: recorder, record, detectors and treatments put together."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from gainstage.attach.config import RunConfig
+from gainstage.attach.hooks import attach
+from gainstage.attach.recorder import Recorder
+from gainstage.detect import scan
+from gainstage.errors import GainstageError
+from gainstage.records import StepBlock, Symptom, TensorInfo, WeightBlock
+from gainstage.show.live import LivePanel
+from gainstage.store.folder import claim_rank, update_run_info
+from gainstage.store.journal import append_line
+from gainstage.store.writer import StepWriter
+from gainstage.treat.make import make
+from gainstage.treat.treatment import Treatment, parse
+
+_ALARMS_PRINTED = 3
+
+active: Session | None = None
+"""The session of this process, while it is attached."""
+
+
+class Session:
+    """Watches this process until it is closed. A forked child gets a record of its own."""
+
+    def __init__(self, config: RunConfig, *, is_run: bool) -> None:
+        """Prepare to watch; nothing is hooked or written before `attach` and the first step.
+
+        Args:
+            config: The run's options.
+            is_run: Whether `gainstage run` started the process, which then is watched to its end.
+        """
+        self.config = config
+        self.is_run = is_run
+        self.faults: list[str] = []
+        self._detach: Callable[[], None] | None = None
+        self._reset()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _reset(self) -> None:
+        self.pid = os.getpid()
+        self.rank: int | None = None
+        self.treatments: list[Treatment] = [make(parse(text)) for text in self.config.treat]
+        self._writer: StepWriter | None = None
+        self._state: scan.ScanState | None = None
+        self._panel: LivePanel | None = None
+        self._symptoms: dict[str, Symptom] = {}
+        self._alarms: set[str] = set()
+        self._treating = False
+
+    @property
+    def is_main(self) -> bool:
+        """Tell whether this process runs the script itself."""
+        return os.getpid() == self.config.main_pid
+
+    def attach(self, model: nn.Module | None = None) -> None:
+        """Hook into torch."""
+        global active
+        active = self
+        self.recorder = Recorder(
+            self._open,
+            model=model,
+            treatments=self.treatments,
+            budget=self.config.budget,
+            on_fault=self._on_fault,
+        )
+        self._detach = attach(self.recorder)
+
+    def close(self) -> None:
+        """Take the hooks out and write what is still in memory. A second call does nothing."""
+        global active
+        if self.pid != os.getpid():
+            return
+        if active is self:
+            active = None
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
+        if self._panel is not None:
+            self._panel.close()
+            self._panel = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            self._journal_treatments("ended")
+
+    def flush(self) -> None:
+        """Write what the training thread has handed over so far."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    # The training thread
+
+    def _open(self, tensors: Sequence[TensorInfo]) -> StepWriter:
+        folder = self.config.folder
+        self.rank = claim_rank(folder, _own_rank())
+        self._state = scan.start(tensors)
+        if self.is_main or self.rank == 0:
+            update_run_info(
+                folder, torch=torch.__version__, threads=torch.get_num_threads()
+            )
+        if self.config.live and self.is_main:
+            self._panel = LivePanel.open(self.config.folder.name)
+        self._journal_treatments("started")
+        self._writer = StepWriter(
+            folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
+        )
+        if not self.is_main:
+            _close_with_process(self)
+        return self._writer
+
+    def _journal_treatments(self, event: str) -> None:
+        for spec, treatment in zip(self.config.treat, self.treatments, strict=True):
+            line = {
+                "event": event,
+                "rank": self.rank,
+                "treat": spec,
+                "remedy": treatment.remedy,
+                "settings": treatment.settings(),
+                "step": self.recorder.step,
+                "touched": treatment.touched,
+            }
+            try:
+                append_line(self.config.folder, "treatments", line)
+            except OSError as error:
+                self._on_warning(f"treatments.jsonl not written: {error}")
+
+    def _on_fault(self, error: BaseException) -> None:
+        where = type(error).__name__
+        self._on_warning(f"a fault of gainstage's own, so watching ended: {where}: {error}")
+        if self.config.strict:
+            raise GainstageError(f"{where} in gainstage: {error}") from error
+
+    def _on_warning(self, message: str) -> None:
+        self.faults.append(message)
+        _print_line(f"gainstage: {message}")
+
+    # The writer's thread
+
+    def _on_block(self, block: StepBlock, weights: WeightBlock | None) -> None:
+        writer = self._writer
+        if self._state is None or writer is None:
+            return
+        self._state, changed = scan.update(self._state, block, weights)
+        for symptom in changed:
+            self._symptoms[symptom.symptom] = symptom
+            line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
+            append_line(self.config.folder, "symptoms", line)
+            self._alarm(symptom)
+        if self._panel is not None:
+            self._panel.update(writer.tensors, block, list(self._symptoms.values()))
+
+    def _alarm(self, symptom: Symptom) -> None:
+        known = symptom.symptom in self._alarms or len(self._alarms) >= _ALARMS_PRINTED
+        if symptom.severity != "critical" or known or self._panel is not None:
+            return
+        self._alarms.add(symptom.symptom)
+        rank = f" rank {self.rank}" if self.rank else ""
+        _print_line(f"gainstage:{rank} step {symptom.step}: {symptom.message}")
+
+    # Children
+
+    def _after_fork(self) -> None:
+        """Begin anew in a forked child: threads and files of the parent are not the child's."""
+        if self._detach is None:
+            return
+        self._reset()
+        self.recorder.forget()
+        self.recorder.treatments = self.treatments
+
+
+def _print_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _own_rank() -> int | None:
+    """Return the rank that torch.distributed or its launcher has given this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    rank = os.environ.get("RANK", "")
+    return int(rank) if rank.isdigit() else None
+
+
+def _close_with_process(session: Session) -> None:
+    """Close the record when a child of multiprocessing ends, which runs no exit handlers."""
+    module: Any = sys.modules.get("multiprocessing.util")
+    if module is not None:
+        module.Finalize(None, session.close, exitpriority=100)

@@ -1,0 +1,136 @@
+"""`gainstage.watch`: the same as `gainstage run`, inside a script or notebook."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gainstage.attach import session as sessions
+from gainstage.attach.config import RunConfig
+from gainstage.attach.launch import run_info
+from gainstage.attach.session import Session
+from gainstage.errors import ConfigError
+from gainstage.store.folder import create_run_folder, update_run_info
+from gainstage.treat.treatment import parse
+
+if TYPE_CHECKING:
+    from gainstage.records import Findings
+    from gainstage.store.reader import Run
+
+
+class Watch:
+    """A training being watched, until `stop` or the end of the `with` block."""
+
+    def __init__(self, session: Session, *, owner: bool = True) -> None:
+        self._session = session
+        self._owner = owner
+        self.folder: Path = session.config.folder
+        """The run's folder."""
+
+    def stop(self) -> None:
+        """Detach from torch without a trace and close the record. A second call does nothing."""
+        if not self._owner:
+            return
+        self._session.close()
+        if self.folder.is_dir():
+            update_run_info(self.folder, ended=datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def run(self) -> Run:
+        """The record so far, up to the last second."""
+        from gainstage.store.reader import load
+
+        self._session.flush()
+        return load(self.folder)
+
+    @property
+    def findings(self) -> Findings:
+        """What the record says so far."""
+        return self.run.findings
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"Watch(folder={str(self.folder)!r}, step={self._session.recorder.step})"
+
+
+def watch(
+    model: nn.Module | None = None,
+    optimizer: Optimizer | Iterable[Optimizer] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    treat: str | Iterable[str] = (),
+    budget: float = 0.01,
+    strict: bool = False,
+) -> Watch:
+    """Watch the training that this process does from here on: what `gainstage run` does.
+
+    Every backward call and optimizer step of the process is seen, also of other models. Call it
+    before the training loop; use it as a context manager, or call `stop()` at the end.
+
+    Args:
+        model: Helps to name parameters whose module no variable of the caller holds.
+        optimizer: The optimizers that will step. Those alive are found by themselves.
+        out: The run's folder; `gainstage-runs/<time>-<script>` where not given.
+        treat: Treatments as `--treat` takes them, such as `"clip-global-norm:max_norm=1"`.
+        budget: Share of the training time that sampled reads may take.
+        strict: Raise on a fault of gainstage's own, instead of one warning.
+
+    Returns:
+        The watch; `.run` and `.findings` tell what was seen so far.
+
+    Raises:
+        ConfigError: If a treatment cannot be, or this process is being watched already.
+        RunFolderError: If `out` cannot be made or holds something else.
+
+    Example:
+        >>> with gainstage.watch(model, optimizer) as watch:  # doctest: +SKIP
+        ...     train(model, optimizer)
+        >>> watch.findings.verdict  # doctest: +SKIP
+        'healthy'
+    """
+    if sessions.active is not None:
+        if sessions.active.is_run:
+            return Watch(sessions.active, owner=False)
+        raise ConfigError(
+            f"this process is watched already, into {sessions.active.config.folder}; stop that first"
+        )
+    specs = (treat,) if isinstance(treat, str) else tuple(treat)
+    for spec in specs:
+        parse(spec)
+    script = sys.argv[0] or "python"
+    name = os.path.basename(script) if os.path.isfile(script) else "notebook"
+    info = run_info(name, sys.argv, treat=specs)
+    folder = create_run_folder(None if out is None else Path(out), name, info=info)
+    config = RunConfig(
+        folder=folder.resolve(),
+        main_pid=os.getpid(),
+        treat=specs,
+        budget=budget,
+        strict=strict,
+    )
+    session = Session(config, is_run=False)
+    session.attach(model)
+    given = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
+    found = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
+    for each in {id(each): each for each in [*given, *found]}.values():
+        session.recorder.on_optimizer(each)
+    return Watch(session)

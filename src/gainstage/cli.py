@@ -1,0 +1,161 @@
+"""The command line. Each verb is a few lines that call one room."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gainstage import __version__
+from gainstage.errors import ConfigError, GainstageError
+
+EXIT_USER = 2
+
+app = typer.Typer(
+    name="gainstage",
+    help="Find out why a network's training blew up, while it trains, and fix it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gainstage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the verb."""
+
+
+@app.command(
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
+    options_metavar="[OPTIONS]",
+)
+def run(
+    target: Annotated[
+        str, typer.Argument(metavar="SCRIPT", help="Script to run; with -m, a module's name.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder. [default: gainstage-runs/<time>-<script>]"),
+    ] = None,
+    treat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID[:k=v,..]",
+            help="Treat every step from outside: clip-global-norm:max_norm=1, "
+            "lower-lr:factor=0.1, skip-nonfinite. May be given several times.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="Share of the time that sampled measurements may take.")
+    ] = "1%",
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="warning|critical", help="Exit with 3 if a symptom is as bad as this."),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Show a live panel below the output.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Make a fault of gainstage's own an error.")
+    ] = False,
+) -> None:
+    """Run a training script unchanged and watch its gradients.
+
+    The script behaves as under `python SCRIPT ARGS`: same output, same bits, same exit code.
+    """
+    from gainstage.attach.config import RunConfig
+    from gainstage.attach.launch import check_script, execute, run_info
+    from gainstage.store.folder import create_run_folder
+    from gainstage.treat.treatment import parse
+
+    share = _share(budget)
+    if fail_on not in (None, "warning", "critical"):
+        raise ConfigError(f"--fail-on must be warning or critical, got {fail_on!r}")
+    specs = tuple(parse(text).as_text() for text in treat or ())
+    check_script(target, is_module=module)
+    given = arguments or []
+    name = target if module else os.path.basename(target)
+    info = run_info(name, [*(["-m"] if module else []), target, *given], treat=specs)
+    folder = create_run_folder(out, name, info=info)
+    config = RunConfig(
+        folder=folder.resolve(),
+        main_pid=os.getpid(),
+        treat=specs,
+        budget=share,
+        fail_on=fail_on,
+        live=live,
+        strict=strict,
+    )
+    execute(config, target, given, is_module=module)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one HTML file that opens offline.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the HTML report in the browser.")
+    ] = False,
+) -> None:
+    """Say what a run's record shows, also while it runs or after it was killed."""
+    from gainstage.show.terminal import print_summary
+    from gainstage.store.journal import to_json
+    from gainstage.store.reader import load
+
+    run = load(folder)
+    for damage in run.damage:
+        typer.echo(f"gainstage: {damage}", err=True)
+    findings = run.findings
+    if as_json:
+        typer.echo(to_json(findings.as_json(), indent=2))
+    if html is not None or open_:
+        from gainstage.show.html import write_report
+
+        path = html or folder / "report.html"
+        write_report(run, findings, path)
+        typer.echo(f"gainstage: wrote {path}", err=True)
+        if open_:
+            webbrowser.open(path.resolve().as_uri())
+    elif not as_json:
+        print_summary(run, findings, file=sys.stdout)
+
+
+def _share(text: str) -> float:
+    """Return a share such as `1%` or `0.01` as a fraction."""
+    number = text.removesuffix("%")
+    try:
+        share = float(number) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise ConfigError(f"--budget must be above 0% and at most 100%, such as 1%; got {text!r}")
+    return share
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        return app(arguments, prog_name="gainstage")
+    except GainstageError as error:
+        print(f"gainstage: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER)
