@@ -130,7 +130,7 @@ class Session:
                 "touched": treatment.touched,
             }
             try:
-                append_line(self.config.folder, "treatments", line)
+                append_line(self.config.folder / "treatments.jsonl", line)
             except OSError as error:
                 self._on_warning(f"treatments.jsonl not written: {error}")
 
@@ -154,7 +154,7 @@ class Session:
         for symptom in changed:
             self._symptoms[symptom.symptom] = symptom
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
-            append_line(self.config.folder, "symptoms", line)
+            append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
         if self._panel is not None:
             self._panel.update(writer.tensors, block, list(self._symptoms.values()))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gainstage.errors import RunFolderError
-from gainstage.store.journal import json_safe
+from gainstage.store.journal import write_json
 
 RUN_SCHEMA = "gainstage.run/1"
 RUNS_FOLDER = "gainstage-runs"
@@ -154,12 +154,4 @@ def _write_first_info(folder: Path, info: Mapping[str, Any]) -> None:
 
 
 def _write_info(folder: Path, info: Mapping[str, Any]) -> None:
-    text = json.dumps(json_safe(info), indent=2, allow_nan=False) + "\n"
-    temporary = folder / f".{RUN_INFO}.{os.getpid()}"
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, folder / RUN_INFO)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    write_json(folder / RUN_INFO, info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -35,6 +36,27 @@ def json_safe(value: object) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [json_safe(item) for item in cast("list[object]", value)]
     return int(value) if isinstance(value, int) else str(value)
+
+
+def to_json(value: object, *, indent: int | None = None) -> str:
+    """Return `value` as JSON that every reader takes (see `json_safe`)."""
+    return json.dumps(json_safe(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` to a file; readers see the old content or the new one, never half of it.
+
+    Raises:
+        OSError: If it cannot be written; the old content stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def append_line(path: Path, obj: Mapping[str, Any]) -> None:

@@ -24,11 +24,11 @@ Row: TypeAlias = tuple[
 ]
 """One step as the training thread hands it over; a plain tuple, for a named one takes 10x longer.
 
-`squares` are sums in float64 and may be shorter than the list of tensors is by now.
+`norms` are in float64 and may be shorter than the list of tensors is by now.
 """
 
 WeightRow: TypeAlias = tuple[int, Sequence[float | None]]
-"""A step, and the squared 2-norm of each parameter."""
+"""A step, and the 2-norm of each parameter."""
 
 Item = TypeVar("Item")
 
@@ -87,8 +87,8 @@ def capacity_for(tensors: int) -> int:
 def to_block(rows: Sequence[Row], tensors: int) -> StepBlock:
     """Return `rows` as one block with `tensors` columns of gradients."""
     columns: Any = zip(*rows, strict=True) if rows else [()] * 9
-    step, time, loss, lr, total, max_norm, clip_coefficient, skipped, squares = columns
-    values, present = _matrix(squares, tensors)
+    step, time, loss, lr, total, max_norm, clip_coefficient, skipped, norms = columns
+    values, present = _matrix(norms, tensors)
     return StepBlock(
         step=np.array(step, dtype=np.int64),
         time=np.array(time, dtype=np.float64),
@@ -96,21 +96,21 @@ def to_block(rows: Sequence[Row], tensors: int) -> StepBlock:
         loss=np.array(loss, dtype=np.float64),
         has_loss=_is_given(loss),
         lr=np.array(lr, dtype=np.float64),
-        grad_norm=_root(np.array(total, dtype=np.float64)),
+        grad_norm=np.array(total, dtype=np.float64),
         max_norm=np.array(max_norm, dtype=np.float64),
         clip_coefficient=np.array(clip_coefficient, dtype=np.float64),
         skipped=np.array(skipped, dtype=np.int64),
-        grad_norms=_float32(_root(values)),
+        grad_norms=_float32(values),
         present=present,
     )
 
 
 def to_weight_block(rows: Sequence[WeightRow], tensors: int) -> WeightBlock:
-    """Return sampled squared weight norms as one block with `tensors` columns."""
+    """Return sampled weight norms as one block with `tensors` columns."""
     columns: Any = zip(*rows, strict=True) if rows else [()] * 2
-    step, squares = columns
-    values, present = _matrix(squares, tensors)
-    return WeightBlock(np.array(step, dtype=np.int64), _float32(_root(values)), present)
+    step, norms = columns
+    values, present = _matrix(norms, tensors)
+    return WeightBlock(np.array(step, dtype=np.int64), _float32(values), present)
 
 
 def _matrix(
@@ -135,11 +135,6 @@ def _is_given(values: Sequence[float | None]) -> NDArray[np.bool_]:
     if None not in values:
         return np.ones(len(values), dtype=np.bool_)
     return np.array([value is not None for value in values], dtype=np.bool_)
-
-
-def _root(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):
-        return np.sqrt(squares)
 
 
 def _float32(norms: NDArray[np.float64]) -> NDArray[np.float32]:

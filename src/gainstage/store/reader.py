@@ -1,0 +1,208 @@
+"""The reading end of a run: its folder as tables, blocks and findings, at any moment."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# (PyArrow comes without types; what leaves this file has them.)
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gainstage.detect import scan
+from gainstage.errors import RunFolderError
+from gainstage.records import Findings, StepBlock, TensorInfo, WeightBlock
+from gainstage.store.folder import RUN_INFO, read_run_info
+from gainstage.store.journal import read_lines
+from gainstage.store.levels import LEVELS, levels_schema
+from gainstage.store.ring import to_block, to_weight_block
+from gainstage.store.schema import (
+    concat_steps,
+    concat_weights,
+    steps_block,
+    steps_schema,
+    tensors_of,
+    weights_block,
+    weights_schema,
+)
+from gainstage.store.stream import read_table
+
+_RANK = re.compile(r"rank=(\d+)")
+Batches = list[pa.RecordBatch]
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """Return the run in a folder: one that has ended, goes on, or was killed.
+
+    Damage is no reason to refuse: what can be read is read, and `Run.damage` says what cannot.
+
+    Raises:
+        RunFolderError: If there is no such folder, or no run in it.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise RunFolderError(
+            f"{str(folder)!r} {what}; name the folder of a run, such as one in gainstage-runs"
+        )
+    damage: list[str] = []
+    info: dict[str, Any] = {}
+    steps = folder / "steps"
+    try:
+        info = read_run_info(folder)
+    except (OSError, ValueError) as error:
+        if not steps.is_dir():
+            inside = sorted(each.name for each in folder.iterdir() if (each / RUN_INFO).is_file())
+            hint = f"; there is a run in {inside[-1]!r} below it" if inside else ""
+            raise RunFolderError(
+                f"{str(folder)!r} is not the folder of a run: it has no {RUN_INFO}{hint}"
+            ) from error
+        damage.append(f"{RUN_INFO} cannot be read: {error}")
+    tables: dict[int, Batches] = {}
+    for each in sorted(steps.glob("rank=*")) if steps.is_dir() else []:
+        found = _RANK.fullmatch(each.name)
+        if found:
+            batches, notes = read_table(each)
+            damage += [f"steps/{each.name}: {note}" for note in notes]
+            tables[int(found[1])] = batches
+    treatments, notes = read_lines(folder / "treatments.jsonl")
+    return Run(folder, info, tuple(sorted(tables)), (*damage, *notes), treatments, tables)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, read. Tables are Arrow's; blocks are NumPy arrays over the same memory."""
+
+    folder: Path
+    info: dict[str, Any]
+    """What run.json says: script, argv, versions, when it began and ended."""
+    ranks: tuple[int, ...]
+    """The processes that trained."""
+    damage: tuple[str, ...]
+    """What could not be read, in words."""
+    treatments: list[dict[str, Any]]
+    """What treatments did, from treatments.jsonl."""
+    _tables: Mapping[int, Batches] = field(repr=False)
+
+    @property
+    def steps(self) -> pa.Table:
+        """One row a step and rank: time, loss, lr, norm, clipping; without the gradients."""
+        return self._joined(self._tables.get, steps_schema, without="grad_norms")
+
+    @property
+    def gradients(self) -> pa.Table:
+        """One row a step and rank: `grad_norms`, a list whose items the metadata name."""
+        keep = {"step", "grad_norms"}
+        table = self._joined(self._tables.get, steps_schema)
+        return table.drop_columns([n for n in table.column_names if n not in keep | {"rank"}])
+
+    @property
+    def weights(self) -> pa.Table:
+        """One row a sampled step and rank: `weight_norms`."""
+        return self._joined(lambda rank: self._part("weights", rank), weights_schema)
+
+    @property
+    def profiles(self) -> pa.Table:
+        """Sampled profiles of activations and deltas; empty, for nothing records them yet."""
+        return pa.table({"rank": pa.array([], pa.int32()), "step": pa.array([], pa.int64())})
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What the detectors see in the whole record."""
+        return scan.find(
+            {
+                rank: (self.tensors(rank), self.block(rank), self.weight_block(rank))
+                for rank in self.ranks
+            }
+        )
+
+    def tensors(self, rank: int = 0) -> tuple[TensorInfo, ...]:
+        """Return the watched parameters of a rank, in the order of `grad_norms`."""
+        batches = self._batches(rank)
+        return tensors_of(batches[-1].schema) if batches else ()
+
+    def block(self, rank: int = 0) -> StepBlock:
+        """Return all steps of a rank."""
+        batches = self._batches(rank)
+        tensors = len(self.tensors(rank))
+        if not batches:
+            return to_block([], 0)
+        return concat_steps([steps_block(batch) for batch in batches], tensors)
+
+    def weight_block(self, rank: int = 0) -> WeightBlock:
+        """Return all sampled weight norms of a rank."""
+        batches = self._part("weights", rank)
+        tensors = len(self.tensors(rank))
+        if not batches:
+            return to_weight_block([], tensors)
+        return concat_weights([weights_block(batch) for batch in batches], tensors)
+
+    def levels(self, rank: int = 0, level: int = 1) -> pa.Table:
+        """Return statistics of 64 (level 1) or 4096 (level 2) steps a row, of complete bins.
+
+        Raises:
+            ValueError: If there is no such level.
+        """
+        if level not in LEVELS:
+            raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
+        batches, _ = read_table(self.folder / "levels" / f"rank={rank}" / f"level={level}")
+        tensors = self.tensors(rank)
+        return _table(batches, levels_schema(tensors))
+
+    def __repr__(self) -> str:
+        rows = {rank: sum(b.num_rows for b in table) for rank, table in self._tables.items()}
+        return f"Run({str(self.folder)!r}, steps by rank: {rows})"
+
+    def _batches(self, rank: int) -> Batches:
+        return self._tables.get(rank, [])
+
+    def _part(self, part: str, rank: int) -> Batches:
+        return read_table(self.folder / part / f"rank={rank}")[0]
+
+    def _joined(
+        self,
+        part: Callable[[int], Batches | None],
+        schema_of: Callable[[tuple[TensorInfo, ...]], pa.Schema],
+        *,
+        without: str | None = None,
+    ) -> pa.Table:
+        """Return the batches of all ranks as one table with a column `rank`."""
+        parts: list[pa.Table] = []
+        widest = max((self.tensors(rank) for rank in self.ranks), key=len, default=())
+        schema = schema_of(widest)
+        for rank in self.ranks or (0,):
+            table = _table(part(rank) or [], schema)
+            if without is not None:
+                table = table.drop_columns([without])
+            ranks = pa.repeat(pa.scalar(rank, pa.int32()), table.num_rows)
+            parts.append(table.add_column(0, "rank", ranks))
+        return pa.concat_tables(parts)
+
+
+def _table(batches: Batches, schema: pa.Schema) -> pa.Table:
+    """Return batches as a table; lists that are shorter, from before tensors came, are padded."""
+    return pa.Table.from_batches([_padded(batch, schema) for batch in batches], schema)
+
+
+def _padded(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns: list[pa.Array] = []
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        column = batch.column(name)
+        if column.type != kind:
+            short, width = column.type.list_size, kind.list_size
+            flat = column.flatten()
+            # Past the end stands a null: index None takes one.
+            index = pa.array(
+                [row * short + i if i < short else None for row in range(len(column)) for i in range(width)],
+                pa.int64(),
+            )
+            column = pa.FixedSizeListArray.from_arrays(flat.take(index), type=kind)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
