@@ -42,7 +42,7 @@ class Session:
         self.config = config
         self.is_run = is_run
         self.faults: list[str] = []
-        self._detach: Callable[[], None] | None = None
+        self.detach: Callable[[], None] | None = None
         self._reset()
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -73,7 +73,7 @@ class Session:
             budget=self.config.budget,
             on_fault=self._on_fault,
         )
-        self._detach = attach(self.recorder)
+        self.detach = attach(self.recorder)
 
     def close(self) -> None:
         """Take the hooks out and write what is still in memory. A second call does nothing."""
@@ -82,9 +82,9 @@ class Session:
             return
         if active is self:
             active = None
-        if self._detach is not None:
-            self._detach()
-            self._detach = None
+        if self.detach is not None:
+            self.detach()
+            self.detach = None
         if self._panel is not None:
             self._panel.close()
             self._panel = None
@@ -171,7 +171,7 @@ class Session:
 
     def _after_fork(self) -> None:
         """Begin anew in a forked child: threads and files of the parent are not the child's."""
-        if self._detach is None:
+        if self.detach is None:
             return
         self._reset()
         self.recorder.forget()

@@ -143,4 +143,5 @@ def _norm_p(flat: Tensor, p: float) -> float:
     for piece in flat.split(PIECE):
         scaled = torch.ldexp(piece.double(), torch.tensor(-exponent)).abs_()
         total += float(torch.dot(scaled, scaled) if p == 2.0 else scaled.pow_(p).sum())
-    return math.ldexp(total ** (1.0 / p), exponent)
+    norm = total ** (1.0 / p)
+    return math.ldexp(norm, exponent) if exponent + math.frexp(norm)[1] <= 1024 else math.inf

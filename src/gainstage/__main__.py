@@ -1,0 +1,5 @@
+"""`python -m gainstage`."""
+
+from gainstage.cli import main
+
+main()
