@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,12 +16,14 @@ from gainstage.attach.recorder import Recorder
 from gainstage.detect import scan
 from gainstage.errors import GainstageError
 from gainstage.records import StepBlock, Symptom, TensorInfo, WeightBlock
-from gainstage.show.live import LivePanel
 from gainstage.store.folder import claim_rank, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
 from gainstage.treat.make import make
 from gainstage.treat.treatment import Treatment, parse
+
+if TYPE_CHECKING:
+    from gainstage.show.live import LivePanel
 
 _ALARMS_PRINTED = 3
 
@@ -109,7 +111,9 @@ class Session:
                 folder, torch=torch.__version__, threads=torch.get_num_threads()
             )
         if self.config.live and self.is_main:
-            self._panel = LivePanel.open(self.config.folder.name)
+            from gainstage.show.live import LivePanel
+
+            self._panel = LivePanel.open(folder.name)
         self._journal_treatments("started")
         self._writer = StepWriter(
             folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
@@ -150,7 +154,7 @@ class Session:
         writer = self._writer
         if self._state is None or writer is None:
             return
-        self._state, changed = scan.update(self._state, block, weights)
+        self._state, changed = scan.update(self._state, block, weights, writer.tensors)
         for symptom in changed:
             self._symptoms[symptom.symptom] = symptom
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})

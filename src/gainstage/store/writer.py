@@ -102,10 +102,7 @@ class StepWriter:
         self._thread.join(timeout=30.0)
         with self._lock:
             self._drain()
-            for level, gathered in self._levels.items():
-                rest = gathered.rest()
-                if rest is not None:
-                    self._write_level(level, rest)
+            self._finish_levels()
             streams = [self._step_stream, self._weight_stream, *self._level_streams.values()]
             for stream in streams:
                 self._tell(stream.close(), stream)
@@ -144,11 +141,21 @@ class StepWriter:
         bins = bins_of_steps(block)
         for level, gathered in self._levels.items():
             bins = gathered.add(bins)
-            if not len(bins):
-                return
             self._write_level(level, bins)
 
+    def _finish_levels(self) -> None:
+        """Write the bins that are still open, and what they add to the next level."""
+        below: Bins | None = None
+        for level, gathered in self._levels.items():
+            if below is not None:
+                self._write_level(level, gathered.add(below))
+            below = gathered.rest()
+            if below is not None:
+                self._write_level(level, below)
+
     def _write_level(self, level: int, bins: Bins) -> None:
+        if not len(bins):
+            return
         schema = levels_schema(self.tensors)
         stream = self._level_streams[level]
         batch = levels_batch(bins, schema, len(self.tensors))

@@ -1,0 +1,1 @@
+"""Records in, symptoms out: one file a symptom. NumPy only, no torch."""

@@ -1,0 +1,27 @@
+"""What a detector says of a run at a step, before the signs of all are weighed together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gainstage.records import Severity
+
+Family = Literal["gradient", "loss", "weight"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One detector's view. Signs of different families are independent of each other."""
+
+    symptom: str
+    family: Family
+    severity: Severity
+    step: int
+    message: str
+    strong: bool = False
+    """Alone a warning; critical when a strong sign of another family stands beside it."""
+    count: int = 1
+    """Steps at which it was seen since the last time."""
+    last_step: int = 0
+    evidence: dict[str, Any] = field(default_factory=dict[str, Any])

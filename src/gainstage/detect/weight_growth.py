@@ -1,0 +1,91 @@
+"""S2 `weight-growth`: the norm of a weight rises without end.
+
+Weights grow a little in every healthy training, and those that begin at zero by any factor. Told is
+a tensor that has grown 16-fold since a quarter of the run, goes on rising at every sample, and whose
+elements are no longer of ordinary size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.detect.sign import Sign
+from gainstage.detect.trend import headroom_bits, mann_kendall, theil_sen
+from gainstage.records import TensorInfo, WeightBlock
+
+_FEWEST = 6
+_MOST = 128
+_NOTABLE_BITS = 4.0
+_RISES = 2.3
+_ORDINARY_RMS = 1.0
+
+
+@dataclass(slots=True)
+class Weights:
+    """Online state: samples of all norms in bits, thinned out so that they stay few."""
+
+    steps: list[int] = field(default_factory=list[int])
+    bits: list[NDArray[np.float64]] = field(default_factory=list[NDArray[np.float64]])
+    every: int = 1
+    seen: int = 0
+
+
+def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> Sign | None:
+    """Take in samples one by one; return the sign of the tensor that has grown most."""
+    found: Sign | None = None
+    for row in range(len(block)):
+        state.seen += 1
+        if state.seen % state.every:
+            continue
+        norms = np.where(block.present[row], block.weight_norms[row], np.nan).astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            state.bits.append(np.log2(norms))
+        state.steps.append(int(block.step[row]))
+        found = _judge(state, tensors) or found
+        if len(state.steps) >= _MOST:
+            state.steps, state.bits = state.steps[1::2], state.bits[1::2]
+            state.every *= 2
+    return found
+
+
+def _judge(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
+    count = len(state.steps)
+    if count < _FEWEST:
+        return None
+    start, last = state.bits[count // 4], state.bits[-1]
+    grown = last[: len(start)] - start
+    grown = np.where(np.isfinite(grown), grown, -math.inf)
+    if not len(grown) or grown.max() < _NOTABLE_BITS:
+        return None
+    index = int(grown.argmax())
+    info = tensors[index]
+    if last[index] - 0.5 * math.log2(max(info.numel, 1)) < math.log2(_ORDINARY_RMS):
+        return None
+    series = [sample[index] for sample in state.bits[count // 4 :]]
+    half = series[len(series) // 2 :]
+    slope = theil_sen(state.steps[-len(half) :], half)
+    if mann_kendall(series) < _RISES or slope <= 0:
+        return None
+    room = headroom_bits(2.0 ** float(last[index]), info.dtype)
+    step = state.steps[-1]
+    return Sign(
+        "weight-growth",
+        "weight",
+        "warning",
+        step,
+        f"{info.name} grew {grown[index]:.1f} bits since step {state.steps[count // 4]}, "
+        f"{slope:+.2g} bits a step at step {step}",
+        strong=True,
+        last_step=step,
+        evidence={
+            "tensor": info.name,
+            "bits_gained": float(grown[index]),
+            "slope_bits_per_step": slope,
+            "headroom_bits": room,
+        },
+    )

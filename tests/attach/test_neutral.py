@@ -1,0 +1,143 @@
+"""Watching changes nothing: output, bits, tracebacks and exit codes of many kinds of script."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Runner, finish
+
+from gainstage import load
+
+IDIOMS = Path(__file__).parent / "idioms"
+STEPS = {
+    "accumulation": 10,
+    "clip_by_name": 30,
+    "clip_by_value": 20,
+    "double_backward": 10,
+    "functional": 20,
+    "gan": 30,
+    "lbfgs": 10,
+    "loader_workers": 8,
+    "no_optimizer": 20,
+    "plain_sgd": 30,
+    "retain_graph": 10,
+    "sparse": 20,
+}
+"""How many optimizer steps each idiom makes (backward calls where it has no optimizer)."""
+
+
+@pytest.mark.parametrize("idiom", [*STEPS, "scaler", "spawned", "forked"])
+def test_a_watched_script_prints_and_ends_with_the_same_bits(
+    idiom: str, bare: Runner, watched: Runner
+) -> None:
+    script = str(IDIOMS / f"{idiom}.py")
+    plain, seen = bare(script), watched(script)
+    assert "digest" in plain.out
+    assert seen.out == plain.out
+    assert (seen.code, plain.code) == (0, 0)
+    assert _warnings(seen.err) == _warnings(plain.err)
+    assert load(seen.folder).damage == ()
+
+
+@pytest.mark.parametrize("idiom", STEPS)
+def test_every_step_is_in_the_record(idiom: str, watched: Runner) -> None:
+    run = load(watched(str(IDIOMS / f"{idiom}.py")).folder)
+    assert run.block().step.tolist() == list(range(STEPS[idiom]))
+    assert run.block().has_loss.all()
+    assert run.findings.verdict == "healthy", run.findings
+
+
+def test_an_uncaught_error_keeps_its_own_clean_traceback(bare: Runner, watched: Runner) -> None:
+    script = str(IDIOMS / "raises.py")
+    plain, seen = bare(script), watched(script)
+    assert (seen.code, plain.code) == (1, 1)
+    assert "Trying to backward through the graph a second time" in plain.err
+    assert plain.err.strip() in seen.err
+    assert "gainstage" not in seen.err[: seen.err.index(plain.err.strip()) + len(plain.err)]
+    assert "Trying to backward" in load(seen.folder).info["exit"]["exception"]
+
+
+def test_arguments_names_paths_stdin_and_exit_code_are_the_scripts_own(
+    bare: Runner, watched: Runner
+) -> None:
+    script = [str(IDIOMS / "leaves_early.py"), "--lr", "3", "-m", "--out", "x"]
+    plain, seen = bare(*script, stdin="typed"), watched(*script, stdin="typed")
+    assert seen.out == plain.out
+    assert "typed" in seen.out
+    assert (seen.code, plain.code) == (7, 7)
+
+
+def test_a_module_runs_as_python_dash_m_does(tmp_path: Path, bare: Runner, watched: Runner) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("print('package')\n")
+    (package / "train.py").write_text(
+        "import sys, torch\n"
+        "print(__name__, __package__, __spec__.name, sys.argv[1:], sys.path[0])\n"
+        "w = torch.ones(2, requires_grad=True)\nw.sum().backward()\n"
+    )
+    plain = bare("-m", "package.train", "--epochs", "3")
+    seen = watched("package.train", "--epochs", "3", options=("-m",))
+    assert seen.out == plain.out
+    assert "package.train" in seen.out
+    assert len(load(seen.folder).block()) == 1
+
+
+def test_an_interrupt_ends_the_script_as_without_us(bare: Runner, watched: Runner) -> None:
+    script = str(IDIOMS / "interrupted.py")
+    plain, seen = bare(script), watched(script)
+    assert seen.out == plain.out
+    assert seen.code == plain.code
+    assert "KeyboardInterrupt" in plain.err
+    assert plain.err.strip().splitlines()[-1] in seen.err
+    assert len(load(seen.folder).block()) == 5
+
+
+def test_children_that_train_are_further_ranks_and_loader_workers_are_not(
+    watched: Runner,
+) -> None:
+    run = load(watched(str(IDIOMS / "spawned.py")).folder)
+    assert run.ranks == (0, 1)
+    assert [len(run.block(rank)) for rank in run.ranks] == [12, 12]
+
+
+def test_forked_children_have_records_of_their_own(watched: Runner) -> None:
+    run = load(watched(str(IDIOMS / "forked.py")).folder)
+    assert [len(run.block(rank)) for rank in run.ranks] == [8, 8, 8]
+
+
+def test_loader_workers_are_not_watched(watched: Runner) -> None:
+    assert load(watched(str(IDIOMS / "loader_workers.py")).folder).ranks == (0,)
+
+
+def test_steps_that_a_loss_scaler_leaves_out_are_counted_and_not_steps(watched: Runner) -> None:
+    run = load(watched(str(IDIOMS / "scaler.py")).folder)
+    block = run.block()
+    assert len(block) + block.skipped.sum() == 40
+    assert block.skipped.sum() > 0
+    # All unscaled: a gradient still scaled by 2^24 would stand out.
+    assert (block.grad_norm < 100).all()
+    assert (block.loss < 10).all()
+
+
+def test_a_script_that_does_not_train_says_so(tmp_path: Path, watched: Runner) -> None:
+    (tmp_path / "hello.py").write_text("print('hello')\n")
+    seen = watched("hello.py")
+    assert (seen.code, seen.out) == (0, "hello\n")
+    assert "no optimizer step" in seen.err
+
+
+def test_the_same_interpreter_options_reach_the_script(tmp_path: Path) -> None:
+    (tmp_path / "flags.py").write_text("import sys; print(sys.flags.optimize, sys.dont_write_bytecode)")
+    ran = finish(
+        [sys.executable, "-O", "-B", "-m", "gainstage", "run", "--out", "run", "flags.py"], tmp_path
+    )
+    assert ran.out == "1 True\n"
+
+
+def _warnings(text: str) -> list[str]:
+    """Return the lines of warnings in what was written to standard error."""
+    return re.findall(r"^.*Warning: .*$", text, flags=re.MULTILINE)
