@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gainstage.attach.config import RunConfig
-from gainstage.attach.session import Session
 from gainstage.records import SEVERITIES, Findings
+
+if TYPE_CHECKING:
+    from gainstage.attach.session import Session
 
 EXIT_FINDINGS = 3
 
@@ -29,7 +28,7 @@ def conclude(config: RunConfig, session: Session | None, uncaught: str | None) -
     """
     try:
         findings = _write(config, uncaught)
-        _print(config, session, findings)
+        _print(config, findings)
     except Exception as error:
         print(f"gainstage: no summary, {type(error).__name__}: {error}", file=sys.stderr)
         return 1 if config.strict else None
@@ -56,7 +55,7 @@ def _write(config: RunConfig, uncaught: str | None) -> Findings:
     return findings
 
 
-def _print(config: RunConfig, session: Session | None, findings: Findings) -> None:
+def _print(config: RunConfig, findings: Findings) -> None:
     from gainstage.show.terminal import print_summary
     from gainstage.store.reader import load
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import importlib.machinery
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -39,6 +40,7 @@ class _Process:
         self.config = config
         self.session: Session | None = None
         self.uncaught: str | None = None
+        self.interrupted = False
 
     def on_torch(self) -> None:
         """Attach, now that torch has been imported."""
@@ -57,6 +59,7 @@ class _Process:
     ) -> None:
         """Print the script's own traceback, without a frame of ours, and note the error."""
         self.uncaught = f"{kind.__name__}: {error}" if str(error) else kind.__name__
+        self.interrupted = issubclass(kind, KeyboardInterrupt)
         trace = _without_ours(trace)
         error.__traceback__ = trace
         sys.__excepthook__(kind, error, trace)
@@ -70,10 +73,16 @@ class _Process:
         from gainstage.attach.ending import conclude
 
         code = conclude(self.config, self.session, self.uncaught)
+        if code is None and not self.interrupted:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
         if code is not None:
-            sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(code)
+        # An interpreter that was interrupted ends by SIGINT, unless code in an exit handler (the
+        # `eval` of a named tuple will do) has made it forget. This is the last handler.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 class _TorchFinder(MetaPathFinder):

@@ -1,4 +1,5 @@
 import multiprocessing
+import random
 import sys
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 def work(seed):
     torch.manual_seed(seed)
+    random.seed(seed)
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(8):

@@ -21,3 +21,7 @@ if importlib.util.find_spec("gainstage") is not None:
     from gainstage.attach.process import begin
 
     begin()
+
+if _hidden is None:
+    # What `site` expects where there is no such module; it leaves none in `sys.modules`.
+    raise ImportError("no other sitecustomize", name="sitecustomize")
