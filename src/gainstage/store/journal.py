@@ -6,11 +6,14 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 
 def json_safe(value: object) -> Any:
@@ -40,7 +43,11 @@ def json_safe(value: object) -> Any:
 
 def to_json(value: object, *, indent: int | None = None) -> str:
     """Return `value` as JSON that every reader takes (see `json_safe`)."""
-    return json.dumps(json_safe(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    safe = json_safe(value)
+    text = json.dumps(safe, indent=indent, allow_nan=False, ensure_ascii=False)
+    # A file name that is not UTF-8 comes as lone surrogates, which can only be written as escapes.
+    lone = _SURROGATE.search(text)
+    return json.dumps(safe, indent=indent, allow_nan=False) if lone else text
 
 
 def write_json(path: Path, value: object) -> None:

@@ -25,6 +25,8 @@ LEVELS = (1, 2)
 KIND = "gainstage.levels/1"
 _SERIES = ("loss", "grad_norm")
 _STATISTICS = ("minimum", "maximum", "mean")
+# Sums of scaled values do not overflow, and a power of two costs no precision.
+_SCALE = 2.0**-20
 
 Matrix = NDArray[np.float64]
 
@@ -66,16 +68,20 @@ def merge(bins: Bins, width: int) -> Bins:
     number = bins.first_step // width
     starts = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
     finite = np.add.reduceat(bins.finite, starts)
-    total = np.add.reduceat(np.where(bins.finite > 0, bins.mean * bins.finite, 0.0), starts)
-    with np.errstate(invalid="ignore"):
-        return Bins(
-            number[starts] * width,
-            np.fmin.reduceat(bins.minimum, starts),
-            np.fmax.reduceat(bins.maximum, starts),
-            np.where(finite > 0, total / finite, np.nan),
-            finite,
-            np.add.reduceat(bins.nonfinite, starts),
-        )
+    minimum = np.fmin.reduceat(bins.minimum, starts)
+    maximum = np.fmax.reduceat(bins.maximum, starts)
+    scaled = np.where(bins.finite > 0, bins.mean * _SCALE * bins.finite, 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = np.add.reduceat(scaled, starts) / finite / _SCALE
+    return Bins(
+        number[starts] * width,
+        minimum,
+        maximum,
+        # Rounding must not carry a mean past the values that it is the mean of.
+        np.clip(mean, minimum, maximum),
+        finite,
+        np.add.reduceat(bins.nonfinite, starts),
+    )
 
 
 class Level:
@@ -89,6 +95,8 @@ class Level:
         """Take in steps or smaller bins; return the bins of this level that they complete."""
         if not len(bins):
             return bins
+        # First by themselves: then what is joined below is a few rows.
+        bins = merge(bins, self.width)
         before = self._open
         if before is not None:
             columns = max(before.mean.shape[1], bins.mean.shape[1])

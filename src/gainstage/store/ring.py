@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -80,7 +81,7 @@ class Ring(Generic[Item]):
 
 
 def capacity_for(tensors: int) -> int:
-    """Return how many rows of so many tensors may wait: minutes of training, some 100 MB at most."""
+    """Return how many rows of so many tensors may wait: minutes of training, about 100 MB."""
     return max(64, min(65_536, _NUMBERS_HELD // (tensors + 8)))
 
 
@@ -116,19 +117,16 @@ def to_weight_block(rows: Sequence[WeightRow], tensors: int) -> WeightBlock:
 def _matrix(
     rows: Sequence[Sequence[float | None]], tensors: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    if not all(len(row) == tensors for row in rows):
-        padded: Iterable[list[float | None]] = (
-            [*row[:tensors], *[None] * (tensors - len(row))] for row in rows
-        )
-        rows = list(padded)
-    values = np.array(rows, dtype=np.float64).reshape(len(rows), tensors)
+    if not {len(row) for row in rows} <= {tensors}:
+        rows = [[*row[:tensors], *[None] * (tensors - len(row))] for row in rows]
+    flat: list[float | None] = list(chain.from_iterable(rows))
+    shape = (len(rows), tensors)
+    # One flat list takes half the time of a list of lists. None becomes NaN.
+    values = np.array(flat, dtype=np.float64).reshape(shape)
     if not np.isnan(values).any():
-        return values, np.ones(values.shape, dtype=np.bool_)
+        return values, np.ones(shape, dtype=np.bool_)
     # Only now is it worth asking which NaN is a None.
-    objects = np.empty(values.shape, dtype=np.object_)
-    for index, row in enumerate(rows):
-        objects[index] = row
-    return values, np.not_equal(objects, None).astype(np.bool_)
+    return values, np.array([value is not None for value in flat], dtype=np.bool_).reshape(shape)
 
 
 def _is_given(values: Sequence[float | None]) -> NDArray[np.bool_]:
@@ -138,7 +136,7 @@ def _is_given(values: Sequence[float | None]) -> NDArray[np.bool_]:
 
 
 def _float32(norms: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Narrow norms so that inf stays the sign of a non-finite gradient, and 0 that of a zero one."""
+    """Narrow norms so that inf stays the sign of a non-finite gradient, 0 that of a zero one."""
     with np.errstate(over="ignore", under="ignore"):
         narrow = norms.astype(np.float32)
     narrow[np.isinf(narrow) & np.isfinite(norms)] = _FLOAT32.max
