@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import statistics
 import sys
@@ -87,7 +88,7 @@ def mlp_step(*, clip: bool) -> Callable[[], object]:
     torch.manual_seed(0)
     widths = [64, 256, 256, 256]
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Linear(256, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -130,18 +131,17 @@ def watched(what: str, bound: float, step: Callable[[], object], rounds: int, bl
     """Compare a step with the same step watched."""
     for _ in range(3 * block):
         step()
-    with tempfile.TemporaryDirectory() as folder:
-        with gainstage.watch(out=Path(folder, "run")):
-            active = session.active
-            assert active is not None
-            assert active.detach is not None
-            active.detach()
+    with tempfile.TemporaryDirectory() as folder, gainstage.watch(out=Path(folder, "run")):
+        active = session.active
+        assert active is not None
+        assert active.detach is not None
+        active.detach()
 
-            def enter() -> Callable[[], None]:
-                return hooks.attach(active.recorder)
+        def enter() -> Callable[[], None]:
+            return hooks.attach(active.recorder)
 
-            times = alternate(step, step, rounds, enter=enter, block=block)
-            active.detach = None
+        times = alternate(step, step, rounds, enter=enter, block=block)
+        active.detach = None
     return compare(what, bound, times)
 
 
@@ -165,21 +165,22 @@ def gpt2_small() -> list[tuple[int, ...]]:
     return [(50257, width), (1024, width), *layer * 12, (width,), (width,)]
 
 
-def clipping(name: str, shapes: list[tuple[int, ...]], rounds: int, bounds: dict[str, float]) -> list[Row]:
+def clipping(
+    name: str, shapes: list[tuple[int, ...]], rounds: int, bounds: dict[str, float]
+) -> list[Row]:
     """Compare our `clip_grad_norm_` with torch's, where the limit is out of reach and where not."""
     made = parameters(shapes)
     rows: list[Row] = []
     for kind, max_norm in (("idle", 1e9), ("active", 0.5)):
         # An active clip scales the same gradients again and again: keep them above the limit.
-        grads = [parameter.grad for parameter in made]
         grow = kind == "active"
 
         def call(function: Callable[..., object], limit: float = max_norm) -> Callable[[], object]:
             return lambda: function(made, limit)
 
         def refill() -> Callable[[], None]:
-            torch._foreach_mul_(grads, 4.0)
-            return lambda: torch._foreach_mul_(grads, 4.0)
+            torch._foreach_mul_([parameter.grad for parameter in made], 4.0)
+            return lambda: torch._foreach_mul_([parameter.grad for parameter in made], 4.0)
 
         times = alternate(
             call(torch.nn.utils.clip_grad_norm_),
@@ -206,7 +207,9 @@ def measure(*, quick: bool) -> list[Row]:
     rows += clipping("6 small tensors", small, 20000 // share, {"idle": 0.4, "active": 1.05})
     many = [(64,), (64, 64)] * 75
     rows += clipping("150 small tensors", many, 3000 // share, {"idle": 1.0, "active": 1.05})
-    rows += clipping("GPT-2 small, 124M", gpt2_small(), 60 // share + 4, {"idle": 0.35, "active": 1.05})
+    rows += clipping(
+        "GPT-2 small, 124M", gpt2_small(), 60 // share + 4, {"idle": 0.35, "active": 1.05}
+    )
     return rows
 
 

@@ -87,8 +87,12 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--cell", choices=["rnn", "gru", "lstm", "own"], default="rnn",
-        help="recurrent layer; rnn and own use ReLU, own is written out in Python")
+    add(
+        "--cell",
+        choices=["rnn", "gru", "lstm", "own"],
+        default="rnn",
+        help="recurrent layer; rnn and own use ReLU, own is written out in Python",
+    )
     add("--gain", type=float, default=1.0, help="scale of the orthogonal recurrent weights")
     add("--length", type=int, default=100, help="time steps that gradients travel back")
     add("--clip", type=float, default=0.0, help="max_norm of the gradients; 0 turns clipping off")

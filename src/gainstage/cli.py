@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,9 +68,10 @@ def run(
     ] = "1%",
     fail_on: Annotated[
         str | None,
-        typer.Option(metavar="warning|critical", help="Exit with 3 if a symptom is as bad as this."),
+        typer.Option(
+            metavar="warning|critical", help="Exit with 3 if a symptom is as bad as this."
+        ),
     ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Show a live panel below the output.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Make a fault of gainstage's own an error.")
     ] = False,
@@ -100,7 +100,6 @@ def run(
         treat=specs,
         budget=share,
         fail_on=fail_on,
-        live=live,
         strict=strict,
     )
     execute(config, target, given, is_module=module)
@@ -109,13 +108,7 @@ def run(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one HTML file that opens offline.")
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-    open_: Annotated[
-        bool, typer.Option("--open", help="Open the HTML report in the browser.")
-    ] = False,
 ) -> None:
     """Say what a run's record shows, also while it runs or after it was killed."""
     from gainstage.show.terminal import print_summary
@@ -128,15 +121,7 @@ def report(
     findings = run.findings
     if as_json:
         typer.echo(to_json(findings.as_json(), indent=2))
-    if html is not None or open_:
-        from gainstage.show.html import write_report
-
-        path = html or folder / "report.html"
-        write_report(run, findings, path)
-        typer.echo(f"gainstage: wrote {path}", err=True)
-        if open_:
-            webbrowser.open(path.resolve().as_uri())
-    elif not as_json:
+    else:
         print_summary(run, findings, file=sys.stdout)
 
 

@@ -51,11 +51,11 @@ class StepBlock:
     has_loss: NDArray[np.bool_]
     lr: NDArray[np.float64]
     grad_norm: NDArray[np.float64]
-    """2-norm of all gradients together, after unscaling and before clipping; NaN where no gradient was there."""
+    """2-norm of all gradients together, unscaled, before clipping; NaN where there is none."""
     max_norm: NDArray[np.float64]
     clip_coefficient: NDArray[np.float64]
     skipped: NDArray[np.int64]
-    """Optimizer steps left out since the row before: by a loss scaler, or this one by a treatment."""
+    """Steps that a loss scaler left out since the row before; -1: a treatment left out this one."""
     grad_norms: NDArray[np.float32]
     """Shape (steps, tensors): the 2-norm of each gradient. inf or NaN only if an element is."""
     present: NDArray[np.bool_]

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Runner, finish
 
+from conftest import Runner, finish
 from gainstage import load
 
 IDIOMS = Path(__file__).parent / "idioms"
@@ -131,7 +131,9 @@ def test_a_script_that_does_not_train_says_so(tmp_path: Path, watched: Runner) -
 
 
 def test_the_same_interpreter_options_reach_the_script(tmp_path: Path) -> None:
-    (tmp_path / "flags.py").write_text("import sys; print(sys.flags.optimize, sys.dont_write_bytecode)")
+    (tmp_path / "flags.py").write_text(
+        "import sys; print(sys.flags.optimize, sys.dont_write_bytecode)"
+    )
     ran = finish(
         [sys.executable, "-O", "-B", "-m", "gainstage", "run", "--out", "run", "flags.py"], tmp_path
     )

@@ -104,9 +104,7 @@ def test_gradients_beyond_torchs_range_are_recorded_as_they_are(
     assert seen[0].norms == pytest.approx(before, rel=1e-5)
 
 
-def test_clipping_by_value_is_recorded_and_done(
-    ours: dict[str, Any], seen: list[Clipped]
-) -> None:
+def test_clipping_by_value_is_recorded_and_done(ours: dict[str, Any], seen: list[Clipped]) -> None:
     mine, theirs = parameters(1.0), parameters(1.0)
     ours["clip_grad_value_"](mine, 0.5)
     ORIGINALS["clip_grad_value_"](theirs, 0.5)

@@ -77,7 +77,9 @@ def test_memory_order_does_not_matter() -> None:
     assert norm_of(tensor.to(memory_format=torch.channels_last)) == pytest.approx(want, rel=1e-6)
     assert norm_of(tensor.transpose(0, 3)) == pytest.approx(want, rel=1e-6)
     assert norm_of(tensor[::2]) == pytest.approx(oracle(tensor[::2], 2), rel=1e-6)
-    assert norm_of(tensor[:1].expand(4, 5, 8, 9)) == pytest.approx(2 * norm_of(tensor[:1]), rel=1e-6)
+    assert norm_of(tensor[:1].expand(4, 5, 8, 9)) == pytest.approx(
+        2 * norm_of(tensor[:1]), rel=1e-6
+    )
 
 
 def test_reading_leaves_the_storage_resizable() -> None:

@@ -53,7 +53,7 @@ def without_our_frames(error: BaseException) -> None:
 
 
 def _replace(owner: Any, name: str, new: Any, undo: ExitStack) -> None:
-    """Set an attribute until the undo, which leaves alone what somebody else has put there since."""
+    """Set an attribute until the undo, which leaves what somebody else has put there since."""
     old = getattr(owner, name)
     setattr(owner, name, new)
 

@@ -67,9 +67,7 @@ def _module_file(name: str) -> Path:
     raise ConfigError(f"module {name!r} has no file to run")
 
 
-def run_info(
-    script: str, argv: Sequence[str], *, treat: Sequence[str] = ()
-) -> dict[str, object]:
+def run_info(script: str, argv: Sequence[str], *, treat: Sequence[str] = ()) -> dict[str, object]:
     """Return what run.json says when a run begins: enough to repeat it."""
     return {
         "script": script,
@@ -85,7 +83,9 @@ def run_info(
     }
 
 
-def execute(config: RunConfig, target: str, arguments: Sequence[str], *, is_module: bool) -> NoReturn:
+def execute(
+    config: RunConfig, target: str, arguments: Sequence[str], *, is_module: bool
+) -> NoReturn:
     """Replace this process by Python running the script, with gainstage waiting for torch.
 
     The script gets the very interpreter, process id, terminal and signals it would have without

@@ -30,7 +30,7 @@ class LossScale:
             self._losses.append((weakref.ref(scaled), float(outputs.detach())))
 
     def on_unscale(self, optimizer: Optimizer) -> None:
-        """Note that an optimizer's gradients are unscaled from here until the next loss is scaled."""
+        """Note that an optimizer's gradients are unscaled until the next loss is scaled."""
         for group in optimizer.param_groups:
             self._unscaled.update(map(id, group["params"]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,9 +21,6 @@ from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
 from gainstage.treat.make import make
 from gainstage.treat.treatment import Treatment, parse
-
-if TYPE_CHECKING:
-    from gainstage.show.live import LivePanel
 
 _ALARMS_PRINTED = 3
 
@@ -54,8 +51,6 @@ class Session:
         self.treatments: list[Treatment] = [make(parse(text)) for text in self.config.treat]
         self._writer: StepWriter | None = None
         self._state: scan.ScanState | None = None
-        self._panel: LivePanel | None = None
-        self._symptoms: dict[str, Symptom] = {}
         self._alarms: set[str] = set()
         self._treating = False
 
@@ -87,9 +82,6 @@ class Session:
         if self.detach is not None:
             self.detach()
             self.detach = None
-        if self._panel is not None:
-            self._panel.close()
-            self._panel = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -107,13 +99,7 @@ class Session:
         self.rank = claim_rank(folder, _own_rank())
         self._state = scan.start(tensors)
         if self.is_main or self.rank == 0:
-            update_run_info(
-                folder, torch=torch.__version__, threads=torch.get_num_threads()
-            )
-        if self.config.live and self.is_main:
-            from gainstage.show.live import LivePanel
-
-            self._panel = LivePanel.open(folder.name)
+            update_run_info(folder, torch=torch.__version__, threads=torch.get_num_threads())
         self._journal_treatments("started")
         self._writer = StepWriter(
             folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
@@ -156,16 +142,13 @@ class Session:
             return
         self._state, changed = scan.update(self._state, block, weights, writer.tensors)
         for symptom in changed:
-            self._symptoms[symptom.symptom] = symptom
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
             append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
-        if self._panel is not None:
-            self._panel.update(writer.tensors, block, list(self._symptoms.values()))
 
     def _alarm(self, symptom: Symptom) -> None:
         known = symptom.symptom in self._alarms or len(self._alarms) >= _ALARMS_PRINTED
-        if symptom.severity != "critical" or known or self._panel is not None:
+        if symptom.severity != "critical" or known:
             return
         self._alarms.add(symptom.symptom)
         rank = f" rank {self.rank}" if self.rank else ""

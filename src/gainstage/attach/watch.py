@@ -111,7 +111,8 @@ def watch(
         if sessions.active.is_run:
             return Watch(sessions.active, owner=False)
         raise ConfigError(
-            f"this process is watched already, into {sessions.active.config.folder}; stop that first"
+            f"this process is watched already, into {sessions.active.config.folder}; "
+            "stop that first"
         )
     specs = (treat,) if isinstance(treat, str) else tuple(treat)
     for spec in specs:

@@ -38,7 +38,10 @@ def look(state: Divergence, history: History, step: int) -> Sign | None:
         if history.count == 1:
             state.lowest = state.highest = value
             state.size = abs(value)
-        state.lowest, state.highest = min(state.lowest, low), max(state.highest, min(high, state.highest))
+        state.lowest, state.highest = (
+            min(state.lowest, low),
+            max(state.highest, min(high, state.highest)),
+        )
         return None
     reach = state.highest + max(
         _RANGES * (state.highest - state.lowest),
@@ -64,7 +67,7 @@ def look(state: Divergence, history: History, step: int) -> Sign | None:
         step,
         f"the loss is {value:.3g} at step {step} and rising; the run had known at most "
         f"{state.highest:.3g}",
-        strong=height >= _STRONG_RATIO or height >= _RANGES and history.count > 8,
+        strong=height >= _STRONG_RATIO or (height >= _RANGES and history.count > 8),
         last_step=step,
         evidence={"loss": value, "highest_before": state.highest, "height_in_ranges": height},
     )

@@ -94,7 +94,7 @@ def steepest_growth(
         if len(usable) < 2:
             continue
         slope = theil_sen(block.step[usable], np.log2(norms[usable]))
-        found.append((index, slope, headroom_bits(norms[usable[-1]], tensors[index].dtype)))
+        found.append((index, slope, headroom_bits(float(norms[usable[-1]]), tensors[index].dtype)))
     return sorted(found, key=lambda each: -each[1])[:count]
 
 

@@ -1,7 +1,7 @@
 """S2 `weight-growth`: the norm of a weight rises without end.
 
-Weights grow a little in every healthy training, and those that begin at zero by any factor. Told is
-a tensor that has grown 16-fold since a quarter of the run, goes on rising at every sample, and whose
+Weights grow a little in every healthy training, and those that begin at zero by any factor. Told
+is a tensor that has grown 16-fold since a quarter of the run, rises at every sample, and whose
 elements are no longer of ordinary size.
 """
 

@@ -101,7 +101,9 @@ def scale_gradients_(grads: list[Tensor], coefficient: float, *, foreach: bool |
     with torch.no_grad():
         for dtype in dict.fromkeys(grad.dtype for grad in grads):
             same = [grad for grad in grads if grad.dtype is dtype]
-            factor = torch.scalar_tensor(coefficient, dtype=torch.promote_types(dtype, torch.float32))
+            factor = torch.scalar_tensor(
+                coefficient, dtype=torch.promote_types(dtype, torch.float32)
+            )
             if foreach is None or foreach:
                 torch._foreach_mul_(same, factor)
             else:

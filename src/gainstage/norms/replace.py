@@ -191,7 +191,7 @@ def _state(grads: Sequence[Tensor]) -> list[tuple[int, int]]:
 
 
 def _plain(grads: Sequence[Tensor], foreach: bool | None) -> bool:
-    """Tell whether torch would treat the gradients as one group, on the CPU, by its foreach path."""
+    """Tell whether torch would treat the gradients as one group on the CPU, by its foreach path."""
     if not grads or not (foreach is None or foreach):
         return False
     dtype = grads[0].dtype
@@ -207,9 +207,7 @@ def _torch_norms(grads: list[Tensor], norm_type: float) -> tuple[Tensor, list[fl
     return torch.linalg.vector_norm(each, norm_type), each.tolist()
 
 
-def _as_2_norms(
-    grads: Sequence[Tensor], each: list[float], norm_type: float
-) -> list[float | None]:
+def _as_2_norms(grads: Sequence[Tensor], each: list[float], norm_type: float) -> list[float | None]:
     """Return the record's norms: torch's where they can be believed, read again where not."""
     if norm_type == 2.0 and min(each) > _SMALLEST_SURE and max(each) < math.inf:
         return list(each)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ _NUMPY: Final = {torch.float32: FLOAT32, torch.float64: np.dtype(np.float64)}
 _READABLE: Final = frozenset({*_NUMPY, torch.float16, torch.bfloat16})
 _CACHED_VIEWS: Final = 16384
 
-Flat = NDArray[np.float32] | NDArray[np.float64]
+Flat = NDArray[np.floating[Any]]
 VIEWS: dict[int, Flat] = {}
 """By address. Only for use while the tensor at hand is known to live there (see `view_of`)."""
 
@@ -54,7 +54,7 @@ def view_of(tensor: Tensor, count: int) -> Flat:
         if len(VIEWS) >= _CACHED_VIEWS:
             VIEWS.clear()
         memory = (ctypes.c_byte * (count * dtype.itemsize)).from_address(address)
-        view = VIEWS[address] = np.frombuffer(memory, dtype=dtype)
+        view = VIEWS[address] = np.frombuffer(memoryview(memory), dtype=dtype)
     return view
 
 

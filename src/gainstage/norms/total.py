@@ -21,7 +21,7 @@ from gainstage.norms.sums import (
 )
 
 _SURE_SQUARES = 2.0**-70
-"""Fewer than 2^32 float32 elements whose squares sum to more have lost less than 1e-7 to underflow."""
+"""Of 2^32 float32 elements whose squares sum to more, underflow has taken less than 1e-7."""
 
 
 def gradient_norms(
@@ -120,5 +120,7 @@ def total_norm(grads: Iterable[Tensor], *, norm_type: float = 2.0) -> float:
     """
     norm_type = float(norm_type)
     if not norm_type > 0:
-        raise ConfigError(f"norm_type must be above 0 (math.inf for the maximum), got {norm_type!r}")
+        raise ConfigError(
+            f"norm_type must be above 0 (math.inf for the maximum), got {norm_type!r}"
+        )
     return combine_norms([norm_of(grad, norm_type) for grad in grads], norm_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -42,4 +43,4 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
 def _shares(values: Sequence[float], width: int) -> list[Sequence[float]]:
     count = min(len(values), max(width, 1))
     edges = [round(i * len(values) / count) for i in range(count + 1)] if count else [0]
-    return [values[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [values[a:b] for a, b in itertools.pairwise(edges)]

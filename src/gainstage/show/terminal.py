@@ -113,7 +113,9 @@ def _header(shown: Shown, width: int) -> Text:
         said, verdict = "NOTHING SEEN", "at-risk"
     script = _shortened(safe(str(shown.info.get("script", "?"))), 28)
     ranks = f" on {shown.ranks} ranks" if shown.ranks > 1 else ""
-    left = f" gainstage   {script}   {_count(shown.findings.steps, 'step')}{ranks}{_duration(shown)}"
+    left = (
+        f" gainstage   {script}   {_count(shown.findings.steps, 'step')}{ranks}{_duration(shown)}"
+    )
     gap = max(2, width - len(left) - len(said) - 1)
     text = Text(left + " " * gap)
     return text.append(said, _STYLE[verdict])
@@ -185,7 +187,9 @@ def _growing(shown: Shown, width: int) -> list[Text]:
         info = shown.tensors[index]
         said = f"{slope:+8.2f} bits a step, {headroom:5.0f} bits of {info.dtype} left"
         name = _shortened(safe(info.name), max(12, width - _LABEL - len(said) - 3))
-        lines.append(_line("grows" if number == 0 else "", f"{name:<{min(32, len(name) + 8)}} {said}", width))
+        lines.append(
+            _line("grows" if number == 0 else "", f"{name:<{min(32, len(name) + 8)}} {said}", width)
+        )
     return lines
 
 
@@ -222,7 +226,9 @@ def _diagnosis(shown: Shown, width: int) -> list[Text]:
     if not diagnosis:
         return []
     site = diagnosis.get("site") or {}
-    lines = [_line("why", f"{diagnosis['cause']} (confidence {diagnosis['confidence']:.2f})", width)]
+    lines = [
+        _line("why", f"{diagnosis['cause']} (confidence {diagnosis['confidence']:.2f})", width)
+    ]
     if site.get("file"):
         where = f"{site['file']}:{site.get('line')}   {site.get('module') or ''}"
         lines.append(_line("where", safe(where), width))
@@ -243,7 +249,7 @@ def _next(shown: Shown, width: int) -> list[Text]:
         script = shlex.join(argv)
         commands.append(f"gainstage run --treat clip-global-norm:max_norm={limit:.2g} {script}")
     if shown.folder:
-        commands.append(f"gainstage report {shlex.quote(shown.folder)} --html report.html")
+        commands.append(f"gainstage report {shlex.quote(shown.folder)} --json")
     # A command is never cut: it is there to be copied.
     return [
         Text(f" {'next' if number == 0 else '':<{_LABEL}}{safe(command)}")
@@ -252,7 +258,7 @@ def _next(shown: Shown, width: int) -> list[Text]:
 
 
 def _advised_limit(shown: Shown) -> float:
-    """Return the 90th percentile of the norms before the first sign, the tuning playbook's advice."""
+    """Return the 90th percentile of the norms before the first sign (the tuning playbook)."""
     alarm = _alarm_step(shown)
     healthy = shown.block.grad_norm[shown.block.step < (alarm if alarm is not None else 0)]
     healthy = healthy[np.isfinite(healthy)]

@@ -106,7 +106,7 @@ class Run:
     @property
     def weights(self) -> pa.Table:
         """One row a sampled step and rank: `weight_norms`."""
-        return self._joined(lambda rank: self._part("weights", rank), weights_schema)
+        return self._joined(self._weights_of, weights_schema)
 
     @property
     def profiles(self) -> pa.Table:
@@ -163,6 +163,9 @@ class Run:
     def _batches(self, rank: int) -> Batches:
         return self._tables.get(rank, [])
 
+    def _weights_of(self, rank: int) -> Batches:
+        return self._part("weights", rank)
+
     def _part(self, part: str, rank: int) -> Batches:
         return read_table(self.folder / part / f"rank={rank}")[0]
 
@@ -200,7 +203,11 @@ def _padded(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             flat = column.flatten()
             # Past the end stands a null: index None takes one.
             index = pa.array(
-                [row * short + i if i < short else None for row in range(len(column)) for i in range(width)],
+                [
+                    row * short + i if i < short else None
+                    for row in range(len(column))
+                    for i in range(width)
+                ],
                 pa.int64(),
             )
             column = pa.FixedSizeListArray.from_arrays(flat.take(index), type=kind)

@@ -116,9 +116,7 @@ def steps_block(batch: pa.RecordBatch) -> StepBlock:
         name: read_numbers(batch, name)[0]
         for name in ("step", "time", "lr", "grad_norm", "max_norm", "clip_coefficient", "skipped")
     }
-    return StepBlock(
-        **plain, loss=loss, has_loss=has_loss, grad_norms=grad_norms, present=present
-    )
+    return StepBlock(**plain, loss=loss, has_loss=has_loss, grad_norms=grad_norms, present=present)
 
 
 def weights_block(batch: pa.RecordBatch) -> WeightBlock:

@@ -128,9 +128,11 @@ class Stream:
             self._segments += 1
         temporary = path.with_suffix(".tmp")
         try:
-            with pa.OSFile(str(temporary), "wb") as sink:
-                with pa.ipc.new_file(sink, table.schema) as writer:
-                    writer.write_table(table)
+            with (
+                pa.OSFile(str(temporary), "wb") as sink,
+                pa.ipc.new_file(sink, table.schema) as writer,
+            ):
+                writer.write_table(table)
             os.replace(temporary, path)
         except (OSError, pa.ArrowException):
             temporary.unlink(missing_ok=True)

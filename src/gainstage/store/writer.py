@@ -68,9 +68,7 @@ class StepWriter:
 
         self._step_stream = stream("steps", part)
         self._weight_stream = stream("weights", part)
-        self._level_streams = {
-            level: stream("levels", part, f"level={level}") for level in LEVELS
-        }
+        self._level_streams = {level: stream("levels", part, f"level={level}") for level in LEVELS}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="gainstage-writer", daemon=True)
@@ -135,7 +133,9 @@ class StepWriter:
             try:
                 self._listener(block, weights)
             except Exception as error:
-                self._warn_once("listener", f"live findings stopped, {type(error).__name__}: {error}")
+                self._warn_once(
+                    "listener", f"live findings stopped, {type(error).__name__}: {error}"
+                )
 
     def _gather(self, block: StepBlock) -> None:
         bins = bins_of_steps(block)

@@ -77,7 +77,9 @@ def parse(text: str) -> Spec:
     """
     remedy, _, rest = text.partition(":")
     if remedy not in SETTINGS:
-        raise ConfigError(f"--treat {text!r}: no remedy {remedy!r}; there are {', '.join(SETTINGS)}")
+        raise ConfigError(
+            f"--treat {text!r}: no remedy {remedy!r}; there are {', '.join(SETTINGS)}"
+        )
     settings = {setting.name: setting.default for setting in SETTINGS[remedy]}
     for pair in filter(None, rest.split(",")):
         name, equals, value = pair.partition("=")
