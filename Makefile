@@ -3,16 +3,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint types bench corpus frontend clean
+.PHONY: help setup demo test lint types bench corpus clean
 
 help:
-	@echo "make demo      watch a real training explode, treat it, and write a report (2 minutes)"
+	@echo "make demo      watch a real training explode, and treat it (2 minutes)"
 	@echo "make test      lint, types and all tests"
 	@echo "make setup     the virtual environment .venv with pinned dependencies"
 	@echo "make lint      ruff and pyright"
-	@echo "make bench     what watching and clipping cost (10 minutes)"
+	@echo "make bench     what watching and clipping cost (5 minutes)"
 	@echo "make corpus    judge the diagnosis on the fault corpus, where it lies beside the checkout"
-	@echo "make frontend  rebuild the report's bundle (needs Node)"
 	@echo "make clean     remove what these targets made"
 
 $(READY): pyproject.toml constraints.txt
@@ -32,8 +31,7 @@ lint: $(READY)
 	$(BIN)/pyright
 
 test: lint
-	@bash tests/browser.sh
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
@@ -42,8 +40,5 @@ CORPUS ?= ../shared/corpus
 corpus: $(READY)
 	$(BIN)/python $(CORPUS)/score.py $(CORPUS)/public --tool $(CURDIR)/$(BIN)/gainstage --python $(CURDIR)/$(BIN)/python
 
-frontend:
-	cd frontend && npm ci --no-audit --no-fund && npm run build
-
 clean:
-	rm -rf .venv demo-out gainstage-runs frontend/node_modules
+	rm -rf .venv demo-out gainstage-runs

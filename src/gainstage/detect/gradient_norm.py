@@ -1,7 +1,7 @@
 """S4 `gradient-norm`: the global norm is far from where the run's own norms were.
 
-At step 0 there is no such past; a norm beyond all reason is told by what float32 can carry: weights
-of ordinary size are below its 24 bits of precision against an update of 2^30.
+At step 0 there is no such past. A norm of 2^30 needs none: weights of ordinary size vanish below
+float32's 24 bits of precision against it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ _SUSTAINED = 8
 
 @dataclass(slots=True)
 class Level:
-    """Online state: for how many steps the norm has been high."""
+    """Online state: for how many steps the norm has been high, and whether it was absurd."""
 
     high: int = 0
+    absurd: bool = False
 
 
 def look(state: Level, history: History, step: int) -> Sign | None:
-    """Return a sign if the norm, in bits, stays high, or is absurd from the first step on."""
+    """Return a sign if the norm, in bits, stays high, or is beyond reason, at whatever step."""
     value = history.recent[-1]
-    if history.count == 1 and value >= ABSURD_BITS:
+    if value >= ABSURD_BITS and not state.absurd:
+        state.absurd = True
+        when = "on the first step already" if history.count == 1 else f"at step {step}"
         return Sign(
             "gradient-norm",
             "gradient",
             "warning",
             step,
-            f"the gradient norm is {2.0**value:.2g} (2^{value:.0f}) on the first step already",
+            f"the gradient norm is {2.0**value:.2g} (2^{value:.0f}) {when}",
             strong=True,
             last_step=step,
             evidence={"grad_norm_bits": value},

@@ -258,11 +258,14 @@ def _next(shown: Shown, width: int) -> list[Text]:
 
 
 def _advised_limit(shown: Shown) -> float:
-    """Return the 90th percentile of the norms before the first sign (the tuning playbook)."""
+    """Return the 90th percentile of the norms before the first sign (the tuning playbook).
+
+    Where those are too few to tell, 1: what recurrent nets are clipped at.
+    """
     alarm = _alarm_step(shown)
     healthy = shown.block.grad_norm[shown.block.step < (alarm if alarm is not None else 0)]
     healthy = healthy[np.isfinite(healthy)]
-    return float(np.percentile(healthy, 90)) if len(healthy) >= 4 else 1.0
+    return float(np.percentile(healthy, 90)) if len(healthy) >= 20 else 1.0
 
 
 def _say(symptom: Symptom) -> str:

@@ -1,0 +1,72 @@
+"""The rooms import each other one way only, and what needs no torch does not import it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gainstage
+
+SOURCE = Path(gainstage.__file__).parent
+ALLOWED = {
+    "records": set[str](),
+    "errors": set[str](),
+    "norms": {"errors"},
+    "graph": {"records"},
+    "detect": {"records"},
+    "store": {"records", "errors", "detect"},
+    "treat": {"records", "errors", "norms"},
+    "show": {"records", "errors", "detect", "store"},
+    "attach": {"records", "errors", "norms", "graph", "detect", "store", "treat", "show"},
+    "cli": {"errors", "attach", "store", "show", "treat"},
+    "__main__": {"cli"},
+}
+WITHOUT_TORCH = ["records", "errors", "detect.scan", "store.reader", "show.terminal", "cli"]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.name))
+def test_imports_go_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "gainstage" and len(parts) > 1 and parts[1] != room:
+                assert parts[1] in ALLOWED[room], f"{path.name} of {room} imports {name}"
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_torch_is_not_imported_where_it_is_not_needed(module: str) -> None:
+    code = f"import sys, gainstage, gainstage.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_public_names_are_these() -> None:
+    assert gainstage.__all__ == [
+        "ConfigError",
+        "GainstageError",
+        "Run",
+        "RunFolderError",
+        "Watch",
+        "clip_grad_norm_",
+        "load",
+        "watch",
+    ]
+    for name in gainstage.__all__:
+        assert getattr(gainstage, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'clip'"):
+        gainstage.clip  # noqa: B018
