@@ -7,6 +7,7 @@ With N(0, 1) each layer of width n multiplies the signal by about sqrt(n / 2), f
 """
 
 import argparse
+import itertools
 
 import torch
 from sklearn.datasets import load_digits
@@ -20,7 +21,7 @@ def build_model(depth: int, width: int, init: str, norm: str) -> nn.Sequential:
     """Return `depth` linear layers with ReLU between them."""
     sizes = [64] + [width] * (depth - 1)
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), NORMS[norm](outputs), nn.ReLU()]
     layers.append(nn.Linear(width, 10))
     for layer in layers:

@@ -57,7 +57,7 @@ def look(state: Growth, history: History, step: int) -> Sign | None:
 
 
 def _steady_slope(history: History) -> float | None:
-    """Return the slope of the shortest dyadic window that rises beyond doubt."""
+    """Return the slope of the shortest dyadic window that rises beyond doubt, or of the chunks."""
     lengths = [n for n in _WINDOWS if n < len(history.recent)] + [len(history.recent)]
     for length in lengths:
         values, steps = history.last(length), list(history.steps)[-length:]
@@ -66,4 +66,9 @@ def _steady_slope(history: History) -> float | None:
         slope = theil_sen(steps, values)
         if rises and slope * (steps[-1] - steps[0]) >= NOTABLE_BITS / 2:
             return slope
+    chunks = history.chunks[-_WINDOWS[-1] :]
+    if mann_kendall(chunks) > _RISES:
+        slope = theil_sen(range(len(chunks)), chunks)
+        if slope * len(chunks) >= NOTABLE_BITS / 2:
+            return slope / history.chunk_length
     return None

@@ -30,7 +30,8 @@ class History:
     chunks: list[float] = field(default_factory=list[float])
     """Medians of consecutive chunks; when there are too many, of twice as long ones."""
     _chunk: list[float] = field(default_factory=list[float])
-    _length: int = CHUNK
+    chunk_length: int = CHUNK
+    """Steps of a chunk by now."""
 
     def push(self, step: int, value: float) -> None:
         """Take the value of the next step."""
@@ -41,7 +42,7 @@ class History:
             self.origin = statistics.median(self.recent)
             self.level = self.origin
         self._chunk.append(value)
-        if len(self._chunk) >= self._length:
+        if len(self._chunk) >= self.chunk_length:
             self.chunks.append(statistics.median(self._chunk))
             self._chunk.clear()
             self._close_chunk()
@@ -54,7 +55,7 @@ class History:
         if len(self.chunks) > _MOST_CHUNKS:
             pairs = zip(self.chunks[::2], self.chunks[1::2], strict=False)
             self.chunks = [(one + other) / 2 for one, other in pairs]
-            self._length *= 2
+            self.chunk_length *= 2
         before = self.chunks[:-1]
         self.level = statistics.median(before) if before else self.origin
         differences = [b - a for a, b in zip(self.recent, islice(self.recent, 1, None))]  # noqa: B905

@@ -85,7 +85,7 @@ def update(
     """
     if tensors is not None:
         state.tensors = tuple(tensors)
-    for sign in sorted(_signs(state, block, weights), key=lambda each: each.step):
+    for sign in sorted(_signs(state, block, weights), key=lambda each: each.last_step):
         _note(state, sign)
     if len(block):
         state.steps = max(state.steps, int(block.step[-1]) + 1)
@@ -127,8 +127,7 @@ def _signs(state: ScanState, block: StepBlock, weights: WeightBlock | None) -> l
     if len(block):
         signs += _signs_of_rows(state, block)
     if weights is not None and len(weights):
-        grown = weight_growth.look(state.weights, weights, state.tensors)
-        signs += [grown] if grown is not None else []
+        signs += weight_growth.look(state.weights, weights, state.tensors)
     return signs
 
 

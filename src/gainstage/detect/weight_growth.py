@@ -35,9 +35,9 @@ class Weights:
     seen: int = 0
 
 
-def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> Sign | None:
-    """Take in samples one by one; return the sign of the tensor that has grown most."""
-    found: Sign | None = None
+def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> list[Sign]:
+    """Take in samples one by one; return for each the sign of the tensor that has grown most."""
+    found: list[Sign] = []
     for row in range(len(block)):
         state.seen += 1
         if state.seen % state.every:
@@ -46,7 +46,8 @@ def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> S
         with np.errstate(divide="ignore", invalid="ignore"):
             state.bits.append(np.log2(norms))
         state.steps.append(int(block.step[row]))
-        found = _judge(state, tensors) or found
+        sign = _judge(state, tensors)
+        found += [] if sign is None else [sign]
         if len(state.steps) >= _MOST:
             state.steps, state.bits = state.steps[1::2], state.bits[1::2]
             state.every *= 2

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gainstage.detect import scan
+from gainstage.records import Findings, StepBlock, TensorInfo, WeightBlock
+from gainstage.show.sparkline import sparkline
+from gainstage.show.terminal import Shown, summary
+from gainstage.store.ring import Row, to_block, to_weight_block
+
+TENSORS = [
+    TensorInfo(f"encoder.layers.{i}.attention.weight", "m", (4,), "float32") for i in range(4)
+]
+NONE: WeightBlock = to_weight_block([], 4)
+
+
+def block(norms: list[float]) -> StepBlock:
+    rows: list[Row] = [
+        (i, 100.0 + i, 1.0 + n if n == n else n, 0.1, n, None, None, 0, [n] * 4)
+        for i, n in enumerate(norms)
+    ]
+    return to_block(rows, 4)
+
+
+def shown(norms: list[float]) -> Shown:
+    steps = block(norms)
+    info = {"script": "train.py", "argv": ["train.py", "--lr", "1"], "exit": None}
+    found = scan.find({0: (TENSORS, steps, NONE)})
+    return Shown(info, TENSORS, steps, found, folder="gainstage-runs/x")
+
+
+def printed(what: Shown, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, width=width, markup=False, highlight=False, soft_wrap=True)
+    console.print(summary(what, width=width))
+    return file.getvalue().splitlines()
+
+
+EXPLODING = [2.0**i for i in range(0, 120, 4)] + [math.inf] + [math.nan] * 5
+
+
+def test_a_healthy_run_gets_two_lines() -> None:
+    lines = printed(shown([1.0, 1.1, 0.9] * 20))
+    assert len(lines) == 2
+    assert "60 steps" in lines[0]
+    assert lines[0].endswith("HEALTHY")
+
+
+def test_a_sick_run_says_what_when_and_what_to_type() -> None:
+    text = "\n".join(printed(shown(EXPLODING)))
+    assert "FAILED at step 30" in text
+    for label in ("what", "when", "also", "‖g‖", "grows", "next"):
+        assert f"\n {label}" in text
+    assert "gainstage run --treat clip-global-norm:max_norm=1 train.py --lr 1" in text
+    assert "… +116 bits" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_no_line_is_wider_than_asked_for_but_commands(width: int) -> None:
+    lines = printed(shown(EXPLODING), width)
+    assert max(len(line) for line in lines if "gainstage r" not in line) <= width
+
+
+def test_a_run_without_steps_says_so() -> None:
+    assert "no optimizer step" in "\n".join(printed(shown([])))
+
+
+def test_control_characters_of_a_run_are_shown_and_not_obeyed() -> None:
+    tensors = [replace(TENSORS[0], name="\x1b[31mred[bold]"), *TENSORS[1:]]
+    what = replace(shown(EXPLODING), tensors=tensors, info={"script": "\x1b]0;title\x07.py"})
+    text = "\n".join(printed(what))
+    assert "\x1b" not in text
+    assert "\\x1b" in text
+
+
+def test_a_spike_of_one_step_and_a_nan_stay_to_be_seen() -> None:
+    values = [0.0] * 1000
+    values[503] = 10.0
+    assert sparkline(values, 40).count("█") == 1
+    values[7] = math.nan
+    values[999] = math.inf
+    assert sparkline(values, 40)[0] == "×"
+    assert sparkline(values, 40)[-1] == "∞"
+
+
+@given(st.lists(st.floats(), max_size=200), st.integers(1, 80), st.booleans())
+def test_a_sparkline_fits(values: list[float], width: int, ascii_only: bool) -> None:
+    line = sparkline(values, width, ascii_only=ascii_only)
+    assert len(line) == min(len(values), width)
+    assert not ascii_only or line.isascii()
+
+
+def test_the_summary_of_no_findings_needs_no_symptom() -> None:
+    what = replace(shown([1.0] * 3), findings=Findings(3, "healthy", ()))
+    assert len(printed(what)) == 2
+    assert np.isfinite(what.block.loss).all()
