@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from conftest import Runner
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
