@@ -1,0 +1,25 @@
+"""Draw docs/summary.svg: the summary of a real run, exported by Rich.
+
+    python docs/summary_svg.py RUN
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import gainstage
+from gainstage.show.terminal import Shown, summary
+
+
+def main() -> None:
+    """Draw it."""
+    run = gainstage.load(sys.argv[1])
+    shown = Shown(run.info, run.tensors(), run.block(), run.findings, folder="demo-out/exploding")
+    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(summary(shown, width=80))
+    Path(__file__).with_name("summary.svg").write_text(console.export_svg(title="gainstage run"))
+
+
+if __name__ == "__main__":
+    main()
