@@ -1,6 +1,6 @@
 """Draw docs/summary.svg: the summary of a real run, exported by Rich.
 
-    python docs/summary_svg.py RUN
+python benchmarks/summary_svg.py RUN
 """
 
 import sys
@@ -18,7 +18,7 @@ def main() -> None:
     shown = Shown(run.info, run.tensors(), run.block(), run.findings, folder="demo-out/exploding")
     console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(summary(shown, width=80))
-    Path(__file__).with_name("summary.svg").write_text(console.export_svg(title="gainstage run"))
+    Path("docs/summary.svg").write_text(console.export_svg(title="gainstage run"))
 
 
 if __name__ == "__main__":
