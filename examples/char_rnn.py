@@ -1,8 +1,8 @@
 """Train a recurrent network to predict the next character of Python's own help texts.
 
     python examples/char_rnn.py                        healthy: the loss falls
-    python examples/char_rnn.py --gain 1.3             sick: back-propagation through time explodes
-    python examples/char_rnn.py --gain 1.3 --clip 1    the same start, held by gradient clipping
+    python examples/char_rnn.py --gain 1.2             sick: back-propagation through time explodes
+    python examples/char_rnn.py --gain 1.2 --clip 1    the same start, held by gradient clipping
 
 The recurrent weights start as an orthogonal matrix times `--gain`: a signal that passes through
 them once a time step is multiplied by that gain, time step after time step, forward and backward.
@@ -93,11 +93,11 @@ def parse_arguments() -> argparse.Namespace:
         default="rnn",
         help="recurrent layer; rnn and own use ReLU, own is written out in Python",
     )
-    add("--gain", type=float, default=1.0, help="scale of the orthogonal recurrent weights")
+    add("--gain", type=float, default=0.8, help="scale of the orthogonal recurrent weights")
     add("--length", type=int, default=100, help="time steps that gradients travel back")
     add("--clip", type=float, default=0.0, help="max_norm of the gradients; 0 turns clipping off")
     add("--steps", type=int, default=400, help="optimizer steps")
-    add("--lr", type=float, default=0.5, help="learning rate")
+    add("--lr", type=float, default=0.1, help="learning rate")
     add("--optimizer", choices=["sgd", "adam"], default="sgd", help="optimizer")
     add("--hidden", type=int, default=128, help="width of the recurrent layer")
     add("--batch", type=int, default=32, help="windows of text a step")

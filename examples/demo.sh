@@ -5,7 +5,7 @@ bin=$1
 out=demo-out
 rm -rf "$out"
 mkdir -p "$out"
-sick=(examples/char_rnn.py --gain 1.35 --clip 0 --steps 150)
+sick=(examples/char_rnn.py --gain 1.2 --clip 0 --steps 150)
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 final() { grep -h '^final_loss=' "$1" | cut -d= -f2; }
