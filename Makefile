@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint types bench corpus clean
+.PHONY: help setup demo test lint browser frontend bench corpus clean
 
 help:
 	@echo "make demo      watch a real training explode, and treat it (2 minutes)"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     what watching and clipping cost (5 minutes)"
 	@echo "make corpus    judge the diagnosis on the fault corpus, where it lies beside the checkout"
+	@echo "make frontend  build the report's front end anew (needs Node)"
 	@echo "make clean     remove what these targets made"
 
 $(READY): pyproject.toml constraints.txt
@@ -30,8 +31,18 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --project .
 
-test: lint
+test: lint browser
 	$(BIN)/pytest -q -n 2
+
+# The report's tests need a browser. Where it cannot be installed they say so, and CI fails.
+browser:
+	@command -v chromium chromedriver >/dev/null || \
+	  { apt-get update -qq && apt-get install -qq -y chromium chromium-driver; } >/dev/null 2>&1 || \
+	  echo "no chromium: the tests of the report in a browser will be skipped"
+
+# The built bundle is in the repository; only who changes frontend/ needs Node.
+frontend:
+	cd frontend && npm ci --no-audit --no-fund && npm run build
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py

@@ -4,18 +4,20 @@ python benchmarks/summary_svg.py RUN
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 import gainstage
-from gainstage.show.terminal import Shown, summary
+from gainstage.show.answers import shown_of
+from gainstage.show.terminal import summary
 
 
 def main() -> None:
     """Draw it."""
     run = gainstage.load(sys.argv[1])
-    shown = Shown(run.info, run.tensors(), run.block(), run.findings, folder="demo-out/exploding")
+    shown = replace(shown_of(run, run.findings), folder="demo-out/exploding")
     console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(summary(shown, width=80))
     Path("docs/summary.svg").write_text(console.export_svg(title="gainstage run"))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gainstage import __version__
 from gainstage.errors import ConfigError, GainstageError
+
+if TYPE_CHECKING:
+    from gainstage.store.reader import Run
 
 EXIT_USER = 2
 
@@ -109,6 +112,16 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report with its pictures to one HTML file."),
+    ] = None,
+    open_it: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Show the report in the browser. [file: report.html in RUN, or --html]"
+        ),
+    ] = False,
 ) -> None:
     """Say what a run's record shows, also while it runs or after it was killed."""
     from gainstage.show.terminal import print_summary
@@ -121,8 +134,19 @@ def report(
     findings = run.findings
     if as_json:
         typer.echo(to_json(findings.as_json(), indent=2))
-    else:
+    elif html is None and not open_it:
         print_summary(run, findings, file=sys.stdout)
+    if html is not None or open_it:
+        _write_html(run, html or folder / "report.html", open_it=open_it)
+
+
+def _write_html(run: Run, path: Path, *, open_it: bool) -> None:
+    from gainstage.show.html import write_report
+
+    write_report(run, path)
+    typer.echo(f"gainstage: wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", err=True)
+    if open_it and typer.launch(path.resolve().as_uri()) != 0:
+        typer.echo("gainstage: no browser was found here; open that file in one", err=True)
 
 
 def _share(text: str) -> float:

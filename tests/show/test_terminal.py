@@ -12,8 +12,9 @@ from rich.console import Console
 
 from gainstage.detect import scan
 from gainstage.records import Findings, StepBlock, TensorInfo, WeightBlock
+from gainstage.show.answers import Shown
 from gainstage.show.sparkline import sparkline
-from gainstage.show.terminal import Shown, summary
+from gainstage.show.terminal import summary
 from gainstage.store.ring import Row, to_block, to_weight_block
 
 TENSORS = [

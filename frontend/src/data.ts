@@ -1,0 +1,105 @@
+/** What `gainstage.show.html.report_data` writes: the schema `gainstage.report/1`. */
+
+export type Severity = "info" | "warning" | "critical";
+
+export interface Band {
+  minimum: (number | null)[];
+  maximum: (number | null)[];
+  /** Bins that hold a NaN. */
+  nan: number[];
+  inf: number[];
+}
+
+export interface Tensor {
+  name: string;
+  dtype: string;
+  shape: number[];
+}
+
+export interface RankFigures {
+  rank: number;
+  /** The first step of each bin. */
+  step: number[];
+  last_step: number;
+  tensors: Tensor[];
+  loss: Band;
+  norm_bits: Band;
+  max_norm_bits: Band;
+  /** Base64 of little-endian int16, a row a tensor, a column a bin: hundredths of a bit. */
+  cells: string;
+}
+
+export interface Symptom {
+  symptom: string;
+  severity: Severity;
+  step: number;
+  message: string;
+  evidence: Record<string, unknown>;
+}
+
+export interface Report {
+  schema: "gainstage.report/1";
+  version: string;
+  script: string;
+  folder: string;
+  verdict: "healthy" | "at-risk" | "failed";
+  verdict_text: string;
+  extent: string;
+  answers: { label: string; text: string; main: boolean }[];
+  growing: { name: string; dtype: string; slope_bits_per_step: number; headroom_bits: number }[];
+  next: string[];
+  symptoms: Symptom[];
+  facts: [string, string][];
+  damage: string[];
+  ranks: RankFigures[];
+  ranks_in_all: number;
+}
+
+export const ABSENT = -32768;
+export const ZERO = -32767;
+export const NAN = 32766;
+export const INF = 32767;
+
+/** Return the report that lies in the page. */
+export function readReport(): Report {
+  const text = document.getElementById("data")?.textContent;
+  if (!text) throw new Error("the page holds no data");
+  return JSON.parse(text) as Report;
+}
+
+/** Return a heatmap's cells, decoded; a big-endian machine would need a swap, none runs browsers. */
+export function readCells(figures: RankFigures): Int16Array {
+  const bytes = Uint8Array.from(atob(figures.cells), (c) => c.charCodeAt(0));
+  return new Int16Array(bytes.buffer);
+}
+
+/** Return the bin that holds a step: the last one that begins at or before it. */
+export function binOf(starts: readonly number[], step: number): number {
+  let low = 0;
+  let high = starts.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if ((starts[middle] ?? 0) <= step) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+/** Return a cell in words. */
+export function cellText(code: number): string {
+  if (code === ABSENT) return "no gradient";
+  if (code === ZERO) return "0";
+  if (code === NAN) return "NaN";
+  if (code === INF) return "inf";
+  return bitsText(code / 100);
+}
+
+export function bitsText(bits: number): string {
+  return `${bits < 0 ? "\u2212" : "+"}${Math.abs(bits).toFixed(1)} bits`;
+}
+
+export function numberText(value: number): string {
+  const size = Math.abs(value);
+  if (value !== 0 && (size >= 1e5 || size < 1e-3)) return value.toExponential(2);
+  return String(Number(value.toPrecision(5)));
+}

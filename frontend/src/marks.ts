@@ -1,0 +1,71 @@
+/** Symptoms and non-finite values, drawn over a chart. */
+
+import type uPlot from "uplot";
+import type { Band, Symptom } from "./data";
+import { theme } from "./theme";
+
+/** Draw a line at each symptom's first step. */
+export function symptomMarks(symptoms: readonly Symptom[]): uPlot.Plugin {
+  return {
+    hooks: {
+      draw: (chart) => {
+        const { ctx, bbox } = chart;
+        const colours = theme();
+        ctx.save();
+        for (const symptom of [...symptoms].reverse()) {
+          const x = Math.round(chart.valToPos(symptom.step, "x", true)) + 0.5;
+          if (x < bbox.left || x > bbox.left + bbox.width) continue;
+          ctx.strokeStyle = colours[symptom.severity];
+          ctx.lineWidth = devicePixelRatio * (symptom.severity === "critical" ? 2 : 1);
+          ctx.setLineDash(symptom.severity === "critical" ? [] : [4, 3]);
+          ctx.beginPath();
+          ctx.moveTo(x, bbox.top);
+          ctx.lineTo(x, bbox.top + bbox.height);
+          ctx.stroke();
+        }
+        ctx.restore();
+      },
+    },
+  };
+}
+
+/** Draw NaN as × and inf as ∞ along the upper edge, at the bins that hold one. */
+export function nonfiniteMarks(steps: readonly number[], band: Band): uPlot.Plugin {
+  return {
+    hooks: {
+      draw: (chart) => {
+        const colours = theme();
+        row(chart, steps, band.inf, "∞", colours.inf, 0);
+        row(chart, steps, band.nan, "×", colours.nan, band.inf.length ? 1 : 0);
+      },
+    },
+  };
+}
+
+function row(
+  chart: uPlot,
+  steps: readonly number[],
+  bins: readonly number[],
+  sign: string,
+  colour: string,
+  line: number,
+): void {
+  const { ctx, bbox } = chart;
+  const size = 12 * devicePixelRatio;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  ctx.fillStyle = colour;
+  ctx.font = `bold ${size}px system-ui, sans-serif`;
+  ctx.textAlign = "center";
+  ctx.textBaseline = "top";
+  let last = Number.NEGATIVE_INFINITY;
+  for (const bin of bins) {
+    const x = chart.valToPos(steps[bin] ?? 0, "x", true);
+    if (x - last < size * 0.7) continue;
+    ctx.fillText(sign, x, bbox.top + 2 + line * size);
+    last = x;
+  }
+  ctx.restore();
+}

@@ -1,0 +1,247 @@
+"""What a run's record says, in words: the same answers head the terminal's summary and the report.
+
+Each answer is a label of one word and one sentence. How wide they are and how they look is for
+whoever shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.detect.trend import steepest_growth
+from gainstage.records import Findings, StepBlock, Symptom, TensorInfo
+
+if TYPE_CHECKING:
+    from gainstage.store.reader import Run
+
+_ALSO = 4
+_GROWING = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the answers are made of: a run's record, already read."""
+
+    info: Mapping[str, Any]
+    tensors: Sequence[TensorInfo]
+    block: StepBlock
+    findings: Findings
+    treatments: Sequence[Mapping[str, Any]] = ()
+    folder: str | None = None
+    ranks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of a summary."""
+
+    label: str
+    text: str
+    is_main: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """A tensor whose gradient grows."""
+
+    name: str
+    dtype: str
+    slope_bits_per_step: float
+    headroom_bits: float
+    """At least so many bits are left to the dtype's largest value."""
+
+
+def shown_of(run: Run, findings: Findings) -> Shown:
+    """Return what is shown of a run: the rank with the worst symptom, else the first."""
+    worst = findings.symptoms[0].evidence.get("rank") if findings.symptoms else None
+    rank = worst if worst is not None else (run.ranks[0] if run.ranks else 0)
+    near = os.path.relpath(run.folder)
+    return Shown(
+        run.info,
+        run.tensors(rank),
+        run.block(rank),
+        findings,
+        run.treatments,
+        str(run.folder.resolve()) if near.startswith("..") else near,
+        len(run.ranks),
+    )
+
+
+def answers(shown: Shown) -> list[Answer]:
+    """Return the answers in the order in which they matter; commands are not among them."""
+    symptoms = shown.findings.symptoms
+    if not len(shown.block):
+        return [Answer("why", "no optimizer step and no backward call was seen"), *_exit(shown)]
+    if shown.findings.verdict == "healthy":
+        notes = [Answer("note", told(s)) for s in symptoms[:_ALSO]]
+        return [*notes, *_treated(shown), *_exit(shown)]
+    rest = symptoms[1:]
+    return [
+        Answer("what", told(symptoms[0]), is_main=True),
+        *_diagnosis(shown),
+        *_when(shown),
+        *[Answer("also", told(each)) for each in rest[:_ALSO]],
+        *([Answer("", f"+ {len(rest) - _ALSO} more")] if len(rest) > _ALSO else []),
+        *_clipped(shown),
+        *_treated(shown),
+        *_exit(shown),
+    ]
+
+
+def verdict_text(shown: Shown) -> str:
+    """Return the verdict in capitals, with the step since when it holds."""
+    if not len(shown.block):
+        return "NOTHING SEEN"
+    verdict = shown.findings.verdict
+    if verdict == "healthy":
+        return "HEALTHY"
+    since = failure_step(shown) if verdict == "failed" else alarm_step(shown)
+    said, when = ("FAILED", "at") if verdict == "failed" else ("AT RISK", "since")
+    return said if since is None else f"{said} {when} step {since:,}"
+
+
+def extent(shown: Shown) -> str:
+    """Return how long the run was, such as `412 steps in 3 min 12 s`."""
+    ranks = f" on {shown.ranks} ranks" if shown.ranks > 1 else ""
+    said = f"{counted(shown.findings.steps, 'step')}{ranks}"
+    times = shown.block.time
+    if len(times) < 2:
+        return said
+    seconds = float(times[-1] - times[0])
+    if seconds < 60:
+        return f"{said} in {seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{said} in {hours} h {minutes} min" if hours else f"{said} in {minutes} min {rest} s"
+
+
+def growing(shown: Shown) -> list[Growing]:
+    """Return the tensors whose gradients grow fastest at the end of the record."""
+    rows = steepest_growth(shown.block, shown.tensors, _GROWING)
+    return [
+        Growing(shown.tensors[index].name, shown.tensors[index].dtype, slope, headroom)
+        for index, slope, headroom in rows
+        if slope > 0
+    ]
+
+
+def next_commands(shown: Shown) -> list[str]:
+    """Return what to type next, ready to be copied."""
+    commands: list[str] = []
+    grows = any(
+        symptom.symptom.startswith("gradient") and symptom.severity == "critical"
+        for symptom in shown.findings.symptoms
+    )
+    argv = [str(each) for each in shown.info.get("argv") or []]
+    if grows and argv and not shown.treatments:
+        limit = f"clip-global-norm:max_norm={_advised_limit(shown):.2g}"
+        commands.append(f"gainstage run --treat {limit} {shlex.join(argv)}")
+    if shown.folder:
+        commands.append(f"gainstage report {shlex.quote(shown.folder)} --open")
+    return commands
+
+
+def norm_bits(block: StepBlock) -> NDArray[np.float64]:
+    """Return log2 of the global norm of the steps that have one; inf and NaN stay, zeros do not."""
+    there = block.present.any(axis=1) & (block.grad_norm != 0)
+    return np.log2(block.grad_norm[there])
+
+
+def alarm_step(shown: Shown) -> int | None:
+    """Return the first step with a symptom worse than a note."""
+    return min((s.step for s in shown.findings.symptoms if s.severity != "info"), default=None)
+
+
+def failure_step(shown: Shown) -> int | None:
+    """Return the first step at which something was not finite."""
+    fatal = [s.step for s in shown.findings.symptoms if s.symptom.endswith("nonfinite")]
+    return min(fatal, default=None)
+
+
+def told(symptom: Symptom) -> str:
+    """Return a symptom as a sentence, with its rank and for how many steps it lasts."""
+    times = symptom.evidence.get("count", 1)
+    again = f" ({times:,} steps so far)" if times > 1 and symptom.severity != "info" else ""
+    rank = symptom.evidence.get("rank")
+    return f"{f'rank {rank}: ' if rank is not None else ''}{symptom.message}{again}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> counted(1, "step"), counted(1200, "step")
+        ('1 step', '1,200 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _when(shown: Shown) -> list[Answer]:
+    alarm, failure = alarm_step(shown), failure_step(shown)
+    if alarm is None:
+        return []
+    if failure is None:
+        return [Answer("when", f"first sign at step {alarm:,}")]
+    if failure > alarm:
+        ahead = counted(failure - alarm, "step")
+        return [Answer("when", f"first sign at step {alarm:,}, {ahead} before it failed")]
+    return [Answer("when", f"at step {failure:,}, with no sign before it")]
+
+
+def _clipped(shown: Shown) -> list[Answer]:
+    coefficient = shown.block.clip_coefficient
+    given = ~np.isnan(coefficient)
+    if not given.any():
+        return []
+    active = coefficient[given] < 1.0
+    said = f"active on {float(active.mean()):.0%} of steps"
+    if active.any():
+        said += f", which it scaled by {float(np.median(coefficient[given][active])):.2g} (median)"
+    return [Answer("clip", said)]
+
+
+def _treated(shown: Shown) -> list[Answer]:
+    latest = {str(each.get("treat")): each for each in shown.treatments}
+    lines: list[Answer] = []
+    for spec, each in latest.items():
+        ended = each.get("event") == "ended"
+        state = f"touched {counted(each.get('touched', 0), 'step')}" if ended else "running"
+        lines.append(Answer("treated", f"{spec}, {state}"))
+    return lines
+
+
+def _exit(shown: Shown) -> list[Answer]:
+    exception = (shown.info.get("exit") or {}).get("exception")
+    return [Answer("exit", str(exception))] if exception else []
+
+
+def _diagnosis(shown: Shown) -> list[Answer]:
+    diagnosis = shown.findings.diagnosis
+    if not diagnosis:
+        return []
+    site = diagnosis.get("site") or {}
+    said = [Answer("why", f"{diagnosis['cause']} (confidence {diagnosis['confidence']:.2f})")]
+    if site.get("file"):
+        where = f"{site['file']}:{site.get('line')}   {site.get('module') or ''}"
+        said.append(Answer("where", where))
+    for remedy in diagnosis.get("remedies", [])[:1]:
+        said.append(Answer("fix", f"{remedy['remedy']} {remedy['settings']}"))
+    return said
+
+
+def _advised_limit(shown: Shown) -> float:
+    """Return the 90th percentile of the norms before the first sign (the tuning playbook).
+
+    Where those are too few to tell, 1: what recurrent nets are clipped at.
+    """
+    alarm = alarm_step(shown)
+    healthy = shown.block.grad_norm[shown.block.step < (alarm if alarm is not None else 0)]
+    healthy = healthy[np.isfinite(healthy)]
+    return float(np.percentile(healthy, 90)) if len(healthy) >= 20 else 1.0

@@ -1,0 +1,135 @@
+"""A run's record reduced to what a picture can show, for the report and the dashboard.
+
+A bin of many steps keeps its smallest and its largest value and whether it held NaN or inf, so a
+spike of one step never disappears, however long the run.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.records import StepBlock, TensorInfo
+
+MOST_COLUMNS = 2000
+"""More bins than this no screen shows side by side."""
+MOST_CELLS = 400_000
+"""Cells of one heatmap: at two bytes each, about 1 MB of text in a report."""
+CENTIBITS = 100
+ABSENT, ZERO, NAN, INF = -32768, -32767, 32766, 32767
+"""Codes of a heatmap's cell that is not a level: no gradient, 0, NaN or inf."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """One series in bins: the range of its finite values, NaN where there is none."""
+
+    minimum: Floats
+    maximum: Floats
+    nan: NDArray[np.bool_]
+    inf: NDArray[np.bool_]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the series as the front end reads it."""
+        return {
+            "minimum": _numbers(self.minimum),
+            "maximum": _numbers(self.maximum),
+            "nan": np.flatnonzero(self.nan).tolist(),
+            "inf": np.flatnonzero(self.inf).tolist(),
+        }
+
+
+def figures(rank: int, tensors: Sequence[TensorInfo], block: StepBlock) -> dict[str, Any]:
+    """Return all pictures of one rank as the JSON that the front end draws.
+
+    Levels are in bits. `cells` is the base64 text of little-endian int16, a row a tensor and a
+    column a bin: the largest level in hundredths of a bit, or a code (`ABSENT` and its like).
+    """
+    columns = max(1, min(MOST_COLUMNS, MOST_CELLS // max(1, len(tensors))))
+    starts = bin_starts(block.step, columns)
+    has_norm = block.present.any(axis=1) | ~np.isnan(block.grad_norm)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        norm_bits = np.log2(np.where(block.grad_norm == 0, np.nan, block.grad_norm))
+        max_norm_bits = np.log2(block.max_norm)
+    # A norm of 0 has no level; it is not NaN either.
+    has_norm &= block.grad_norm != 0
+    was_clipped = ~np.isnan(block.max_norm)
+    return {
+        "rank": rank,
+        "step": block.step[starts].tolist(),
+        "last_step": int(block.step[-1]) if len(block) else -1,
+        "tensors": [
+            {"name": each.name, "dtype": each.dtype, "shape": list(each.shape)} for each in tensors
+        ],
+        "loss": band(block.loss, block.has_loss, starts).as_json(),
+        "norm_bits": band(norm_bits, has_norm, starts).as_json(),
+        "max_norm_bits": band(max_norm_bits, was_clipped, starts).as_json(),
+        "cells": _base64(cells(block, starts)),
+    }
+
+
+def bin_starts(steps: NDArray[np.int64], columns: int) -> NDArray[np.int64]:
+    """Return the row at which each bin begins: at most `columns` bins of equally many steps.
+
+    A bin covers a power of two of steps and is aligned to it, so it stays as it is as a run grows.
+    """
+    if not len(steps):
+        return np.zeros(0, np.int64)
+    width = 1
+    while True:
+        number = steps // width
+        starts = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
+        if len(starts) <= columns:
+            return starts.astype(np.int64)
+        width *= 2
+
+
+def band(values: Floats, given: NDArray[np.bool_], starts: NDArray[np.int64]) -> Band:
+    """Return a series in bins; what is not given counts as neither value nor NaN."""
+    if not len(starts):
+        none = np.zeros(0, np.bool_)
+        return Band(np.zeros(0), np.zeros(0), none, none)
+    finite = np.where(given & np.isfinite(values), values, np.nan)
+    return Band(
+        np.fmin.reduceat(finite, starts),
+        np.fmax.reduceat(finite, starts),
+        np.logical_or.reduceat(given & np.isnan(values), starts),
+        np.logical_or.reduceat(given & np.isinf(values), starts),
+    )
+
+
+def cells(block: StepBlock, starts: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Return the heatmap, (tensors, bins): the largest level in a bin; NaN wins, then inf.
+
+    Bins are reduced before a logarithm is taken, so the work beyond reading is that of the picture.
+    """
+    tensors = block.grad_norms.shape[1]
+    ends = np.append(starts[1:], len(block))
+    table = np.full((tensors, len(starts)), ABSENT, dtype=np.int16)
+    for column, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        norms, present = block.grad_norms[start:end], block.present[start:end]
+        largest = np.max(norms, axis=0, where=present, initial=-np.inf)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            level = np.rint(np.log2(largest.astype(np.float64)) * CENTIBITS)
+        code = np.where(np.isfinite(level), level, 0).astype(np.int16)
+        code[largest == 0] = ZERO
+        code[largest == np.inf] = INF
+        code[np.isnan(largest)] = NAN
+        code[~present.any(axis=0)] = ABSENT
+        table[:, column] = code
+    return table
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    return [None if value != value else float(f"{value:.6g}") for value in values.tolist()]
+
+
+def _base64(table: NDArray[np.int16]) -> str:
+    return base64.b64encode(table.astype("<i2").tobytes()).decode("ascii")

@@ -1,0 +1,160 @@
+"""The report: one file that opens without a network, with the front end and the run's data in it.
+
+Nothing that a run says is ever markup: the data are JSON in a script that no browser executes, and
+the front end puts them on the page as text. The page's policy allows the one script it came with.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import os
+import shlex
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gainstage import __version__
+from gainstage.errors import ConfigError
+from gainstage.show.answers import (
+    answers,
+    extent,
+    growing,
+    next_commands,
+    shown_of,
+    verdict_text,
+)
+from gainstage.show.figures import figures
+from gainstage.show.terminal import summary
+from gainstage.store.journal import to_json
+
+if TYPE_CHECKING:
+    from gainstage.store.reader import Run
+
+SCHEMA = "gainstage.report/1"
+MOST_RANKS = 8
+"""Pictures of more ranks would make the file too large; those with symptoms come first."""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+form-action 'none'">
+<title>{title}</title>
+</head>
+<body>
+<noscript><pre>{plain}</pre></noscript>
+<main id="report"></main>
+<script type="application/json" id="data">{data}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def write_report(run: Run, path: Path) -> None:
+    """Write the report of a run to a file; one that is there stays whole until it is replaced.
+
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
+    page = render_report(run)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        # mkstemp keeps others out; a report is a file like any other.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the report to {str(path)!r}: {error.strerror or error}; "
+            "name a file in a folder that exists and can be written"
+        ) from error
+
+
+def render_report(run: Run) -> str:
+    """Return the report of a run as a page."""
+    data = report_data(run)
+    script = files("gainstage.show").joinpath("bundle", "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    plain = summary(shown_of(run, run.findings), width=100).plain
+    return _PAGE.format(
+        digest=digest,
+        title=html.escape(f"{data['script']}: {data['verdict_text']}"),
+        plain=html.escape(plain),
+        data=_inert(to_json(data)),
+        script=script,
+    )
+
+
+def report_data(run: Run) -> dict[str, Any]:
+    """Return all that the report shows, as JSON: `gainstage.report/1`."""
+    findings = run.findings
+    shown = shown_of(run, findings)
+    info = run.info
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "script": str(info.get("script", "?")),
+        "folder": str(run.folder.resolve()),
+        "verdict": findings.verdict if len(shown.block) else "at-risk",
+        "verdict_text": verdict_text(shown),
+        "extent": extent(shown),
+        "answers": [
+            {"label": each.label, "text": each.text, "main": each.is_main}
+            for each in answers(shown)
+        ],
+        "growing": [
+            {
+                "name": each.name,
+                "dtype": each.dtype,
+                "slope_bits_per_step": each.slope_bits_per_step,
+                "headroom_bits": each.headroom_bits,
+            }
+            for each in growing(shown)
+        ],
+        "next": next_commands(shown)[:1] if shown.findings.verdict != "healthy" else [],
+        "symptoms": [each.as_json() for each in findings.symptoms],
+        "facts": _facts(run),
+        "damage": list(run.damage),
+        "ranks": [figures(rank, run.tensors(rank), run.block(rank)) for rank in _ranks(run)],
+        "ranks_in_all": len(run.ranks),
+    }
+
+
+def _ranks(run: Run) -> list[int]:
+    """Return the ranks to draw: those with symptoms first, worst first."""
+    sick = [int(s.evidence.get("rank", 0)) for s in run.findings.symptoms]
+    return [r for r in dict.fromkeys([*sick, *run.ranks]) if r in run.ranks][:MOST_RANKS]
+
+
+def _facts(run: Run) -> list[list[str]]:
+    """Return what is needed to run it again, as pairs of a name and a text."""
+    info = run.info
+    command = f"gainstage run {shlex.join(str(each) for each in info.get('argv') or [])}"
+    facts = {
+        "command": command if info.get("argv") else None,
+        "folder": info.get("cwd"),
+        "began": info.get("started"),
+        "ended": info.get("ended") or "not yet, or it was killed",
+        "python": info.get("python"),
+        "torch": info.get("torch"),
+        "threads": info.get("threads"),
+        "gainstage": info.get("gainstage"),
+        "treatments": ", ".join(str(each) for each in info.get("treat") or []) or None,
+    }
+    return [[name, str(value)] for name, value in facts.items() if value is not None]
+
+
+def _inert(text: str) -> str:
+    """Return JSON that cannot end the script it stands in."""
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
