@@ -5,7 +5,7 @@ bin=$1
 out=demo-out
 rm -rf "$out"
 mkdir -p "$out"
-sick=(examples/char_rnn.py --gain 1.2 --clip 0 --steps 150)
+sick=(examples/char_rnn.py --gain 1.2 --clip 0 --steps 100)
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 final() { grep -h '^final_loss=' "$1" | cut -d= -f2; }
@@ -23,3 +23,7 @@ say "3. What came of it:"
 echo "   final loss untreated  $(final "$out/exploding.txt")"
 echo "   final loss treated    $(final "$out/treated.txt")"
 echo "   what the record says  $bin/gainstage report $out/exploding --json"
+for run in exploding treated; do
+  "$bin/gainstage" report "$out/$run" --html "$out/$run.html"
+done
+echo "   the pictures: open $out/exploding.html and $out/treated.html"

@@ -100,6 +100,6 @@ export function bitsText(bits: number): string {
 
 export function numberText(value: number): string {
   const size = Math.abs(value);
-  if (value !== 0 && (size >= 1e5 || size < 1e-3)) return value.toExponential(2);
+  if (value !== 0 && (size >= 1e5 || size < 1e-3)) return Number(value.toPrecision(3)).toExponential().replace("e+", "e");
   return String(Number(value.toPrecision(5)));
 }

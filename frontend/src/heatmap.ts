@@ -36,7 +36,7 @@ export function heatmap(
     height: height + 42,
     legend: { show: false },
     cursor: cursor(frame),
-    scales: { x: { time: false }, y: { range: [tensors, 0] } },
+    scales: { x: { time: false }, y: { range: [0, tensors], dir: -1 } },
     axes: [
       xAxis(),
       {

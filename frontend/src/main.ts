@@ -159,6 +159,7 @@ function drawPictures(place: HTMLElement, report: Report, figures: RankFigures):
       if (zooming || min == null || max == null) return;
       zooming = true;
       for (const chart of charts) if (chart !== source) chart.setScale("x", { min, max });
+      place.setAttribute("aria-label", `pictures of steps ${Math.ceil(min)} to ${Math.floor(max)}`);
       zooming = false;
     },
   };
@@ -270,7 +271,7 @@ function moveTo(charts: uPlot[], figures: RankFigures, step: number): void {
   if (!chart || max <= min) return;
   chart.setScale("x", { min, max });
   for (const each of charts) each.setCursor({ left: each.valToPos(step, "x"), top: 1 });
-  chart.root.scrollIntoView({ block: "center" });
+  chart.root.scrollIntoView({ block: "nearest" });
 }
 
 function facts(report: Report): HTMLElement[] {
