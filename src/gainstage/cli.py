@@ -75,6 +75,10 @@ def run(
             metavar="warning|critical", help="Exit with 3 if a symptom is as bad as this."
         ),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Show a live panel below the script's own output."),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Make a fault of gainstage's own an error.")
     ] = False,
@@ -103,6 +107,7 @@ def run(
         treat=specs,
         budget=share,
         fail_on=fail_on,
+        live=live and _has_room(),
         strict=strict,
     )
     execute(config, target, given, is_module=module)
@@ -138,6 +143,17 @@ def report(
         print_summary(run, findings, file=sys.stdout)
     if html is not None or open_it:
         _write_html(run, html or folder / "report.html", open_it=open_it)
+
+
+def _has_room() -> bool:
+    from gainstage.show.live import can_show
+
+    if can_show(sys.stderr):
+        return True
+    typer.echo(
+        "gainstage: no live panel: standard error is no terminal, or one of too few lines", err=True
+    )
+    return False
 
 
 def _write_html(run: Run, path: Path, *, open_it: bool) -> None:

@@ -25,6 +25,8 @@ class RunConfig:
     """Share of the training time that sampled reads may take."""
     fail_on: str | None = None
     """Severity from which on the exit code is 3."""
+    live: bool = False
+    """Show the live panel on standard error."""
     strict: bool = False
     """Turn a fault of gainstage's own into an error."""
 
@@ -37,6 +39,7 @@ class RunConfig:
                 "treat": list(self.treat),
                 "budget": self.budget,
                 "fail_on": self.fail_on,
+                "live": self.live,
                 "strict": self.strict,
             }
         )

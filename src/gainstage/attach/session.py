@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,9 @@ from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
 from gainstage.treat.make import make
 from gainstage.treat.treatment import Treatment, parse
+
+if TYPE_CHECKING:
+    from gainstage.show.live import LivePanel
 
 _ALARMS_PRINTED = 3
 
@@ -52,7 +55,7 @@ class Session:
         self._writer: StepWriter | None = None
         self._state: scan.ScanState | None = None
         self._alarms: set[str] = set()
-        self._treating = False
+        self._panel: LivePanel | None = None
 
     @property
     def is_main(self) -> bool:
@@ -85,6 +88,7 @@ class Session:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            self._draw(lambda panel: panel.close())
             self._journal_treatments("ended")
 
     def flush(self) -> None:
@@ -101,6 +105,10 @@ class Session:
         if self.is_main or self.rank == 0:
             update_run_info(folder, torch=torch.__version__, threads=torch.get_num_threads())
         self._journal_treatments("started")
+        if self.config.live and self.is_main:
+            from gainstage.show.live import LivePanel
+
+            self._panel = LivePanel(sys.stderr, os.path.basename(sys.argv[0]))
         self._writer = StepWriter(
             folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
         )
@@ -145,6 +153,17 @@ class Session:
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
             append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
+        self._draw(lambda panel: panel.update(writer.tensors, block, changed))
+
+    def _draw(self, draw: Callable[[LivePanel], None]) -> None:
+        """Do something with the panel, where there is one; a terminal that is gone is let go."""
+        if self._panel is None:
+            return
+        try:
+            draw(self._panel)
+        except (OSError, ValueError) as error:
+            self._panel = None
+            self.faults.append(f"the live panel ended: {error}")
 
     def _alarm(self, symptom: Symptom) -> None:
         known = symptom.symptom in self._alarms or len(self._alarms) >= _ALARMS_PRINTED
