@@ -37,7 +37,7 @@ test: lint browser
 # The report's tests need a browser. Where it cannot be installed they say so, and CI fails.
 browser:
 	@command -v chromium chromedriver >/dev/null || \
-	  { apt-get update -qq && apt-get install -qq -y chromium chromium-driver; } >/dev/null 2>&1 || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium chromium-driver; } >/dev/null 2>&1 || \
 	  echo "no chromium: the tests of the report in a browser will be skipped"
 
 # The built bundle is in the repository; only who changes frontend/ needs Node.
