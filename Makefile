@@ -36,7 +36,7 @@ test: lint browser
 
 # The report's tests need a browser. Where it cannot be installed they say so, and CI fails.
 browser:
-	@command -v chromium chromedriver >/dev/null || \
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium chromium-driver; } >/dev/null 2>&1 || \
 	  echo "no chromium: the tests of the report in a browser will be skipped"
 

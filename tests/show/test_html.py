@@ -146,6 +146,9 @@ def test_the_data_in_the_page_are_those_of_the_record(exploded: Path) -> None:
 def test_a_report_that_cannot_be_written_says_where(exploded: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write the report to"):
         write_report(load(exploded), tmp_path / "none" / "report.html")
+    with pytest.raises(ConfigError, match="a folder; name a file in it"):
+        write_report(load(exploded), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(

@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import os
 import shlex
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +26,7 @@ from gainstage.show.answers import (
 )
 from gainstage.show.figures import figures
 from gainstage.show.terminal import summary
-from gainstage.store.journal import to_json
+from gainstage.store.journal import to_json, write_text
 
 if TYPE_CHECKING:
     from gainstage.store.reader import Run
@@ -65,15 +63,10 @@ def write_report(run: Run, path: Path) -> None:
         ConfigError: If the file cannot be written.
     """
     page = render_report(run)
+    if path.is_dir():
+        raise ConfigError(f"cannot write the report to {str(path)!r}: a folder; name a file in it")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        # mkstemp keeps others out; a report is a file like any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
+        write_text(path, page)
     except OSError as error:
         raise ConfigError(
             f"cannot write the report to {str(path)!r}: {error.strerror or error}; "

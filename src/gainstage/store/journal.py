@@ -51,14 +51,19 @@ def to_json(value: object, *, indent: int | None = None) -> str:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` to a file; readers see the old content or the new one, never half of it.
+    """Write `value` to a file as `write_text` does."""
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; readers see the old content or the new one, never half of it.
 
     Raises:
         OSError: If it cannot be written; the old content stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
