@@ -64,6 +64,12 @@ def test_a_sick_run_says_what_when_and_what_to_type() -> None:
     assert "… +116 bits" in text
 
 
+def test_clipping_is_not_advised_where_no_finite_gradient_grew() -> None:
+    text = "\n".join(printed(shown([math.nan] * 5)))
+    assert "FAILED at step 0" in text
+    assert "--treat" not in text
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_no_line_is_wider_than_asked_for_but_commands(width: int) -> None:
     lines = printed(shown(EXPLODING), width)

@@ -108,7 +108,10 @@ class Session:
         if self.config.live and self.is_main:
             from gainstage.show.live import LivePanel
 
-            self._panel = LivePanel(sys.stderr, os.path.basename(sys.argv[0]))
+            try:
+                self._panel = LivePanel(sys.stderr, os.path.basename(sys.argv[0]))
+            except (OSError, ValueError) as error:
+                self._on_warning(f"no live panel: {error}")
         self._writer = StepWriter(
             folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.detect.gradient_growth import NOTABLE_BITS
 from gainstage.detect.trend import steepest_growth
 from gainstage.records import Findings, StepBlock, Symptom, TensorInfo
 
@@ -135,12 +136,8 @@ def growing(shown: Shown) -> list[Growing]:
 def next_commands(shown: Shown) -> list[str]:
     """Return what to type next, ready to be copied."""
     commands: list[str] = []
-    grows = any(
-        symptom.symptom.startswith("gradient") and symptom.severity == "critical"
-        for symptom in shown.findings.symptoms
-    )
     argv = [str(each) for each in shown.info.get("argv") or []]
-    if grows and argv and not shown.treatments:
+    if argv and _has_grown(shown) and not shown.treatments:
         limit = f"clip-global-norm:max_norm={_advised_limit(shown):.2g}"
         commands.append(f"gainstage run --treat {limit} {shlex.join(argv)}")
     if shown.folder:
@@ -234,6 +231,13 @@ def _diagnosis(shown: Shown) -> list[Answer]:
     for remedy in diagnosis.get("remedies", [])[:1]:
         said.append(Answer("fix", f"{remedy['remedy']} {remedy['settings']}"))
     return said
+
+
+def _has_grown(shown: Shown) -> bool:
+    """Tell whether clipping can help: gradients grew while finite. NaN clipped is NaN still."""
+    bits = norm_bits(shown.block)
+    finite = bits[np.isfinite(bits)]
+    return bool(len(finite)) and float(np.ptp(finite)) >= NOTABLE_BITS
 
 
 def _advised_limit(shown: Shown) -> float:
