@@ -30,7 +30,7 @@ export function heatmap(
   const colours = theme();
   const height = Math.min(Math.max(tensors * ROW, 60), 520);
   const every = Math.ceil(tensors / Math.floor(height / ROW));
-  const named = frame.axis > 100;
+  const named = frame.axis >= 64;
   const options: uPlot.Options = {
     width: frame.width,
     height: height + 42,

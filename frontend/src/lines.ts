@@ -50,7 +50,11 @@ export function lineChart(
     cursor: cursor(frame),
     scales: {
       x: { time: false },
-      y: { distr: line.scale === "log" ? 3 : line.scale === "arcsinh" ? 4 : 1 },
+      y: {
+        distr: line.scale === "log" ? 3 : line.scale === "arcsinh" ? 4 : 1,
+        // Without a value uPlot would drop the axis, and steps would not stand above each other.
+        ...(line.band.maximum.some((each) => each !== null) ? {} : { range: [0, 1] as [number, number] }),
+      },
     },
     axes: [
       xAxis(),
