@@ -42,9 +42,12 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reading:
-    """The gradients of one step, as they were before anything clipped them."""
+    """The gradients of one step, as they were before anything clipped them.
+
+    Not frozen, for that would double the time it takes to make one, on every step.
+    """
 
     norms: Norms
     total: float | None
@@ -124,10 +127,7 @@ class Recorder:
             self.backward_calls += 1
             if self._clips:
                 self._clips.clear()
-            if isinstance(tensors, Tensor):
-                roots: Sequence[Any] = (tensors,)
-            else:
-                roots = tuple(tensors) if isinstance(tensors, (list, tuple)) else ()
+            roots: Sequence[Any] = tensors if isinstance(tensors, (list, tuple)) else (tensors,)
             self._add_loss(roots)
             if not self._in_closure:
                 self._stepping = None
@@ -262,8 +262,8 @@ class Recorder:
     def _read(self, plan: Plan, treated: Optimizer | None) -> _Reading:
         """Read the gradients, and treat them where an optimizer is given."""
         grads = [parameter.grad for parameter in plan.parameters]
-        scale = 1.0 if treated is None else self.loss_scale.of_fused(treated)
         max_norm = coefficient = None
+        scale = 1.0 if treated is None else self.loss_scale.of_fused(treated)
         if self._clips:
             norms, total, max_norm, coefficient = self._before_clip(plan, grads, scale)
         else:
