@@ -26,6 +26,8 @@ class Plan:
     ids: list[int]
     sizes: list[int]
     """Parameters in each group: other sizes mean that a group was changed."""
+    on_cpu: bool
+    """Whether all of them are there; else reading is done so that nothing waits."""
     columns: list[int] | None
     """Column of each parameter; None where they are 0, 1, 2 ... in order."""
 
@@ -73,7 +75,8 @@ class Columns:
         ids = list(map(id, parameters))
         columns = [self._column[each] for each in ids]
         in_order = columns == list(range(len(columns)))
-        return Plan(parameters, ids, sizes, None if in_order else columns)
+        on_cpu = is_on_cpu(parameters)
+        return Plan(parameters, ids, sizes, on_cpu, None if in_order else columns)
 
     def spread(self, plan: Plan, values: list[Value | None]) -> list[Value | None]:
         """Return the plan's values as a row: each in its column, None elsewhere."""
@@ -132,6 +135,11 @@ class _ById:
 
     def __hash__(self) -> int:
         return id(self.tensor)
+
+
+def is_on_cpu(parameters: Iterable[Tensor]) -> bool:
+    """Tell whether all parameters, and so their gradients, are in the host's memory."""
+    return all(parameter.is_cpu for parameter in parameters)
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

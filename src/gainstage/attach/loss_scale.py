@@ -16,7 +16,7 @@ class LossScale:
 
     def __init__(self) -> None:
         self._scaler: weakref.ref[GradScaler] | None = None
-        self._losses: list[tuple[weakref.ref[Tensor], float]] = []
+        self._losses: list[tuple[weakref.ref[Tensor], float | Tensor]] = []
         self._unscaled: set[int] = set()
 
     def on_scale(self, scaler: GradScaler, outputs: Any, scaled: Any) -> None:
@@ -25,18 +25,21 @@ class LossScale:
             return
         self._scaler = weakref.ref(scaler)
         self._unscaled.clear()
-        if isinstance(outputs, Tensor) and outputs.is_cpu and outputs.numel() == 1:
+        if isinstance(outputs, Tensor) and outputs.numel() == 1:
             self._losses = [each for each in self._losses if each[0]() is not None]
-            self._losses.append((weakref.ref(scaled), float(outputs.detach())))
+            self._losses.append((weakref.ref(scaled), _value_of(outputs)))
 
     def on_unscale(self, optimizer: Optimizer) -> None:
         """Note that an optimizer's gradients are unscaled until the next loss is scaled."""
         for group in optimizer.param_groups:
             self._unscaled.update(map(id, group["params"]))
 
-    def unscaled_loss(self, loss: Tensor) -> float:
-        """Return the value of a one-element loss on the CPU as it was before scaling."""
-        value: float = loss.item()
+    def unscaled_loss(self, loss: Tensor) -> float | Tensor:
+        """Return the value of a one-element loss as it was before scaling.
+
+        A tensor on its device where that is an accelerator.
+        """
+        value = _value_of(loss)
         if self._scaler is None:
             return value
         for known, before in self._losses:
@@ -44,27 +47,35 @@ class LossScale:
                 return before
         return value / self._value()
 
-    def of(self, parameters: Sequence[Tensor]) -> float:
+    def of(self, parameters: Sequence[Tensor]) -> float | Tensor:
         """Return the factor that is still in the gradients of these parameters."""
         if self._scaler is None or not parameters or id(parameters[0]) in self._unscaled:
             return 1.0
         return self._value()
 
-    def _value(self) -> float:
+    def _value(self) -> float | Tensor:
         scaler = None if self._scaler is None else self._scaler()
-        return 1.0 if scaler is None else scaler.get_scale()
+        if scaler is None:
+            return 1.0
+        scale = scaler._scale  # `get_scale()` waits for the device
+        return scaler.get_scale() if scale is None or scale.is_cpu else scale
 
     @staticmethod
-    def of_fused(optimizer: Optimizer) -> float:
+    def of_fused(optimizer: Optimizer) -> float | Tensor:
         """Return the factor that a fused optimizer will divide by within its step.
 
         torch hands it over as the attribute `grad_scale`, for the time of the call only.
         """
         scale = getattr(optimizer, "grad_scale", None)
-        return float(scale) if isinstance(scale, Tensor) and scale.is_cpu else 1.0
+        return _value_of(scale) if isinstance(scale, Tensor) else 1.0
 
     @staticmethod
-    def found_inf(optimizer: Optimizer) -> bool:
-        """Tell whether a fused optimizer is about to leave the step out (`found_inf`)."""
+    def found_inf(optimizer: Optimizer) -> float | Tensor:
+        """Return above 0 where a fused optimizer is about to leave the step out (`found_inf`)."""
         found = getattr(optimizer, "found_inf", None)
-        return isinstance(found, Tensor) and found.is_cpu and bool(found.item() > 0)
+        return _value_of(found) if isinstance(found, Tensor) else 0.0
+
+
+def _value_of(tensor: Tensor) -> float | Tensor:
+    """Return the value of a one-element tensor, on an accelerator the tensor itself."""
+    return tensor.item() if tensor.is_cpu else tensor.detach()

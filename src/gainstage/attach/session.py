@@ -85,6 +85,7 @@ class Session:
         if self.detach is not None:
             self.detach()
             self.detach = None
+            self.recorder.finish()
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gainstage.norms.clip import clip_coefficient
+from gainstage.norms.late import Number, is_distributed, late_norms
 from gainstage.norms.sums import is_dense_cpu
 from gainstage.norms.total import gradient_norms
 
@@ -34,11 +35,11 @@ class Clipped:
 
     parameters: list[Tensor]
     """Those that had a gradient."""
-    norms: list[float | None] | None
-    """2-norm of each gradient before clipping; None on an accelerator, where reading would wait."""
-    max_norm: float | None
+    norms: Sequence[Number]
+    """2-norm of each gradient before clipping; on an accelerator a 0-d tensor there."""
+    max_norm: Number
     """None for clipping by value."""
-    coefficient: float | None
+    coefficient: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,9 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
         if read is not None and read.total() is total_norm and read.state == _state(grads):
             norms = read.norms
         else:
-            norms = gradient_norms(grads)[0] if all(grad.is_cpu for grad in grads) else None
+            norms = _norms_anywhere(grads)
         if not (_plain(grads, foreach) and total_norm.is_cpu) or total_norm.requires_grad:
-            record(Clipped(listed, norms, float(max_norm), None))
+            record(Clipped(listed, norms, float(max_norm), _coefficient(max_norm, total_norm)))
             torch_scale(listed, max_norm, total_norm, foreach)
             return
         coefficient = clip_coefficient(float(max_norm), total_norm.item())
@@ -146,8 +147,7 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
         listed = _listed(parameters)
         owners = _with_gradient(listed)
         grads = [p.grad for p in owners]
-        if all(grad.is_cpu for grad in grads if grad is not None):
-            record(Clipped(owners, gradient_norms(grads)[0], None, None))
+        record(Clipped(owners, _norms_anywhere(grads), None, None))
         torch_value(listed, clip_value, foreach)
 
     return {
@@ -156,6 +156,20 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
         "_get_total_norm": get_total_norm,
         "_clip_grads_with_norm_": clip_grads_with_norm_,
     }
+
+
+def _coefficient(max_norm: float, total_norm: Tensor) -> Number:
+    """Return the factor that torch will scale by; on an accelerator a tensor there."""
+    if is_distributed(total_norm):
+        return None  # its value is a sum over processes
+    if total_norm.is_cpu:
+        return clip_coefficient(float(max_norm), total_norm.item())
+    return torch.clamp(max_norm / (total_norm.detach() + 1e-6), max=1.0)
+
+
+def _norms_anywhere(grads: Sequence[Tensor | None]) -> Sequence[Number]:
+    on_cpu = all(grad is None or grad.is_cpu for grad in grads)
+    return gradient_norms(grads)[0] if on_cpu else late_norms(grads)
 
 
 def _without_our_frames(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,35 @@
+"""Rows whose numbers are still on their way from an accelerator, delivered in their order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from gainstage.norms.late import Fetch, Number
+
+Finish: TypeAlias = Callable[[list[float | None]], None]
+
+_MOST_WAITING = 1024
+"""Rows under way before the oldest is waited for: a device this far behind has other troubles."""
+
+
+class LateRows:
+    """A queue of rows under way. Neither adding nor delivering waits for the device."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Fetch, Finish]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, numbers: Sequence[Number], finish: Finish) -> None:
+        """Begin to fetch numbers; `finish` takes them as floats, in a later call of `deliver`."""
+        self._waiting.append((Fetch(numbers), finish))
+
+    def deliver(self, *, wait: bool = False) -> None:
+        """Finish the rows that have arrived, in order; all of them where told to wait."""
+        waiting = self._waiting
+        while waiting and (wait or len(waiting) > _MOST_WAITING or waiting[0][0].is_there()):
+            fetch, finish = waiting.popleft()
+            finish(fetch.numbers())

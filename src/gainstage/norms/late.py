@@ -1,0 +1,123 @@
+"""Norms on an accelerator: computed where the gradients are, fetched later, without waiting."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from gainstage.norms.total import combine_norms
+
+Number: TypeAlias = float | Tensor | None
+"""A number, or a tensor of one element that holds it, or nothing."""
+
+
+def late_norms(grads: Sequence[Tensor | None]) -> list[Number]:
+    """Return the 2-norm of each gradient as a 0-d tensor on its device; waits for nothing.
+
+    Accumulated in float64, where the device has it, so that it is exact over the whole range of
+    float32; reading memory is what it costs there, not arithmetic. None for sparse and DTensor
+    gradients: coalescing the one would wait, and reducing the other is a collective operation.
+    """
+    norms: list[Number] = [None] * len(grads)
+    kinds: dict[tuple[torch.device, torch.dtype], dict[int, Tensor]] = {}
+    for position, grad in enumerate(grads):
+        if grad is not None and grad.layout is torch.strided and not is_distributed(grad):
+            kinds.setdefault((grad.device, grad.dtype), {})[position] = grad
+    for (device, _), same in kinds.items():
+        with torch.no_grad():
+            each = torch._foreach_norm(list(same.values()), 2.0, _wide(device))
+        for position, norm in zip(same, each, strict=True):
+            norms[position] = norm
+    return norms
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The numbers that come from one device, and the event after which they are there."""
+
+    positions: list[int]
+    host: Tensor
+    event: torch.Event | None
+
+
+class Fetch:
+    """Numbers on their way from accelerators to the host, by one asynchronous copy a device."""
+
+    def __init__(self, numbers: Sequence[Number]) -> None:
+        """Begin to fetch. Launches a stack and a copy into pinned memory for each device.
+
+        Args:
+            numbers: What to fetch; floats and None are passed through.
+        """
+        self._numbers = list(numbers)
+        devices: dict[torch.device, list[int]] = {}
+        for position, number in enumerate(numbers):
+            if isinstance(number, Tensor):
+                devices.setdefault(number.device, []).append(position)
+        self._parts = [self._begin(device, positions) for device, positions in devices.items()]
+
+    def _begin(self, device: torch.device, positions: list[int]) -> _Part:
+        wide = _wide(device)
+        row: list[Tensor] = []
+        for position in positions:
+            number = self._numbers[position]
+            assert isinstance(number, Tensor)
+            row.append(number.detach().reshape(()).to(wide))
+        # torch takes pinned memory for this copy of its own accord.
+        host = torch.stack(row).to("cpu", non_blocking=True)
+        event = None
+        if device.type != "cpu" and _is_available(device):
+            event = torch.Event(device)
+            event.record()
+        return _Part(positions, host, event)
+
+    def is_there(self) -> bool:
+        """Tell whether all numbers have arrived; asks, and does not wait."""
+        return all(part.event is None or part.event.query() for part in self._parts)
+
+    def numbers(self) -> list[float | None]:
+        """Return the numbers in their order; waits for those that have not arrived."""
+        for part in self._parts:
+            if part.event is not None:
+                part.event.synchronize()
+            for position, number in zip(part.positions, part.host.tolist(), strict=True):
+                self._numbers[position] = number
+        self._parts = []
+        return [None if number is None else float(number) for number in self._numbers]
+
+
+def fetched_norms(grads: Sequence[Tensor | None]) -> tuple[list[float | None], float | None]:
+    """Return what `gradient_norms` does, for gradients on an accelerator. Waits for it once."""
+    norms = Fetch(late_norms(grads)).numbers()
+    return norms, total_of(norms)
+
+
+def total_of(norms: Sequence[float | None]) -> float | None:
+    """Return the 2-norm of all gradients from their norms, None where there is none at all."""
+    there = [norm for norm in norms if norm is not None]
+    return combine_norms(there, 2.0) if there else None
+
+
+def is_capturing() -> bool:
+    """Tell whether the current stream is being captured into a CUDA graph: ask it nothing then."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _is_available(device: torch.device) -> bool:
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator is not None and accelerator.type == device.type
+
+
+def is_distributed(grad: Tensor) -> bool:
+    """Tell whether a tensor is one process's share of a DTensor, without importing what that is."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(grad, module.DTensor)
