@@ -78,12 +78,10 @@ class Columns:
         on_cpu = is_on_cpu(parameters)
         return Plan(parameters, ids, sizes, on_cpu, None if in_order else columns)
 
-    def spread(self, plan: Plan, values: list[Value | None]) -> list[Value | None]:
-        """Return the plan's values as a row: each in its column, None elsewhere."""
-        if plan.columns is None:
-            return values
+    def spread(self, columns: list[int], values: list[Value | None]) -> list[Value | None]:
+        """Return a plan's values as a row: each in its column, None elsewhere."""
         row: list[Value | None] = [None] * len(self.tensors)
-        for column, value in zip(plan.columns, values, strict=True):
+        for column, value in zip(columns, values, strict=True):
             row[column] = value
         return row
 

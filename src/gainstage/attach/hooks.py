@@ -108,15 +108,9 @@ def _hook_optimizers(recorder: Recorder, undo: ExitStack) -> None:
             without_our_frames(error)
             raise
 
-    def before(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        return recorder.before_step(optimizer, args, kwargs)
-
-    def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        recorder.after_step(optimizer)
-
     _replace(Optimizer, "add_param_group", add_param_group, undo)
-    undo.callback(register_optimizer_step_pre_hook(before).remove)
-    undo.callback(register_optimizer_step_post_hook(after).remove)
+    undo.callback(register_optimizer_step_pre_hook(recorder.before_step).remove)
+    undo.callback(register_optimizer_step_post_hook(recorder.after_step).remove)
 
 
 def _hook_clipping(recorder: Recorder, undo: ExitStack) -> None:

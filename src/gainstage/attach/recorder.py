@@ -6,8 +6,7 @@ import functools
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -55,18 +54,8 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Reading:
-    """The gradients of one step, as they were before anything clipped them.
-
-    Not frozen, for that would double the time it takes to make one, on every step.
-    """
-
-    norms: Norms
-    total: float | None
-    max_norm: float | None
-    coefficient: float | None
-    skipped: int
+_Reading: TypeAlias = tuple[Norms, float | None, float | None, float | None, int]
+"""Norms before anything clipped them, total, max_norm, coefficient, and steps skipped before."""
 
 
 class Recorder:
@@ -159,7 +148,7 @@ class Recorder:
             leaves, self._leaves = self._leaves, []
             plan = self._columns.plan_for(leaves, [len(leaves)])
             if plan.on_cpu:
-                self._write(plan, self._read(plan, None), None)
+                self._record(plan, None, self._read(plan, None))
             else:
                 self._record_late(plan, None)
         except Exception as error:
@@ -221,12 +210,17 @@ class Recorder:
                 treatment.begin(optimizer)
             if not callable(closure):
                 plan = self._columns.plan_of(optimizer)
-                if not plan.on_cpu and not self.treatments:
+                scaled = "found_inf" in vars(optimizer)
+                if plan.on_cpu and not (scaled or self._clips or self.treatments):
+                    norms, total = gradient_norms([each.grad for each in plan.parameters])
+                    skipped, self._skipped = self._skipped, 0
+                    self._record(plan, optimizer, (norms, total, None, None, skipped))
+                elif not plan.on_cpu and not self.treatments:
                     self._record_late(plan, optimizer)
                 elif self.loss_scale.found_inf(optimizer) > 0:
                     self.on_skipped()
                 else:
-                    self._write(plan, self._read(plan, optimizer), optimizer)
+                    self._record(plan, optimizer, self._read(plan, optimizer))
                 return None
             self._in_closure, self._closure_reading = True, None
             if not self.treatments:
@@ -239,16 +233,19 @@ class Recorder:
             self.fault(error)
             return None
 
-    def after_step(self, optimizer: Optimizer) -> None:
+    def after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Undo what treatments changed for the step, and record one that had a closure."""
         if self._stepping is not optimizer:
+            return
+        if not self.treatments and not self._in_closure:
+            self._stepping = None
             return
         try:
             self._end_treatments(optimizer)
             if self._in_closure and not self._dead:
                 plan = self._columns.plan_of(optimizer)
                 reading = self._closure_reading or self._read(plan, None)
-                self._write(plan, reading, optimizer)
+                self._record(plan, optimizer, reading)
         except Exception as error:
             self.fault(error)
         finally:
@@ -301,7 +298,7 @@ class Recorder:
                 norms, total = [n if n is None else n / scale for n in norms], total / scale
         skipped, self._skipped = self._skipped, 0
         if treated is None:
-            return _Reading(norms, total, max_norm, coefficient, skipped)
+            return norms, total, max_norm, coefficient, skipped
         if self.treatments:
             current = read(grads)[1] if self._clips else total
             step = Step(self.step, treated, plan.parameters, grads, current)
@@ -311,22 +308,27 @@ class Recorder:
                 coefficient = (1.0 if coefficient is None else coefficient) * step.coefficient
                 max_norm = step.max_norm
             skipped = -1 if step.skipped else skipped
-        return _Reading(norms, total, max_norm, coefficient, skipped)
+        return norms, total, max_norm, coefficient, skipped
 
-    def _write(self, plan: Plan, reading: _Reading, optimizer: Optimizer | None) -> None:
+    def _record(self, plan: Plan, optimizer: Optimizer | None, reading: _Reading) -> None:
+        """Write the row of a step whose numbers are known."""
         if self._late:
             self._late.deliver(wait=True)  # this process steps on the CPU as well
-        if isinstance(self._loss, Tensor):
-            self._loss = float(self._loss)
+        loss, lr = self._loss, _lr(optimizer)
         now = time.time()
-        self._append(plan, now, self._loss, _lr(optimizer), reading)
+        self._write(
+            plan,
+            now,
+            float(loss) if isinstance(loss, Tensor) else loss,
+            float(lr) if isinstance(lr, Tensor) else lr,
+            reading,
+        )
         self._loss_used = True
         if now >= self._weights_due:
             self._sample_weights(self._columns.plans() or [plan])
-        self.step += 1
 
-    def _append(
-        self, plan: Plan, now: float, loss: float | None, lr: Number, reading: _Reading
+    def _write(
+        self, plan: Plan, now: float, loss: float | None, lr: float | None, reading: _Reading
     ) -> None:
         columns = self._columns
         sink = self._sink
@@ -336,19 +338,11 @@ class Recorder:
         elif self._announced != len(columns.tensors):
             sink.set_tensors(columns.tensors)
             self._announced = len(columns.tensors)
-        sink.append(
-            (
-                self.step,
-                now,
-                loss,
-                None if lr is None else float(lr),
-                reading.total,
-                reading.max_norm,
-                reading.coefficient,
-                reading.skipped,
-                columns.spread(plan, reading.norms),
-            )
-        )
+        norms, total, max_norm, coefficient, skipped = reading
+        if plan.columns is not None:
+            norms = columns.spread(plan.columns, norms)
+        sink.append((self.step, now, loss, lr, total, max_norm, coefficient, skipped, norms))
+        self.step += 1
 
     def _before_clip(
         self,
@@ -429,9 +423,8 @@ class Recorder:
                 return
             if scale != 1.0:
                 norms = cast("Norms", _divided(norms, scale or 1.0))
-            reading = _Reading(norms, total_of(norms), max_norm, coefficient, skipped)
-            self._append(plan, now, loss, lr, reading)
-            self.step += 1
+            reading = (norms, total_of(norms), max_norm, coefficient, skipped)
+            self._write(plan, now, loss, lr, reading)
 
         self._late.add([found_inf, scale, self._loss, _lr(optimizer), *numbers], finish)
         self._loss_used = True
