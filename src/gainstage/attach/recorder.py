@@ -281,6 +281,20 @@ class Recorder:
 
         Waits for an accelerator; without treatments and closures `_record_late` is there instead.
         """
+        if len(self._clips) == 1 and not self.treatments:
+            ids, clipped = self._clips[0]
+            if clipped.total is not None and ids == plan.ids:
+                skipped, self._skipped = self._skipped, 0
+                return cast(
+                    "_Reading",
+                    (
+                        clipped.norms,
+                        clipped.total,
+                        clipped.max_norm,
+                        clipped.coefficient,
+                        skipped,
+                    ),
+                )
         grads = [parameter.grad for parameter in plan.parameters]
         read = gradient_norms if plan.on_cpu else fetched_norms
         max_norm = coefficient = None

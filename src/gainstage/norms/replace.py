@@ -40,6 +40,8 @@ class Clipped:
     max_norm: Number
     """None for clipping by value."""
     coefficient: Number
+    total: float | None = None
+    """2-norm of all together where the call has found it; then all else here is floats, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,10 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
         if not _plain(grads, foreach):
             return torch_total(grads, norm_type, error_if_nonfinite, foreach)
         total, each = _torch_norms(grads, float(norm_type))
-        if error_if_nonfinite and not math.isfinite(total.item()):
+        value = total.item()
+        if error_if_nonfinite and not math.isfinite(value):
             return torch_total(grads, norm_type, error_if_nonfinite, foreach)
-        norms = _as_2_norms(grads, each, float(norm_type))
+        norms, _ = _as_2_norms(grads, each, value, float(norm_type))
         latest[:] = [_Read(weakref.ref(total), _state(grads), norms)]
         return total
 
@@ -132,8 +135,8 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
         if error_if_nonfinite and not math.isfinite(value):
             return torch_clip(listed, max_norm, norm_type, error_if_nonfinite, foreach)
         owners = listed if len(listed) == len(grads) else _with_gradient(listed)
-        norms = _as_2_norms(grads, each, norm_type)
-        record(Clipped(owners, norms, limit, clip_coefficient(limit, value)))
+        norms, norm = _as_2_norms(grads, each, value, norm_type)
+        record(Clipped(owners, norms, limit, clip_coefficient(limit, value), norm))
         _scale_as_torch(grads, limit, total)
         return total
 
@@ -221,11 +224,13 @@ def _torch_norms(grads: list[Tensor], norm_type: float) -> tuple[Tensor, list[fl
     return torch.linalg.vector_norm(each, norm_type), each.tolist()
 
 
-def _as_2_norms(grads: Sequence[Tensor], each: list[float], norm_type: float) -> list[float | None]:
-    """Return the record's norms: torch's where they can be believed, read again where not."""
-    if norm_type == 2.0 and min(each) > _SMALLEST_SURE and max(each) < math.inf:
-        return list(each)
-    return gradient_norms(grads)[0]
+def _as_2_norms(
+    grads: Sequence[Tensor], each: list[float], total: float, norm_type: float
+) -> tuple[list[float | None], float | None]:
+    """Return the record's norms and total: torch's if they can be believed, read again if not."""
+    if norm_type == 2.0 and min(each) > _SMALLEST_SURE and total < math.inf:
+        return list(each), total
+    return gradient_norms(grads)
 
 
 def _scale_as_torch(grads: list[Tensor], max_norm: float, total_norm: Tensor) -> None:

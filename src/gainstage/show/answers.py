@@ -133,13 +133,18 @@ def growing(shown: Shown) -> list[Growing]:
     ]
 
 
+def treat_commands(shown: Shown) -> list[str]:
+    """Return the command that runs the script with the treatment advised, if there is one."""
+    argv = [str(each) for each in shown.info.get("argv") or []]
+    if not argv or not _has_grown(shown) or shown.treatments:
+        return []
+    limit = f"clip-global-norm:max_norm={_advised_limit(shown):.2g}"
+    return [f"gainstage run --treat {limit} {shlex.join(argv)}"]
+
+
 def next_commands(shown: Shown) -> list[str]:
     """Return what to type next, ready to be copied."""
-    commands: list[str] = []
-    argv = [str(each) for each in shown.info.get("argv") or []]
-    if argv and _has_grown(shown) and not shown.treatments:
-        limit = f"clip-global-norm:max_norm={_advised_limit(shown):.2g}"
-        commands.append(f"gainstage run --treat {limit} {shlex.join(argv)}")
+    commands = treat_commands(shown)
     if shown.folder:
         commands.append(f"gainstage report {shlex.quote(shown.folder)} --open")
     return commands

@@ -20,8 +20,8 @@ from gainstage.show.answers import (
     answers,
     extent,
     growing,
-    next_commands,
     shown_of,
+    treat_commands,
     verdict_text,
 )
 from gainstage.show.figures import figures
@@ -115,7 +115,7 @@ def report_data(run: Run) -> dict[str, Any]:
             }
             for each in growing(shown)
         ],
-        "next": next_commands(shown)[:1] if shown.findings.verdict != "healthy" else [],
+        "next": treat_commands(shown) if shown.findings.verdict != "healthy" else [],
         "symptoms": [each.as_json() for each in findings.symptoms],
         "facts": _facts(run),
         "damage": list(run.damage),
