@@ -1,7 +1,7 @@
 """Train a small GPT on Python's own help texts, with AdamW, warm-up and a cosine schedule.
 
 python examples/tiny_gpt.py                                  healthy
-python examples/tiny_gpt.py --lr 3 --warmup 0 --clip 0       sick: the learning rate is far too high
+python examples/tiny_gpt.py --lr 30 --warmup 0 --clip 0      sick: the learning rate is far too high
 """
 
 import argparse

@@ -15,6 +15,7 @@ HEALTHY = {
 SICK = {
     "char_rnn.py": ["--gain", "1.2", "--steps", "20"],
     "deep_mlp.py": ["--init", "normal", "--steps", "5"],
+    "tiny_gpt.py": ["--lr", "30", "--warmup", "0", "--clip", "0", "--steps", "6"],
 }
 
 

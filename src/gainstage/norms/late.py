@@ -73,7 +73,7 @@ class Fetch:
         event = None
         if device.type != "cpu" and _is_available(device):
             event = torch.Event(device)
-            event.record()
+            event.record(torch.accelerator.current_stream(device))
         return _Part(positions, host, event)
 
     def is_there(self) -> bool:
