@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gainstage.attach.clips import Clips, divided
 from gainstage.attach.columns import Columns, Plan
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
@@ -106,7 +107,7 @@ class Recorder:
         self._late_steps = 0
         self._loss: Number = None
         self._loss_used = True
-        self._clips: list[tuple[list[int], Clipped]] = []
+        self._clips = Clips()
         self._skipped = 0
         self._stepping: Optimizer | None = None
         self._in_closure = False
@@ -173,12 +174,7 @@ class Recorder:
         if self._dead:
             return
         try:
-            scale = self.loss_scale.of(clipped.parameters)
-            if isinstance(scale, Tensor) or scale != 1.0:
-                limit = None if clipped.max_norm is None else clipped.max_norm / scale
-                norms = _divided(clipped.norms, scale)
-                clipped = Clipped(clipped.parameters, norms, limit, clipped.coefficient)
-            self._clips.append((list(map(id, clipped.parameters)), clipped))
+            self._clips.note(clipped, self.loss_scale.of(clipped.parameters))
         except Exception as error:
             self.fault(error)
 
@@ -281,26 +277,17 @@ class Recorder:
 
         Waits for an accelerator; without treatments and closures `_record_late` is there instead.
         """
-        if len(self._clips) == 1 and not self.treatments:
-            ids, clipped = self._clips[0]
-            if clipped.total is not None and ids == plan.ids:
+        if self._clips and not self.treatments:
+            known = self._clips.of_whole(plan)
+            if known is not None:
                 skipped, self._skipped = self._skipped, 0
-                return cast(
-                    "_Reading",
-                    (
-                        clipped.norms,
-                        clipped.total,
-                        clipped.max_norm,
-                        clipped.coefficient,
-                        skipped,
-                    ),
-                )
+                return (*known, skipped)
         grads = [parameter.grad for parameter in plan.parameters]
         read = gradient_norms if plan.on_cpu else fetched_norms
         max_norm = coefficient = None
         scale = 1.0 if treated is None else self.loss_scale.of_fused(treated)
         if self._clips:
-            numbers = self._before_clip(plan, grads, scale, lambda rest: read(rest)[0])
+            numbers = self._clips.before(plan, grads, scale, lambda rest: read(rest)[0])
             if any(isinstance(number, Tensor) for number in numbers):
                 numbers = Fetch(numbers).numbers()
             max_norm, coefficient, *norms = cast("Norms", numbers)
@@ -358,41 +345,6 @@ class Recorder:
         sink.append((self.step, now, loss, lr, total, max_norm, coefficient, skipped, norms))
         self.step += 1
 
-    def _before_clip(
-        self,
-        plan: Plan,
-        grads: list[Tensor | None],
-        scale: float | Tensor,
-        read: Callable[[list[Tensor | None]], Sequence[Number]],
-    ) -> list[Number]:
-        """Return the script's limit, its coefficient, and the norms as they were before it clipped.
-
-        Args:
-            plan: Whose norms.
-            grads: Its gradients, by now clipped.
-            scale: The factor that is in those which no clipping call saw.
-            read: Returns the norms of these.
-        """
-        if len(self._clips) == 1 and self._clips[0][0] == plan.ids:
-            clipped = self._clips[0][1]
-            return [clipped.max_norm, clipped.coefficient, *clipped.norms]
-        before: dict[int, Number] = {}
-        max_norm: Number = None
-        coefficient: Number = None
-        mine = set(plan.ids)
-        for ids, clipped in self._clips:
-            if mine.isdisjoint(ids):
-                continue
-            for each, norm in zip(ids, clipped.norms, strict=True):
-                before.setdefault(each, norm)
-            if clipped.coefficient is not None:
-                coefficient = (1.0 if coefficient is None else coefficient) * clipped.coefficient
-                max_norm = clipped.max_norm
-        rest = [None if each in before else g for each, g in zip(plan.ids, grads, strict=True)]
-        norms = _divided(read(rest), scale)
-        norms = [before.get(each, norm) for each, norm in zip(plan.ids, norms, strict=True)]
-        return [max_norm, coefficient, *norms]
-
     def _sample_weights(self, plans: Sequence[Plan]) -> None:
         """Read the weights as often as the budget allows, by what the last time took."""
         began = time.perf_counter()
@@ -423,20 +375,20 @@ class Recorder:
         scale = 1.0 if optimizer is None else self.loss_scale.of_fused(optimizer)
         found_inf = 0.0 if optimizer is None else self.loss_scale.found_inf(optimizer)
         if self._clips:
-            numbers = self._before_clip(plan, grads, scale, late_norms)
+            numbers = self._clips.before(plan, grads, scale, late_norms)
             scale = 1.0
         else:
             numbers = [None, None, *late_norms(grads)]
-        skipped, self._skipped = self._skipped, 0
         now = time.time()
 
         def finish(numbers: list[float | None]) -> None:
             found_inf, scale, loss, lr, max_norm, coefficient, *norms = numbers
             if found_inf:
-                self._skipped += 1 + skipped
+                self._skipped += 1
                 return
             if scale != 1.0:
-                norms = cast("Norms", _divided(norms, scale or 1.0))
+                norms = cast("Norms", divided(norms, scale or 1.0))
+            skipped, self._skipped = self._skipped, 0
             reading = (norms, total_of(norms), max_norm, coefficient, skipped)
             self._write(plan, now, loss, lr, reading)
 
@@ -463,9 +415,3 @@ def _lr(optimizer: Optimizer | None) -> Number:
     groups = [] if optimizer is None else optimizer.param_groups
     lr = groups[0].get("lr") if groups else None
     return lr if lr is None or isinstance(lr, Tensor) else float(lr)
-
-
-def _divided(norms: Sequence[Number], scale: float | Tensor) -> Sequence[Number]:
-    if not isinstance(scale, Tensor) and scale == 1.0:
-        return norms
-    return [None if norm is None else norm / scale for norm in norms]
