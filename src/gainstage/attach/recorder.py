@@ -165,7 +165,10 @@ class Recorder:
         for root in roots:
             if isinstance(root, Tensor) and root.numel() == 1:
                 value = self.loss_scale.unscaled_loss(root)
-                self._loss = value if self._loss is None else self._loss + value
+                known = self._loss
+                if isinstance(known, Tensor) and isinstance(value, Tensor):
+                    known = known.to(value.device, non_blocking=True)
+                self._loss = value if known is None else known + value
 
     # Clipping
 
