@@ -78,6 +78,37 @@ class WeightBlock:
         return len(self.step)
 
 
+@dataclass(frozen=True, slots=True)
+class ProfileBlock:
+    """Sampled levels of one or more steps' graphs: one entry a node, in forward order.
+
+    Bits are log2; NaN where a level could not be measured, -inf for a tensor of zeros, inf where
+    it holds an inf or NaN. Deltas are the gradients of the loss, unscaled.
+    """
+
+    step: NDArray[np.int64]
+    backward: NDArray[np.int32]
+    """Which backward call of the step, from 0."""
+    node: NDArray[np.int32]
+    """Place in the forward order of the step's graph."""
+    site: NDArray[np.int32]
+    """Index into the sites; -1 where the node matches none."""
+    weight: NDArray[np.int32]
+    """Column of the weight matrix or kernel that enters here, else -1: such a node is a layer."""
+    forward_bits: NDArray[np.float32]
+    """Level of what the node put out: log2 of its root mean square."""
+    forward_max_bits: NDArray[np.float32]
+    """log2 of its largest magnitude."""
+    delta_bits: NDArray[np.float32]
+    """Level of the loss's gradient with respect to what the node put out."""
+    delta_max_bits: NDArray[np.float32]
+    headroom_bits: NDArray[np.float32]
+    """Bits that the larger of both is below its dtype's largest value, loss scale included."""
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
 Phase = Literal["input", "forward", "loss", "backward", "optimizer"]
 FaultKind = Literal[
     "domain",  # an operation left its domain: log of 0, 0/0

@@ -38,7 +38,8 @@ class Columns:
     def __init__(self, model: weakref.ref[nn.Module] | None = None) -> None:
         self._model = model
         self.tensors: list[TensorInfo] = []
-        self._column: dict[int, int] = {}
+        self.by_id: dict[int, int] = {}
+        """Column of each parameter by its id."""
         self._alive: dict[int, weakref.ref[Tensor]] = {}
         self._named: dict[tuple[str, tuple[int, ...]], int] = {}
         self._plans: dict[int, tuple[weakref.ref[Optimizer], Plan]] = {}
@@ -73,7 +74,7 @@ class Columns:
         """Return what to read for parameters in a given order."""
         self._register(parameters, sys._getframe())
         ids = list(map(id, parameters))
-        columns = [self._column[each] for each in ids]
+        columns = [self.by_id[each] for each in ids]
         in_order = columns == list(range(len(columns)))
         on_cpu = is_on_cpu(parameters)
         return Plan(parameters, ids, sizes, on_cpu, None if in_order else columns)
@@ -99,7 +100,7 @@ class Columns:
                 self.tensors.append(self._unique(info))
                 self._named[self.tensors[-1].name, info.shape] = column
             used.add(column)
-            self._column[id(tensor)] = column
+            self.by_id[id(tensor)] = column
             self._alive[id(tensor)] = weakref.ref(tensor)
 
     def _knows(self, tensor: Tensor) -> bool:
@@ -107,11 +108,11 @@ class Columns:
         return known is not None and known() is tensor
 
     def _owner_lives(self, column: int) -> bool:
-        for key, owned in list(self._column.items()):
+        for key, owned in list(self.by_id.items()):
             if owned == column:
                 if self._alive[key]() is not None:
                     return True
-                del self._column[key], self._alive[key]
+                del self.by_id[key], self._alive[key]
         return False
 
     def _unique(self, info: TensorInfo) -> TensorInfo:

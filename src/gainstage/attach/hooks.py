@@ -39,6 +39,7 @@ def attach(recorder: Recorder) -> Callable[[], None]:
         _hook_optimizers(recorder, undo)
         _hook_clipping(recorder, undo)
         _hook_loss_scaling(recorder, undo)
+        _hook_compile(recorder, undo)
         return undo.pop_all().close
     raise AssertionError("unreachable")
 
@@ -122,6 +123,18 @@ def _hook_clipping(recorder: Recorder, undo: ExitStack) -> None:
         _replace(clip_grad, name, function, undo)
     for public, name in _PUBLIC_CLIPPING.items():
         _replace(torch.nn.utils, public, new[name], undo)
+
+
+def _hook_compile(recorder: Recorder, undo: ExitStack) -> None:
+    torch_compile: Callable[..., Any] = torch.compile
+
+    @functools.wraps(torch_compile)
+    def compile_(*args: Any, **kwargs: Any) -> Any:
+        if recorder.graph is not None:
+            recorder.graph.on_compile()
+        return torch_compile(*args, **kwargs)
+
+    _replace(torch, "compile", compile_, undo)
 
 
 def _hook_loss_scaling(recorder: Recorder, undo: ExitStack) -> None:

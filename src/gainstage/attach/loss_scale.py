@@ -53,6 +53,10 @@ class LossScale:
             return 1.0
         return self._value()
 
+    def current(self) -> float | Tensor:
+        """Return the factor that is in the loss a backward call begins with."""
+        return self._value()
+
     def _value(self) -> float | Tensor:
         scaler = None if self._scaler is None else self._scaler()
         if scaler is None:

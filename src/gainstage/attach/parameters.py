@@ -50,9 +50,7 @@ def describe(
         frame: Where to begin looking, usually the caller of `optimizer.step()`.
         model: A module to look into besides.
     """
-    scopes = [_variables(each) for each in user_frames(frame)]
-    if model is not None:
-        scopes.append({"model": model})
+    scopes = _scopes(frame, model)
     wanted = {id(parameter): parameter for parameter in parameters}
     owned = _owned(_roots(_modules_in(scopes)), wanted.keys())
     variables = _variable_names(scopes, wanted.keys() - owned.keys())
@@ -79,6 +77,25 @@ def describe(
         dtype = str(parameter.dtype).removeprefix("torch.")
         described.append((parameter, TensorInfo(name, module, tuple(parameter.shape), dtype)))
     return described
+
+
+def modules_in_frames(
+    frame: FrameType | None, model: nn.Module | None = None
+) -> list[tuple[str, nn.Module]]:
+    """Return the root modules that variables of the calling frames hold, with the variables' names.
+
+    Args:
+        frame: Where to begin looking.
+        model: A module to take in besides.
+    """
+    return _roots(_modules_in(_scopes(frame, model)))
+
+
+def _scopes(frame: FrameType | None, model: nn.Module | None) -> list[dict[str, Any]]:
+    scopes = [_variables(each) for each in user_frames(frame)]
+    if model is not None:
+        scopes.append({"model": model})
+    return scopes
 
 
 def _variables(frame: FrameType) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from gainstage.attach.clips import Clips, divided
 from gainstage.attach.columns import Columns, Plan
+from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
 from gainstage.graph.leaves import leaves_of
@@ -73,6 +74,7 @@ class Recorder:
         treatments: Sequence[Treatment] = (),
         budget: float = 0.01,
         on_fault: Callable[[BaseException], None],
+        graph: GraphWatch | None = None,
     ) -> None:
         """Make a recorder that opens its sink on the first step.
 
@@ -82,12 +84,14 @@ class Recorder:
             treatments: Applied to every step, in this order.
             budget: Share of the training time that sampled reads may take.
             on_fault: Called once with an error of gainstage's own, after which nothing is watched.
+            graph: Reads the graphs of backward calls.
         """
         self._open_sink = open_sink
         self._on_fault = on_fault
         self._weights_share = max(budget * _WEIGHTS_SHARE, 1e-6)
         self.has_optimizer = False
         self._model = None if model is None else weakref.ref(model)
+        self.graph = graph
         self.forget()
         self.treatments = tuple(treatments)
 
@@ -136,6 +140,8 @@ class Recorder:
             self._add_loss(roots)
             if not self._in_closure:
                 self._stepping = None
+            if self.graph is not None:
+                self.graph.before_backward(roots, self.step, self.loss_scale.current())
             if not self.has_optimizer:
                 self._leaves = leaves_of(root for root in roots if isinstance(root, Tensor))
         except Exception as error:
@@ -143,9 +149,13 @@ class Recorder:
 
     def after_backward(self) -> None:
         """Write the row where no optimizer will: a script that steps by hand."""
-        if self.has_optimizer or self._dead or not self._leaves:
+        if self._dead:
             return
         try:
+            if self.graph is not None:
+                self.graph.after_backward()
+            if self.has_optimizer or not self._leaves:
+                return
             leaves, self._leaves = self._leaves, []
             plan = self._columns.plan_for(leaves, [len(leaves)])
             if plan.on_cpu:
@@ -253,6 +263,8 @@ class Recorder:
     def on_skipped(self) -> None:
         """Count a step that a loss scaler left out."""
         self._skipped += 1
+        if self.graph is not None:
+            self.graph.on_skipped()
         self._clips.clear()
         self._loss_used = True
 
@@ -345,6 +357,8 @@ class Recorder:
         norms, total, max_norm, coefficient, skipped = reading
         if plan.columns is not None:
             norms = columns.spread(plan.columns, norms)
+        if self.graph is not None:
+            self.graph.on_step(self.step, columns.by_id)
         sink.append((self.step, now, loss, lr, total, max_norm, coefficient, skipped, norms))
         self.step += 1
 

@@ -11,13 +11,16 @@ import torch
 from torch import nn
 
 from gainstage.attach.config import RunConfig
+from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.hooks import attach
 from gainstage.attach.recorder import Recorder
 from gainstage.detect import scan
 from gainstage.errors import GainstageError
-from gainstage.records import StepBlock, Symptom, TensorInfo, WeightBlock
+from gainstage.graph.site_map import SiteMap
+from gainstage.records import ProfileBlock, StepBlock, Symptom, TensorInfo, WeightBlock
 from gainstage.store.folder import claim_rank, update_run_info
 from gainstage.store.journal import append_line
+from gainstage.store.sites import write_sites
 from gainstage.store.writer import StepWriter
 from gainstage.treat.make import make
 from gainstage.treat.treatment import Treatment, parse
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from gainstage.show.live import LivePanel
 
 _ALARMS_PRINTED = 3
+_GRAPH_SHARE = 0.6
+"""Part of the overhead budget that reading graphs may use."""
 
 active: Session | None = None
 """The session of this process, while it is attached."""
@@ -55,6 +60,7 @@ class Session:
         self._writer: StepWriter | None = None
         self._state: scan.ScanState | None = None
         self._alarms: set[str] = set()
+        self._new_sites: SiteMap | None = None
         self._panel: LivePanel | None = None
 
     @property
@@ -72,8 +78,11 @@ class Session:
             treatments=self.treatments,
             budget=self.config.budget,
             on_fault=self._on_fault,
+            graph=GraphWatch(self, share=self.config.budget * _GRAPH_SHARE, model=model),
         )
         self.detach = attach(self.recorder)
+        if self.recorder.graph is not None:
+            self.recorder.graph.begin()
 
     def close(self) -> None:
         """Take the hooks out and write what is still in memory. A second call does nothing."""
@@ -85,6 +94,8 @@ class Session:
         if self.detach is not None:
             self.detach()
             self.detach = None
+            if self.recorder.graph is not None:
+                self.recorder.graph.end()
             self.recorder.finish()
         if self._writer is not None:
             self._writer.close()
@@ -120,6 +131,15 @@ class Session:
             _close_with_process(self)
         return self._writer
 
+    def on_sites(self, sites: SiteMap) -> None:
+        """Note that a graph of another shape was seen; the writer's thread puts it on disk."""
+        self._new_sites = sites
+
+    def on_profile(self, profile: Callable[[], ProfileBlock]) -> None:
+        """Queue the levels of a sampled backward call."""
+        if self._writer is not None:
+            self._writer.append_profile(profile)
+
     def _journal_treatments(self, event: str) -> None:
         for spec, treatment in zip(self.config.treat, self.treatments, strict=True):
             line = {
@@ -148,7 +168,10 @@ class Session:
 
     # The writer's thread
 
-    def _on_block(self, block: StepBlock, weights: WeightBlock | None) -> None:
+    def _on_block(
+        self, block: StepBlock, weights: WeightBlock | None, profiles: Sequence[ProfileBlock]
+    ) -> None:
+        self._write_sites()
         writer = self._writer
         if self._state is None or writer is None:
             return
@@ -158,6 +181,11 @@ class Session:
             append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
         self._draw(lambda panel: panel.update(writer.tensors, block, changed))
+
+    def _write_sites(self) -> None:
+        sites, self._new_sites = self._new_sites, None
+        if sites is not None:
+            write_sites(self.config.folder, self.rank or 0, sites.sites, sites.graphs())
 
     def _draw(self, draw: Callable[[LivePanel], None]) -> None:
         """Do something with the panel, where there is one; a terminal that is gone is let go."""

@@ -18,7 +18,15 @@ import pyarrow as pa
 
 from gainstage.detect import scan
 from gainstage.errors import RunFolderError
-from gainstage.records import Findings, StepBlock, TensorInfo, WeightBlock
+from gainstage.records import (
+    Fault,
+    Findings,
+    ProfileBlock,
+    Site,
+    StepBlock,
+    TensorInfo,
+    WeightBlock,
+)
 from gainstage.store.folder import RUN_INFO, read_run_info
 from gainstage.store.journal import read_lines
 from gainstage.store.levels import LEVELS, levels_schema
@@ -26,12 +34,15 @@ from gainstage.store.ring import to_block, to_weight_block
 from gainstage.store.schema import (
     concat_steps,
     concat_weights,
+    profiles_block,
+    profiles_schema,
     steps_block,
     steps_schema,
     tensors_of,
     weights_block,
     weights_schema,
 )
+from gainstage.store.sites import read_faults, read_sites
 from gainstage.store.stream import read_table
 
 _RANK = re.compile(r"rank=(\d+)")
@@ -110,8 +121,13 @@ class Run:
 
     @property
     def profiles(self) -> pa.Table:
-        """Sampled profiles of activations and deltas; empty, for nothing records them yet."""
-        return pa.table({"rank": pa.array([], pa.int32()), "step": pa.array([], pa.int64())})
+        """One row a node of each sampled graph and rank: levels in bits, site, weight."""
+        parts: list[pa.Table] = []
+        for rank in self.ranks or (0,):
+            table = pa.Table.from_batches(self._part("profiles", rank), profiles_schema())
+            ranks = pa.repeat(pa.scalar(rank, pa.int32()), table.num_rows)
+            parts.append(table.add_column(0, "rank", ranks))
+        return pa.concat_tables(parts)
 
     @cached_property
     def findings(self) -> Findings:
@@ -143,6 +159,18 @@ class Run:
         if not batches:
             return to_weight_block([], tensors)
         return concat_weights([weights_block(batch) for batch in batches], tensors)
+
+    def profile_block(self, rank: int = 0) -> ProfileBlock:
+        """Return all sampled levels of a rank."""
+        return profiles_block(self._part("profiles", rank))
+
+    def sites(self, rank: int = 0) -> tuple[Site, ...]:
+        """Return the places in the user's code that a rank's profiles refer to."""
+        return read_sites(self.folder, rank)
+
+    def faults(self, rank: int = 0) -> tuple[Fault, ...]:
+        """Return the first wrong operations that the autopsy has found."""
+        return read_faults(self.folder, rank)
 
     def levels(self, rank: int = 0, level: int = 1) -> pa.Table:
         """Return statistics of 64 (level 1) or 4096 (level 2) steps a row, of complete bins.

@@ -19,12 +19,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gainstage.records import StepBlock, TensorInfo, WeightBlock
+from gainstage.records import ProfileBlock, StepBlock, TensorInfo, WeightBlock
 
 STEPS = "gainstage.steps/1"
 WEIGHTS = "gainstage.weights/1"
+PROFILES = "gainstage.profiles/1"
 SCHEMA_KEY = b"gainstage.schema"
 TENSORS_KEY = b"gainstage.tensors"
+
+_PROFILE_PLACES = ("backward", "node", "site", "weight")
+_PROFILE_BITS = (
+    "forward_bits",
+    "forward_max_bits",
+    "delta_bits",
+    "delta_max_bits",
+    "headroom_bits",
+)
 
 Mask = NDArray[np.bool_]
 
@@ -52,6 +62,14 @@ def weights_schema(tensors: Sequence[TensorInfo]) -> pa.Schema:
         list_field("weight_norms", pa.float32(), len(tensors)),
     ]
     return pa.schema(fields, metadata=schema_metadata(WEIGHTS, tensors))
+
+
+def profiles_schema() -> pa.Schema:
+    """Return the columns of profiles/rank=K."""
+    kinds = {"step": pa.int64()} | dict.fromkeys(_PROFILE_PLACES, pa.int32())
+    kinds |= dict.fromkeys(_PROFILE_BITS, pa.float32())
+    fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]
+    return pa.schema(fields, metadata={SCHEMA_KEY: PROFILES.encode()})
 
 
 def list_field(name: str, item: pa.DataType, tensors: int) -> pa.Field:
@@ -108,6 +126,13 @@ def weights_batch(block: WeightBlock, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def profiles_batch(block: ProfileBlock) -> pa.RecordBatch:
+    """Return `block` as a batch of `profiles_schema`; the arrays are shared, not copied."""
+    schema = profiles_schema()
+    columns = [number_column(getattr(block, name)) for name in schema.names]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
 def steps_block(batch: pa.RecordBatch) -> StepBlock:
     """Return a batch as a block whose arrays lie in the batch, read-only, without a copy."""
     loss, has_loss = read_numbers(batch, "loss")
@@ -123,6 +148,16 @@ def weights_block(batch: pa.RecordBatch) -> WeightBlock:
     """Return a batch as a block whose arrays lie in the batch, read-only, without a copy."""
     weight_norms, present = read_lists(batch, "weight_norms")
     return WeightBlock(read_numbers(batch, "step")[0], weight_norms, present)
+
+
+def profiles_block(batches: Sequence[pa.RecordBatch]) -> ProfileBlock:
+    """Return batches as one block."""
+    schema = profiles_schema()
+    columns: dict[str, Any] = {}
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        parts = [read_numbers(batch, name)[0] for batch in batches]
+        columns[name] = np.concatenate(parts) if parts else np.empty(0, kind.to_pandas_dtype())
+    return ProfileBlock(**columns)
 
 
 def concat_steps(blocks: Sequence[StepBlock], tensors: int) -> StepBlock:

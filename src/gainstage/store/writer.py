@@ -10,18 +10,26 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gainstage.records import StepBlock, TensorInfo, WeightBlock
+from gainstage.records import ProfileBlock, StepBlock, TensorInfo, WeightBlock
 from gainstage.store.levels import LEVELS, Bins, Level, bins_of_steps, levels_batch, levels_schema
 from gainstage.store.ring import Ring, Row, WeightRow, capacity_for, to_block, to_weight_block
-from gainstage.store.schema import steps_batch, steps_schema, weights_batch, weights_schema
+from gainstage.store.schema import (
+    profiles_batch,
+    steps_batch,
+    steps_schema,
+    weights_batch,
+    weights_schema,
+)
 from gainstage.store.stream import SEGMENT_BYTES, Stream
 
-Listener = Callable[[StepBlock, WeightBlock | None], None]
+Listener = Callable[[StepBlock, WeightBlock | None, Sequence[ProfileBlock]], None]
 Warn = Callable[[str], None]
+
+_PROFILES_HELD = 256
 
 
 class StepWriter:
-    """Takes the rows of one rank and writes `steps/`, `weights/` and `levels/` of its run.
+    """Takes what one rank sends and writes `steps/`, `weights/`, `levels/` and `profiles/`.
 
     `append` and `append_weights` only queue. Twice a second a thread of its own writes what is
     queued, so that a run that is killed loses less than a second, and hands it to a listener. An
@@ -59,6 +67,7 @@ class StepWriter:
         self._warned: set[str] = set()
         self._rows: Ring[Row] = Ring(capacity_for(len(tensors)))
         self._weights: Ring[WeightRow] = Ring(capacity_for(len(tensors)))
+        self._profiles: Ring[Callable[[], ProfileBlock]] = Ring(_PROFILES_HELD)
         self._levels = {level: Level(level) for level in LEVELS}
         part = f"rank={rank}"
 
@@ -68,6 +77,7 @@ class StepWriter:
 
         self._step_stream = stream("steps", part)
         self._weight_stream = stream("weights", part)
+        self._profile_stream = stream("profiles", part)
         self._level_streams = {level: stream("levels", part, f"level={level}") for level in LEVELS}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -81,6 +91,10 @@ class StepWriter:
     def append_weights(self, step: int, norms: Sequence[float | None]) -> None:
         """Queue the 2-norms of the parameters before a step."""
         self._weights.append((step, norms))
+
+    def append_profile(self, profile: Callable[[], ProfileBlock]) -> None:
+        """Queue the levels of a sampled graph; they are computed in the writer's thread."""
+        self._profiles.append(profile)
 
     def set_tensors(self, tensors: Sequence[TensorInfo]) -> None:
         """Take the watched parameters anew: those known, and behind them new ones."""
@@ -101,7 +115,12 @@ class StepWriter:
         with self._lock:
             self._drain()
             self._finish_levels()
-            streams = [self._step_stream, self._weight_stream, *self._level_streams.values()]
+            streams = [
+                self._step_stream,
+                self._weight_stream,
+                self._profile_stream,
+                *self._level_streams.values(),
+            ]
             for stream in streams:
                 self._tell(stream.close(), stream)
             lost = self._step_stream.lost_rows + self._rows.dropped
@@ -118,7 +137,8 @@ class StepWriter:
 
     def _drain(self) -> None:
         rows, weight_rows = self._rows.drain(), self._weights.drain()
-        if not rows and not weight_rows:
+        profiles = [compute() for compute in self._profiles.drain()]
+        if not (rows or weight_rows or profiles):
             return
         block = to_block(rows, len(self.tensors))
         weights = to_weight_block(weight_rows, len(self.tensors)) if weight_rows else None
@@ -129,9 +149,12 @@ class StepWriter:
         if weights is not None:
             batch = weights_batch(weights, weights_schema(self.tensors))
             self._tell(self._weight_stream.append(batch), self._weight_stream)
+        for profile in profiles:
+            error = self._profile_stream.append(profiles_batch(profile))
+            self._tell(error, self._profile_stream)
         if self._listener is not None:
             try:
-                self._listener(block, weights)
+                self._listener(block, weights, profiles)
             except Exception as error:
                 self._warn_once(
                     "listener", f"live findings stopped, {type(error).__name__}: {error}"

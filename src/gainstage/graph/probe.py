@@ -1,0 +1,72 @@
+"""Levels of one backward call's graph: what every node put out, and what gradient came back to it.
+
+A sampled step reads each tensor once, where it lies; nothing is copied, and nothing waits for an
+accelerator: the numbers are tensors of one element until they are fetched.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gainstage.graph.levels import Levels, levels_of
+from gainstage.graph.profile import NodeReading
+
+_MOST_NODES = 4096
+"""Of a larger graph, every second, third ... node is read, and every layer."""
+
+
+class Probe:
+    """Reads the levels of one graph: what was put out now, what comes back while backward runs."""
+
+    def __init__(
+        self, nodes: Sequence[Any], layers: Collection[int], outputs: Mapping[int, Tensor]
+    ) -> None:
+        """Read what the nodes have put out, and listen for the gradients.
+
+        Call it right before backward, and `finish` after it.
+
+        Args:
+            nodes: All of the graph in forward order, without leaves.
+            layers: Places of nodes that are read however many there are.
+            outputs: By place, what a node put out, where something saved it.
+        """
+        began = time.perf_counter()
+        self.cost_s = 0.0
+        stride = math.ceil(len(nodes) / _MOST_NODES)
+        places = range(0, len(nodes), stride) if stride else ()
+        self._outputs: dict[int, Levels | None] = {}
+        self._deltas: dict[int, list[Levels]] = {}
+        self._handles: list[Any] = []
+        with torch.no_grad():
+            for place in sorted({*places, *layers}):
+                output = outputs.get(place)
+                self._outputs[place] = None if output is None else levels_of(output)
+                listener = self._listener(self._deltas.setdefault(place, []))
+                self._handles.append(nodes[place].register_prehook(listener))
+        self.cost_s += time.perf_counter() - began
+
+    def finish(self) -> list[NodeReading]:
+        """Stop listening, and return what was read."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        return [
+            NodeReading(place, output, self._deltas[place])
+            for place, output in self._outputs.items()
+        ]
+
+    def _listener(self, read: list[Levels]) -> Callable[[tuple[Tensor | None, ...]], None]:
+        def listen(grads: tuple[Tensor | None, ...]) -> None:
+            began = time.perf_counter()
+            with torch.no_grad():
+                found = [levels_of(grad) for grad in grads if grad is not None]
+            read[:] = [levels for levels in found if levels is not None]
+            self.cost_s += time.perf_counter() - began
+
+        return listen

@@ -1,0 +1,162 @@
+"""Where each node of a graph was made: operation, module, user's file and line.
+
+While a forward pass is recorded, torch's anomaly mode (without its check for NaN) makes every new
+node carry the Python traceback of its making, and global module hooks note which sequence numbers
+each module call covers. Both are off again before backward runs: about 0.2 ms a node, once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+
+from gainstage.graph.names import op_name
+from gainstage.records import Site
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_GAINSTAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_NOT_THE_USERS = (_TORCH, _GAINSTAGE, "<frozen ", "<string>", "<eval_with_key>")
+_MOST_NODES = 20_000
+"""Nodes whose sites are taken: 4 s. Those made later have none, and match by order."""
+_ENTRY = re.compile(r'\s*File "(?P<file>.*)", line (?P<line>\d+), in (?P<function>.*)\n')
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a module, and the sequence numbers of the nodes made within it."""
+
+    module: int
+    """`id` of the module, which lives at least as long as its graph."""
+    first: int
+    end: int
+    depth: int
+
+
+class SiteRecording:
+    """Makes the nodes of the forward passes to come carry where they were made, until `stop`."""
+
+    def __init__(self, *, with_modules: bool = True) -> None:
+        """Begin.
+
+        Args:
+            with_modules: Whether to note which module makes a node. Not where code is compiled:
+                a global module hook would be one of its guards, and so have it compiled again.
+        """
+        self.calls: list[Call] = []
+        self.modules: dict[int, nn.Module] = {}
+        self._open: list[Call] = []
+        self._is_on = not torch.is_anomaly_enabled()
+        self._undo: list[Callable[[], None]] = []
+        if with_modules:
+            self._undo += [
+                register_module_forward_pre_hook(self._on_call).remove,
+                register_module_forward_hook(self._on_return, always_call=True).remove,
+            ]
+        if self._is_on:
+            torch.set_anomaly_enabled(True, False)
+
+    def stop(self) -> None:
+        """End. Anomaly mode that the script has switched on by itself stays on."""
+        self.let_go_of_modules()
+        self._tracebacks_off()
+
+    def let_go_of_modules(self) -> None:
+        """Take the module hooks out."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+    def _tracebacks_off(self) -> None:
+        # With its check for NaN on, it is the script's own.
+        if self._is_on and not torch.is_anomaly_check_nan_enabled():
+            torch.set_anomaly_enabled(False)
+            self._is_on = False
+
+    def _on_call(self, module: nn.Module, arguments: Any) -> None:
+        number = torch._C._autograd._get_sequence_nr()
+        if self.calls and number - self.calls[0].first > _MOST_NODES:
+            self._tracebacks_off()
+        call = Call(id(module), number, number, len(self._open))
+        self.modules[id(module)] = module
+        self._open.append(call)
+        self.calls.append(call)
+
+    def _on_return(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        while self._open:
+            # A call that an error left open ends with the one around it.
+            call = self._open.pop()
+            call.end = torch._C._autograd._get_sequence_nr()
+            if call.module == id(module):
+                return
+
+
+def sites_of(
+    nodes: Sequence[Any], calls: Iterable[Call], names: Mapping[int, str]
+) -> list[Site | None]:
+    """Return the site of each node, None for one that was made unseen.
+
+    Args:
+        nodes: In forward order, made while a `SiteRecording` was on.
+        calls: What it noted.
+        names: By the id of a module, its name as in `named_modules()` of its root.
+    """
+    ordered = sorted(calls, key=lambda call: (call.first, call.depth))
+    sites: list[Site | None] = []
+    stack: list[Call] = []
+    position = 0
+    known: dict[str, tuple[str, int, str] | None] = {}
+    for node in nodes:
+        number = node._sequence_nr()
+        while position < len(ordered) and ordered[position].first <= number:
+            stack.append(ordered[position])
+            position += 1
+        while stack and stack[-1].end <= number:
+            stack.pop()
+        trace: list[str] | None = node.metadata.get("traceback_")
+        if trace is None:
+            sites.append(None)
+            continue
+        within = next((call for call in reversed(stack) if call.end > number), None)
+        place = users_entry(trace, known)
+        file, line, function = place if place is not None else (None, None, None)
+        module = None if within is None else names.get(within.module)
+        sites.append(Site(op_name(node.name()), module, function, file, line))
+    return sites
+
+
+def users_entry(
+    trace: Iterable[str], known: dict[str, tuple[str, int, str] | None] | None = None
+) -> tuple[str, int, str] | None:
+    """Return file, line and function of the innermost entry of a traceback that is the user's.
+
+    Args:
+        trace: Entries as `traceback.format_stack` makes them, the outermost first.
+        known: Filled with what entries were parsed to; many nodes share theirs.
+    """
+    for entry in reversed(list(trace)):
+        if known is not None and entry in known:
+            place = known[entry]
+        else:
+            place = _parsed(entry)
+            if known is not None:
+                known[entry] = place
+        if place is not None:
+            return place
+    return None
+
+
+def _parsed(entry: str) -> tuple[str, int, str] | None:
+    found = _ENTRY.match(entry)
+    if found is None or found["file"].startswith(_NOT_THE_USERS):
+        return None
+    return os.path.abspath(found["file"]), int(found["line"]), found["function"]

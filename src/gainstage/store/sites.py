@@ -1,0 +1,77 @@
+"""sites.json and faults.jsonl: where operations are, and which was the first wrong one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gainstage.records import Fault, Site
+from gainstage.store.journal import append_line, read_lines, write_json
+
+SITES_SCHEMA = "gainstage.sites/1"
+
+
+def write_sites(
+    folder: Path, rank: int, sites: Sequence[Site], graphs: Sequence[Sequence[int]]
+) -> None:
+    """Write the sites of a rank, and for each shape of graph the sites of its nodes in order.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    write_json(
+        folder / _name("sites", rank, ".json"),
+        {
+            "schema": SITES_SCHEMA,
+            "sites": [asdict(site) for site in sites],
+            "graphs": [{"nodes": list(numbers)} for numbers in graphs],
+        },
+    )
+
+
+def read_sites(folder: Path, rank: int) -> tuple[Site, ...]:
+    """Return the sites of a rank; none where there is no such file or it is damaged."""
+    try:
+        parsed: Any = json.loads((folder / _name("sites", rank, ".json")).read_bytes())
+        return tuple(_site(fields) for fields in parsed["sites"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def append_fault(folder: Path, rank: int, fault: Fault) -> None:
+    """Append a fault to the journal of a rank.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    append_line(folder / _name("faults", rank, ".jsonl"), asdict(fault))
+
+
+def read_faults(folder: Path, rank: int) -> tuple[Fault, ...]:
+    """Return the faults of a rank in the order in which they were found."""
+    lines, _ = read_lines(folder / _name("faults", rank, ".jsonl"))
+    faults: list[Fault] = []
+    for line in lines:
+        try:
+            samples = line.get("samples")
+            fields: dict[str, Any] = {
+                **line,
+                "site": _site(line["site"]),
+                "chain": tuple(_site(each) for each in line["chain"]),
+                "samples": None if samples is None else tuple(samples),
+            }
+            faults.append(Fault(**fields))
+        except (KeyError, TypeError):
+            continue  # a line of another version
+    return tuple(faults)
+
+
+def _site(fields: Mapping[str, Any]) -> Site:
+    return Site(**fields)
+
+
+def _name(stem: str, rank: int, ending: str) -> str:
+    return f"{stem}{ending}" if rank == 0 else f"{stem}.rank={rank}{ending}"
