@@ -109,6 +109,33 @@ class ProfileBlock:
         return len(self.step)
 
 
+@dataclass(frozen=True, slots=True)
+class TimeBlock:
+    """Levels along recurrences of sampled graphs: one entry a state of a sequence.
+
+    Bits as in `ProfileBlock`. A series is one state of one recurrence: of one layer, direction and
+    call; those of a step are numbered from 0.
+    """
+
+    step: NDArray[np.int64]
+    series: NDArray[np.int32]
+    site: NDArray[np.int32]
+    """Index into the sites, of the operation that makes the state; -1 where it matches none."""
+    layer: NDArray[np.int32]
+    """Within a fused layer's node; 0 otherwise."""
+    reverse: NDArray[np.int32]
+    """1 where step 0 is the sequence's end."""
+    depth: NDArray[np.int32]
+    """1 for a block that was applied again and again: a recurrence through depth, not time."""
+    time_step: NDArray[np.int32]
+    """In the order of computation."""
+    hidden_bits: NDArray[np.float32]
+    delta_bits: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
 Phase = Literal["input", "forward", "loss", "backward", "optimizer"]
 FaultKind = Literal[
     "domain",  # an operation left its domain: log of 0, 0/0
@@ -154,6 +181,31 @@ class Fault:
     """Positions in the batch."""
     chain: tuple[Site, ...] = ()
     """From the culprit to the loss, or to the parameters."""
+    evidence: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+ObservationKind = Literal[
+    "optimizer",  # made: class and settings
+    "optimizer-step",  # first step: where
+    "clip",  # first clipping call: where, limit, how many of the parameters
+    "clip-after-step",  # a clipping call between a step and the next backward call
+    "clip-scaled",  # a clipping call on gradients that still hold the loss scale
+    "clip-partial",  # a clipping call that leaves out parameters which the optimizer steps
+    "loss",  # what backward is called on: operation, reduction, elements
+    "gradient-not-zeroed",  # gradients of an earlier step are still there as backward begins
+    "backward",  # first backward call: where
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something that the script does, seen once: not a symptom, but evidence for a cause."""
+
+    kind: ObservationKind
+    step: int
+    """The optimizer step to come when it was seen."""
+    file: str | None = None
+    line: int | None = None
     evidence: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

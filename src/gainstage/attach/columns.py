@@ -54,6 +54,15 @@ class Columns:
         """Return the plans of all optimizers that have stepped."""
         return [plan for _, plan in self._plans.values()]
 
+    def name_of(self, key: int) -> str | None:
+        """Return the name of the parameter with an id."""
+        column = self.by_id.get(key)
+        return None if column is None else self.tensors[column].name
+
+    def stepped(self) -> set[int]:
+        """Return the ids of all parameters of optimizers that have stepped."""
+        return {key for _, plan in self._plans.values() for key in plan.ids}
+
     def plan_of(self, optimizer: Optimizer) -> Plan:
         """Return what to read for an optimizer; the first call looks up names."""
         key = id(optimizer)

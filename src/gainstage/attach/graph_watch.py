@@ -1,4 +1,4 @@
-"""What the graphs of a run tell: their sites once, their levels on sampled steps.
+"""What the graphs of a run tell: their sites once, levels on sampled steps, the first fault.
 
 In between it costs a comparison a backward call.
 """
@@ -6,6 +6,7 @@ In between it costs a comparison a backward call.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 import weakref
@@ -14,17 +15,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from gainstage.attach.columns import Columns
+from gainstage.attach.fault_watch import FaultWatch
 from gainstage.attach.module_names import module_names
-from gainstage.graph.layers import is_leaf, layers_of
+from gainstage.attach.script_audit import ScriptAudit
+from gainstage.attach.update_fault import update_fault
+from gainstage.graph.autopsy import Offence
+from gainstage.graph.layers import layers_of
 from gainstage.graph.probe import Probe
 from gainstage.graph.profile import Profile, profile_block
 from gainstage.graph.site_map import SiteMap
 from gainstage.graph.sites import SiteRecording, sites_of
-from gainstage.graph.values import outputs_of
-from gainstage.graph.walk import walk
+from gainstage.graph.values import Values
+from gainstage.graph.walk import is_leaf, walk
 from gainstage.norms.late import is_capturing
-from gainstage.records import ProfileBlock
+from gainstage.records import Fault, Observation, ProfileBlock
 
 _FIRST_STEPS = 2
 """Steps that are always sampled: what is wrong from the start shows there."""
@@ -47,6 +54,14 @@ class GraphSink(Protocol):
 
     def on_profile(self, profile: Callable[[], ProfileBlock]) -> None:
         """Take the levels of a sampled backward call; what computes them may wait for a device."""
+        ...
+
+    def on_fault(self, fault: Fault, offence: Offence | None) -> None:
+        """Take the first wrong operation of a step that is about to be taken."""
+        ...
+
+    def on_observation(self, observation: Observation) -> None:
+        """Take something that the script was seen to do."""
         ...
 
 
@@ -82,6 +97,8 @@ class GraphWatch:
             model: Searched for the names of modules, besides what variables hold.
         """
         self.sites = SiteMap()
+        self.faults = FaultWatch(self.sites)
+        self.audit = ScriptAudit(sink.on_observation)
         self._sink = sink
         self._share = max(share, 1e-6)
         self._model = None if model is None else weakref.ref(model)
@@ -118,33 +135,60 @@ class GraphWatch:
 
     # Backward
 
-    def before_backward(self, roots: Sequence[Any], step: int, scale: float | Tensor) -> None:
-        """Take sites and begin to sample, where it is time. Runs while the graph is whole.
+    def before_backward(
+        self, roots: Sequence[Any], step: int, scale: float | Tensor, *, is_finite: bool
+    ) -> None:
+        """Take sites, begin to sample, look into a bad loss. Runs while the graph is whole.
 
         Args:
             roots: What backward is called on.
             step: The optimizer step to come.
             scale: The loss scale that will be in the gradients.
+            is_finite: Whether the loss is, as far as that is known without waiting for a device.
         """
         self._step.calls += 1
         is_due = self._is_due(step)
-        if self._recording is None and not is_due:
+        if self._recording is None and is_finite and not is_due and not self.faults.holds:
             return
         if is_capturing():
             return
         began = time.perf_counter()
-        nodes = [node for node in walk(_tensors(roots)) if not is_leaf(node)]
+        tensors = [r for r in roots if isinstance(r, Tensor) and r.grad_fn is not None]
+        graph = walk(tensors)
+        nodes = [node for node in graph if not is_leaf(node)]
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.stop()
             self._take_sites(nodes, recording)
-        if is_due and nodes:
-            match = self.sites.match(nodes)
-            self._wants_sites |= not match.exact
-            layers = layers_of(nodes)
-            profile = Profile(self._step.calls - 1, match.sites, scale, ())
-            probe = Probe(nodes, layers.keys(), outputs_of(nodes))
-            self._sampling = _Sampling(probe, profile, layers, time.perf_counter() - began)
+        if recording is not None or is_due:
+            self.faults.on_shape(nodes)
+            self.audit.on_backward(step, tensors)
+            if self._step.calls == 1:
+                self.audit.on_fresh_graph(step, [n.variable for n in graph if is_leaf(n)])
+        if not is_finite:
+            self.faults.on_bad_loss(tensors, nodes)
+        elif self.faults.holds:
+            self.faults.keep(nodes, graph)
+        if is_due and nodes and is_finite:
+            self._sample(tensors, graph, nodes, scale, began)
+
+    def _sample(
+        self,
+        roots: Sequence[Tensor],
+        graph: Sequence[Any],
+        nodes: Sequence[Any],
+        scale: float | Tensor,
+        began: float,
+    ) -> None:
+        match = self.sites.match(nodes)
+        self._wants_sites |= not match.exact
+        layers = layers_of(nodes)
+        values = Values(graph, roots)
+        outputs = {place: values.known(node, 0) for place, node in enumerate(nodes)}
+        known = {place: value for place, value in outputs.items() if value is not None}
+        profile = Profile(self._step.calls - 1, match.sites, scale, ())
+        probe = Probe(nodes, layers.keys(), known)
+        self._sampling = _Sampling(probe, profile, layers, time.perf_counter() - began)
 
     def after_backward(self) -> None:
         """End a sampled call; record the sites of the next forward pass where it is time."""
@@ -164,24 +208,63 @@ class GraphWatch:
 
     # Steps
 
-    def on_step(self, step: int, columns: Mapping[int, int]) -> None:
-        """Hand over what was read for a step that is about to be taken.
+    def on_step(
+        self,
+        step: int,
+        columns: Columns,
+        ids: Sequence[int],
+        norms: Sequence[float | None],
+        total: float | None,
+        optimizer: Optimizer | None,
+    ) -> None:
+        """Hand over what was read for a step that is about to be taken, and judge a bad one.
 
         Args:
             step: Its index.
-            columns: By the id of a parameter, its column in the record.
+            columns: Which parameter has which column in the record.
+            ids: Of the parameters that are stepped.
+            norms: Of their gradients before clipping.
+            total: Of all together; None where there is none.
+            optimizer: That will step, None where the script does it by hand.
         """
-        done, self._step = self._step, _Step()
+        if step <= _FIRST_STEPS:
+            self.audit.on_step(step)
+        self._step.calls = 0
+        if self.faults.is_loss_bad or not (total is None or total < math.inf):
+            self._judge(step, columns, dict(zip(ids, norms, strict=True)), optimizer)
+        else:
+            self.faults.forget()
         if step <= self._danger_until:
             self._danger_left -= 1
-        for profile, layers in done.sampled:
-            weights = {place: columns.get(id(weight), -1) for place, weight in layers.items()}
+        if self._step.sampled:
+            self._hand_over(step, columns.by_id)
+
+    def _judge(
+        self,
+        step: int,
+        columns: Columns,
+        norms: Mapping[int, float | None],
+        optimizer: Optimizer | None,
+    ) -> None:
+        found = self.faults.judge(step, norms, columns.name_of)
+        if found is None:
+            return
+        fault, offence = found
+        if fault.kind == "parameter" and offence is not None:
+            fault = update_fault(fault, offence, optimizer, columns, self.audit.step_site)
+        self._sink.on_fault(fault, offence)
+
+    def _hand_over(self, step: int, by_id: Mapping[int, int]) -> None:
+        sampled, self._step.sampled = self._step.sampled, []
+        for profile, layers in sampled:
+            weights = {place: by_id.get(id(weight), -1) for place, weight in layers.items()}
             named = replace(profile, weights=weights)
             self._sink.on_profile(functools.partial(profile_block, named, step))
 
     def on_skipped(self) -> None:
         """Forget what was read for a step that a loss scaler left out."""
         self._step = _Step()
+        self.faults.forget()
 
     def _is_due(self, step: int) -> bool:
         if self._step.calls > _MOST_CALLS:
@@ -200,7 +283,3 @@ class GraphWatch:
             self._wants_sites = True
             self._sites_due = time.perf_counter() + _NODE_S * len(nodes) / self._share
             self._sink.on_sites(self.sites)
-
-
-def _tensors(roots: Sequence[Any]) -> list[Tensor]:
-    return [root for root in roots if isinstance(root, Tensor) and root.grad_fn is not None]

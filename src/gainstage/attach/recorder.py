@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -101,6 +102,7 @@ class Recorder:
         self.step_calls = 0
         self.backward_calls = 0
         self.grad_calls = 0
+        self._calls_at_step = -1
         self.in_backward = False
         self.loss_scale = LossScale()
         self.treatments: Sequence[Treatment] = ()
@@ -137,11 +139,12 @@ class Recorder:
             if self._clips:
                 self._clips.clear()
             roots: Sequence[Any] = tensors if isinstance(tensors, (list, tuple)) else (tensors,)
-            self._add_loss(roots)
+            is_finite = self._add_loss(roots)
             if not self._in_closure:
                 self._stepping = None
             if self.graph is not None:
-                self.graph.before_backward(roots, self.step, self.loss_scale.current())
+                scale = self.loss_scale.current()
+                self.graph.before_backward(roots, self.step, scale, is_finite=is_finite)
             if not self.has_optimizer:
                 self._leaves = leaves_of(root for root in roots if isinstance(root, Tensor))
         except Exception as error:
@@ -165,11 +168,15 @@ class Recorder:
         except Exception as error:
             self.fault(error)
 
-    def _add_loss(self, roots: Sequence[Any]) -> None:
+    def _add_loss(self, roots: Sequence[Any]) -> bool:
         """Add to the loss of the coming step, as gradients of several backward calls add up.
 
         Within a closure the last call counts: its gradient is the one that is used.
+
+        Returns:
+            Whether it is finite, as far as that is known without waiting for a device.
         """
+        is_finite = True
         if self._loss_used or self._in_closure:
             self._loss, self._loss_used = None, False
         for root in roots:
@@ -179,6 +186,8 @@ class Recorder:
                 if isinstance(known, Tensor) and isinstance(value, Tensor):
                     known = known.to(value.device, non_blocking=True)
                 self._loss = value if known is None else known + value
+                is_finite = is_finite and (isinstance(value, Tensor) or math.isfinite(value))
+        return is_finite
 
     # Clipping
 
@@ -187,7 +196,16 @@ class Recorder:
         if self._dead:
             return
         try:
-            self._clips.note(clipped, self.loss_scale.of(clipped.parameters))
+            scale = self.loss_scale.of(clipped.parameters)
+            self._clips.note(clipped, scale)
+            if self.graph is not None:
+                self.graph.audit.on_clip(
+                    self.step,
+                    clipped,
+                    self._columns.stepped,
+                    is_after_step=self.backward_calls == self._calls_at_step,
+                    is_scaled=not isinstance(scale, Tensor) and scale != 1.0,
+                )
         except Exception as error:
             self.fault(error)
 
@@ -197,6 +215,8 @@ class Recorder:
         """Note that an optimizer exists, so that its steps count and not the backward calls."""
         self.has_optimizer = True
         self._columns.expect(optimizer)
+        if self.graph is not None:
+            self.graph.audit.on_optimizer(optimizer)
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """Record the step and treat it; a step with a closure is recorded when it has run.
@@ -334,6 +354,7 @@ class Recorder:
         now = time.time()
         self._write(
             plan,
+            optimizer,
             now,
             float(loss) if isinstance(loss, Tensor) else loss,
             float(lr) if isinstance(lr, Tensor) else lr,
@@ -344,7 +365,13 @@ class Recorder:
             self._sample_weights(self._columns.plans() or [plan])
 
     def _write(
-        self, plan: Plan, now: float, loss: float | None, lr: float | None, reading: _Reading
+        self,
+        plan: Plan,
+        optimizer: Optimizer | None,
+        now: float,
+        loss: float | None,
+        lr: float | None,
+        reading: _Reading,
     ) -> None:
         columns = self._columns
         sink = self._sink
@@ -355,12 +382,13 @@ class Recorder:
             sink.set_tensors(columns.tensors)
             self._announced = len(columns.tensors)
         norms, total, max_norm, coefficient, skipped = reading
+        if self.graph is not None:
+            self.graph.on_step(self.step, columns, plan.ids, norms, total, optimizer)
         if plan.columns is not None:
             norms = columns.spread(plan.columns, norms)
-        if self.graph is not None:
-            self.graph.on_step(self.step, columns.by_id)
         sink.append((self.step, now, loss, lr, total, max_norm, coefficient, skipped, norms))
         self.step += 1
+        self._calls_at_step = self.backward_calls
 
     def _sample_weights(self, plans: Sequence[Plan]) -> None:
         """Read the weights as often as the budget allows, by what the last time took."""
@@ -407,7 +435,7 @@ class Recorder:
                 norms = cast("Norms", divided(norms, scale or 1.0))
             skipped, self._skipped = self._skipped, 0
             reading = (norms, total_of(norms), max_norm, coefficient, skipped)
-            self._write(plan, now, loss, lr, reading)
+            self._write(plan, None, now, loss, lr, reading)
 
         self._late.add([found_inf, scale, self._loss, _lr(optimizer), *numbers], finish)
         self._loss_used = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,20 @@ from gainstage.attach.hooks import attach
 from gainstage.attach.recorder import Recorder
 from gainstage.detect import scan
 from gainstage.errors import GainstageError
+from gainstage.graph.autopsy import Offence
 from gainstage.graph.site_map import SiteMap
-from gainstage.records import ProfileBlock, StepBlock, Symptom, TensorInfo, WeightBlock
+from gainstage.records import (
+    Fault,
+    Observation,
+    ProfileBlock,
+    StepBlock,
+    Symptom,
+    TensorInfo,
+    WeightBlock,
+)
 from gainstage.store.folder import claim_rank, update_run_info
 from gainstage.store.journal import append_line
-from gainstage.store.sites import write_sites
+from gainstage.store.sites import append_fault, append_observation, write_sites
 from gainstage.store.writer import StepWriter
 from gainstage.treat.make import make
 from gainstage.treat.treatment import Treatment, parse
@@ -61,6 +71,7 @@ class Session:
         self._state: scan.ScanState | None = None
         self._alarms: set[str] = set()
         self._new_sites: SiteMap | None = None
+        self._observations: deque[Observation] = deque()
         self._panel: LivePanel | None = None
 
     @property
@@ -140,6 +151,17 @@ class Session:
         if self._writer is not None:
             self._writer.append_profile(profile)
 
+    def on_fault(self, fault: Fault, offence: Offence | None) -> None:
+        """Put the first wrong operation of a step on disk, before the optimizer steps."""
+        try:
+            append_fault(self.config.folder, self.rank or 0, fault)
+        except OSError as error:
+            self._on_warning(f"the fault of step {fault.step} was not written: {error}")
+
+    def on_observation(self, observation: Observation) -> None:
+        """Note something that the script does; the writer's thread puts it on disk."""
+        self._observations.append(observation)
+
     def _journal_treatments(self, event: str) -> None:
         for spec, treatment in zip(self.config.treat, self.treatments, strict=True):
             line = {
@@ -186,6 +208,9 @@ class Session:
         sites, self._new_sites = self._new_sites, None
         if sites is not None:
             write_sites(self.config.folder, self.rank or 0, sites.sites, sites.graphs())
+        while self._observations:
+            observation = self._observations.popleft()
+            append_observation(self.config.folder, self.rank or 0, observation)
 
     def _draw(self, draw: Callable[[LivePanel], None]) -> None:
         """Do something with the panel, where there is one; a terminal that is gone is let go."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from gainstage.records import Severity
 
-Family = Literal["gradient", "loss", "weight"]
+Family = Literal["gradient", "loss", "weight", "depth", "time", "level"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,6 @@ _THIN = {
 """What stands between a parameter and the operation that uses it, and changes no value."""
 
 
-def is_leaf(node: Any) -> bool:
-    """Tell whether a node is an `AccumulateGrad`: the end of a graph at a parameter."""
-    return isinstance(getattr(node, "variable", None), Tensor)
-
-
 def layers_of(nodes: Sequence[Any]) -> dict[int, Tensor]:
     """Return, by place in the forward order, the weight of each node that uses one.
 

@@ -20,7 +20,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from gainstage.graph.names import op_name
+from gainstage.graph.operations.table import op_of
 from gainstage.records import Site
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -83,7 +83,7 @@ class SiteRecording:
             self._is_on = False
 
     def _on_call(self, module: nn.Module, arguments: Any) -> None:
-        number = torch._C._autograd._get_sequence_nr()
+        number = _next_number()
         if self.calls and number - self.calls[0].first > _MOST_NODES:
             self._tracebacks_off()
         call = Call(id(module), number, number, len(self._open))
@@ -95,9 +95,14 @@ class SiteRecording:
         while self._open:
             # A call that an error left open ends with the one around it.
             call = self._open.pop()
-            call.end = torch._C._autograd._get_sequence_nr()
+            call.end = _next_number()
             if call.module == id(module):
                 return
+
+
+def _next_number() -> int:
+    """Return the sequence number that the next node of this thread will have."""
+    return torch._C._autograd._get_sequence_nr()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def sites_of(
@@ -130,7 +135,7 @@ def sites_of(
         place = users_entry(trace, known)
         file, line, function = place if place is not None else (None, None, None)
         module = None if within is None else names.get(within.module)
-        sites.append(Site(op_name(node.name()), module, function, file, line))
+        sites.append(Site(op_of(node), module, function, file, line))
     return sites
 
 

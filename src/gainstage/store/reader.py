@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from typing import Any
 import pyarrow as pa
 
 from gainstage.detect import scan
+from gainstage.diagnose.case import Case
+from gainstage.diagnose.diagnose import diagnose
 from gainstage.errors import RunFolderError
 from gainstage.records import (
     Fault,
     Findings,
+    Observation,
     ProfileBlock,
     Site,
     StepBlock,
     TensorInfo,
+    TimeBlock,
     WeightBlock,
 )
 from gainstage.store.folder import RUN_INFO, read_run_info
@@ -39,10 +43,11 @@ from gainstage.store.schema import (
     steps_block,
     steps_schema,
     tensors_of,
+    times_block,
     weights_block,
     weights_schema,
 )
-from gainstage.store.sites import read_faults, read_sites
+from gainstage.store.sites import read_faults, read_observations, read_sites
 from gainstage.store.stream import read_table
 
 _RANK = re.compile(r"rank=(\d+)")
@@ -131,12 +136,26 @@ class Run:
 
     @cached_property
     def findings(self) -> Findings:
-        """What the detectors see in the whole record."""
-        return scan.find(
-            {
-                rank: (self.tensors(rank), self.block(rank), self.weight_block(rank))
-                for rank in self.ranks
-            }
+        """What the detectors see in the whole record, and the diagnosis made of it."""
+        cases = [self._case(rank) for rank in self.ranks]
+        found = scan.find({case.rank: case for case in cases})
+        by_rank = [replace(case, symptoms=found.by_rank.get(case.rank, ())) for case in cases]
+        return replace(found.findings, diagnosis=diagnose(by_rank, found.findings.verdict))
+
+    def _case(self, rank: int) -> Case:
+        sites, graphs = read_sites(self.folder, rank)
+        last = graphs[0][-1] if graphs and graphs[0] else -1
+        return Case(
+            tensors=self.tensors(rank),
+            block=self.block(rank),
+            weights=self.weight_block(rank),
+            profiles=self.profile_block(rank),
+            times=self.time_block(rank),
+            sites=sites,
+            faults=self.faults(rank),
+            observations=self.observations(rank),
+            rank=rank,
+            loss_site=sites[last] if 0 <= last < len(sites) else None,
         )
 
     def tensors(self, rank: int = 0) -> tuple[TensorInfo, ...]:
@@ -164,13 +183,21 @@ class Run:
         """Return all sampled levels of a rank."""
         return profiles_block(self._part("profiles", rank))
 
+    def time_block(self, rank: int = 0) -> TimeBlock:
+        """Return all sampled levels along recurrences of a rank."""
+        return times_block(self._part("times", rank))
+
     def sites(self, rank: int = 0) -> tuple[Site, ...]:
         """Return the places in the user's code that a rank's profiles refer to."""
-        return read_sites(self.folder, rank)
+        return read_sites(self.folder, rank)[0]
 
     def faults(self, rank: int = 0) -> tuple[Fault, ...]:
         """Return the first wrong operations that the autopsy has found."""
         return read_faults(self.folder, rank)
+
+    def observations(self, rank: int = 0) -> tuple[Observation, ...]:
+        """Return what the script was seen to do."""
+        return read_observations(self.folder, rank)
 
     def levels(self, rank: int = 0, level: int = 1) -> pa.Table:
         """Return statistics of 64 (level 1) or 4096 (level 2) steps a row, of complete bins.

@@ -19,15 +19,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gainstage.records import ProfileBlock, StepBlock, TensorInfo, WeightBlock
+from gainstage.records import ProfileBlock, StepBlock, TensorInfo, TimeBlock, WeightBlock
 
 STEPS = "gainstage.steps/1"
 WEIGHTS = "gainstage.weights/1"
 PROFILES = "gainstage.profiles/1"
+TIMES = "gainstage.times/1"
 SCHEMA_KEY = b"gainstage.schema"
 TENSORS_KEY = b"gainstage.tensors"
 
 _PROFILE_PLACES = ("backward", "node", "site", "weight")
+_TIME_PLACES = ("series", "site", "layer", "reverse", "depth", "time_step")
 _PROFILE_BITS = (
     "forward_bits",
     "forward_max_bits",
@@ -70,6 +72,14 @@ def profiles_schema() -> pa.Schema:
     kinds |= dict.fromkeys(_PROFILE_BITS, pa.float32())
     fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]
     return pa.schema(fields, metadata={SCHEMA_KEY: PROFILES.encode()})
+
+
+def times_schema() -> pa.Schema:
+    """Return the columns of times/rank=K."""
+    kinds = {"step": pa.int64()} | dict.fromkeys(_TIME_PLACES, pa.int32())
+    kinds |= dict.fromkeys(("hidden_bits", "delta_bits"), pa.float32())
+    fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]
+    return pa.schema(fields, metadata={SCHEMA_KEY: TIMES.encode()})
 
 
 def list_field(name: str, item: pa.DataType, tensors: int) -> pa.Field:
@@ -128,7 +138,15 @@ def weights_batch(block: WeightBlock, schema: pa.Schema) -> pa.RecordBatch:
 
 def profiles_batch(block: ProfileBlock) -> pa.RecordBatch:
     """Return `block` as a batch of `profiles_schema`; the arrays are shared, not copied."""
-    schema = profiles_schema()
+    return _plain_batch(block, profiles_schema())
+
+
+def times_batch(block: TimeBlock) -> pa.RecordBatch:
+    """Return `block` as a batch of `times_schema`; the arrays are shared, not copied."""
+    return _plain_batch(block, times_schema())
+
+
+def _plain_batch(block: ProfileBlock | TimeBlock, schema: pa.Schema) -> pa.RecordBatch:
     columns = [number_column(getattr(block, name)) for name in schema.names]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -152,12 +170,20 @@ def weights_block(batch: pa.RecordBatch) -> WeightBlock:
 
 def profiles_block(batches: Sequence[pa.RecordBatch]) -> ProfileBlock:
     """Return batches as one block."""
-    schema = profiles_schema()
+    return ProfileBlock(**_columns(batches, profiles_schema()))
+
+
+def times_block(batches: Sequence[pa.RecordBatch]) -> TimeBlock:
+    """Return batches as one block."""
+    return TimeBlock(**_columns(batches, times_schema()))
+
+
+def _columns(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name, kind in zip(schema.names, schema.types, strict=True):
         parts = [read_numbers(batch, name)[0] for batch in batches]
         columns[name] = np.concatenate(parts) if parts else np.empty(0, kind.to_pandas_dtype())
-    return ProfileBlock(**columns)
+    return columns
 
 
 def concat_steps(blocks: Sequence[StepBlock], tensors: int) -> StepBlock:

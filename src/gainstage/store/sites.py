@@ -1,4 +1,4 @@
-"""sites.json and faults.jsonl: where operations are, and which was the first wrong one."""
+"""sites.json, faults.jsonl, observations.jsonl: where operations are, what went wrong and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gainstage.records import Fault, Site
+from gainstage.records import Fault, Observation, Site
 from gainstage.store.journal import append_line, read_lines, write_json
 
 SITES_SCHEMA = "gainstage.sites/1"
@@ -32,13 +32,17 @@ def write_sites(
     )
 
 
-def read_sites(folder: Path, rank: int) -> tuple[Site, ...]:
-    """Return the sites of a rank; none where there is no such file or it is damaged."""
+def read_sites(folder: Path, rank: int) -> tuple[tuple[Site, ...], list[list[int]]]:
+    """Return the sites of a rank, and for each shape of graph the sites of its nodes in order.
+
+    None where there is no such file or it is damaged.
+    """
     try:
         parsed: Any = json.loads((folder / _name("sites", rank, ".json")).read_bytes())
-        return tuple(_site(fields) for fields in parsed["sites"])
+        sites = tuple(_site(fields) for fields in parsed["sites"])
+        return sites, [[int(number) for number in each["nodes"]] for each in parsed["graphs"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return ()
+        return (), []
 
 
 def append_fault(folder: Path, rank: int, fault: Fault) -> None:
@@ -67,6 +71,27 @@ def read_faults(folder: Path, rank: int) -> tuple[Fault, ...]:
         except (KeyError, TypeError):
             continue  # a line of another version
     return tuple(faults)
+
+
+def append_observation(folder: Path, rank: int, observation: Observation) -> None:
+    """Append an observation to the journal of a rank.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    append_line(folder / _name("observations", rank, ".jsonl"), asdict(observation))
+
+
+def read_observations(folder: Path, rank: int) -> tuple[Observation, ...]:
+    """Return what the script of a rank was seen to do, in order."""
+    lines, _ = read_lines(folder / _name("observations", rank, ".jsonl"))
+    found: list[Observation] = []
+    for line in lines:
+        try:
+            found.append(Observation(**line))
+        except TypeError:
+            continue  # a line of another version
+    return tuple(found)
 
 
 def _site(fields: Mapping[str, Any]) -> Site:

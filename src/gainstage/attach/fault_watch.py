@@ -1,0 +1,203 @@
+"""The first wrong operation of a step: found while the graph is whole, told when it does harm.
+
+A loss that is not finite is looked into as backward begins. Gradients that are not finite, of a
+loss that was, are looked into before the optimizer steps, with what the few nodes had saved whose
+derivative can be infinite. A step that a loss scaler leaves out does no harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from gainstage.graph.autopsy import Offence, find_forward
+from gainstage.graph.held import Held, find_backward, hold, singular
+from gainstage.graph.site_map import Match, SiteMap, shape_of
+from gainstage.records import Fault, Phase, Site
+
+_MOST_FAULTS = 8
+"""Told in one run: where bad steps are left out, it may go on with others."""
+_MOST_HELD = 8
+"""Backward calls of one step whose suspects are held, the latest."""
+_CHAIN = 12
+_PARTIAL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An offence, with the sites of the graph it lies in."""
+
+    offence: Offence
+    site: Site
+    chain: tuple[Site, ...]
+
+
+class FaultWatch:
+    """Looks for the culprit. One a process, in the training thread."""
+
+    def __init__(self, sites: SiteMap) -> None:
+        """Begin with nothing found.
+
+        Args:
+            sites: The sites of the run, which grow while it goes on.
+        """
+        self.faults = 0
+        self._sites = sites
+        self._singular: dict[tuple[str, ...], list[int]] = {}
+        self._loss: Found | None = None
+        self._held: list[tuple[Held, Match, list[Any]]] = []
+        self.is_loss_bad = False
+        """Whether a backward call since the last step began with a loss that is not finite."""
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether the graphs of this run have nodes that are held until a step is judged."""
+        return any(self._singular.values())
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes kept from backward until the step is judged, as of now."""
+        return sum(held.bytes for held, _, _ in self._held)
+
+    def on_shape(self, nodes: Sequence[Any]) -> None:
+        """Note which nodes of a graph can have an infinite derivative; a shape is looked at once.
+
+        Args:
+            nodes: Those of the graph without leaves, in forward order.
+        """
+        shape = shape_of(nodes)
+        if shape not in self._singular:
+            suspects = set(singular(nodes))
+            places = [place for place, node in enumerate(nodes) if node in suspects]
+            self._singular[shape] = places
+
+    def on_bad_loss(self, roots: Sequence[Tensor], nodes: Sequence[Any]) -> None:
+        """Find what made the loss not finite; call it as backward begins."""
+        self.is_loss_bad = True
+        if self._loss is not None or self.faults >= _MOST_FAULTS:
+            return
+        offence = find_forward(roots)
+        if offence is not None:
+            self._loss = self._place(offence, nodes, self._sites.match(nodes))
+
+    def keep(self, nodes: Sequence[Any], graph: Sequence[Any]) -> None:
+        """Keep what the suspects among the nodes have saved, until the step is judged.
+
+        Args:
+            nodes: Without leaves.
+            graph: With them.
+        """
+        if self.faults >= _MOST_FAULTS:
+            return
+        match = self._sites.match(nodes)
+        places = self._singular.get(shape_of(nodes))
+        if places is None:
+            suspects = set(singular(nodes))
+            places = [place for place, node in enumerate(nodes) if node in suspects]
+        if places:
+            held = hold([nodes[place] for place in places], graph)
+            self._held = [*self._held[1 - _MOST_HELD :], (held, match, list(nodes))]
+
+    def judge(
+        self, step: int, norms: Mapping[int, float | None], names: Callable[[int], str | None]
+    ) -> tuple[Fault, Offence | None] | None:
+        """Return the fault of a step whose loss or gradients are not finite, None if none is told.
+
+        Args:
+            step: The step that is about to be taken.
+            norms: The norm of each parameter's gradient by the parameter's `id`, before clipping.
+            names: Names a parameter by its `id`.
+        """
+        held, self._held = self._held, []
+        loss, self._loss = self._loss, None
+        was_bad, self.is_loss_bad = self.is_loss_bad, False
+        bad = [key for key, norm in norms.items() if norm is not None and not math.isfinite(norm)]
+        if (not bad and not was_bad) or self.faults >= _MOST_FAULTS:
+            return None
+        found = loss if was_bad else self._backward(held, norms)
+        if found is not None and found.offence.kind == "parameter" and self.faults:
+            return None  # what an earlier fault has left behind
+        self.faults += 1
+        parameter = next((name for key in bad if (name := names(key))), None)
+        if found is None:
+            return _unexplained(step, parameter, len(bad), len(norms), in_loss=was_bad), None
+        return _fault(step, found, parameter), found.offence
+
+    def forget(self) -> None:
+        """Drop what was found and held: the step is left out."""
+        if self._held or self.is_loss_bad:
+            self._held, self._loss, self.is_loss_bad = [], None, False
+
+    def _backward(
+        self, held: Sequence[tuple[Held, Match, list[Any]]], norms: Mapping[int, float | None]
+    ) -> Found | None:
+        finite = {key: math.isfinite(norm) for key, norm in norms.items() if norm is not None}
+        for each, match, nodes in held:
+            offence = find_backward(each, finite)
+            if offence is not None:
+                return self._place(offence, nodes, match)
+        return None
+
+    def _place(self, offence: Offence, nodes: Sequence[Any], match: Match) -> Found:
+        places = {node: place for place, node in enumerate(nodes)}
+
+        def site_of(node: Any, op: str | None = None) -> Site | None:
+            place = places.get(node)
+            site = None if place is None else self._sites.site(match.sites[place])
+            if site is None or op is None:
+                return site
+            return Site(op, site.module, site.function, site.file, site.line)
+
+        chain = [site_of(node) for node in offence.chain]
+        known = [site for site in chain if site is not None]
+        if len(known) > _CHAIN:
+            known = [*known[: _CHAIN - _PARTIAL], *known[-_PARTIAL:]]
+        site = site_of(offence.node, offence.op)
+        return Found(offence, site or Site(offence.op), tuple(known))
+
+
+def _fault(step: int, found: Found, parameter: str | None) -> Fault:
+    offence, site = found.offence, found.site
+    phase: Phase = "forward"
+    if offence.kind in ("input", "target"):
+        phase = "input"
+    elif offence.kind == "parameter":
+        phase = "optimizer"
+    elif offence.is_backward:
+        phase = "backward"
+    elif offence.after_last_parameter:
+        phase = "loss"
+    return Fault(
+        step=step,
+        kind=offence.kind,
+        phase=phase,
+        site=site,
+        message=offence.values,
+        parameter=parameter if phase == "backward" else None,
+        time_step=offence.time_step,
+        samples=offence.samples,
+        chain=found.chain,
+        evidence=offence.evidence,
+    )
+
+
+def _unexplained(step: int, parameter: str | None, bad: int, of: int, *, in_loss: bool) -> Fault:
+    if in_loss:
+        message = "the loss is not finite, and no operation of its graph shows why"
+    else:
+        message = (
+            f"{bad} of {of} gradients are not finite, of a finite loss; no operation with an "
+            "infinite derivative explains it, so a product overflowed on the way back"
+        )
+    return Fault(
+        step=step,
+        kind="unknown",
+        phase="loss" if in_loss else "backward",
+        site=Site(op=""),
+        message=message,
+        parameter=parameter,
+    )

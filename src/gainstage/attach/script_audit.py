@@ -1,0 +1,183 @@
+"""What the script does with losses, gradients and optimizers, in which order, and on which lines.
+
+Each kind of thing is observed once; afterwards it costs a comparison.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gainstage.attach.parameters import user_frames
+from gainstage.norms.replace import Clipped
+from gainstage.records import Observation, ObservationKind
+
+_SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "alpha", "nesterov", "maximize")
+_CLIPS_LOOKED_AT = 8
+_REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
+
+
+class ScriptAudit:
+    """Observes the script's calls. One a process, in the training thread."""
+
+    def __init__(self, observe: Callable[[Observation], None]) -> None:
+        """Begin with nothing seen.
+
+        Args:
+            observe: Takes each observation, when it is made.
+        """
+        self._observe = observe
+        self._seen: set[ObservationKind] = set()
+        self._clips = 0
+        self._optimizers: set[int] = set()
+        self.step_site: tuple[str | None, int | None] = (None, None)
+        """File and line at which the script steps."""
+
+    def on_optimizer(self, optimizer: Optimizer) -> None:
+        """Note an optimizer when it is made, with its settings and the line."""
+        if id(optimizer) in self._optimizers:
+            return
+        self._optimizers.add(id(optimizer))
+        settings = {
+            name: _plain(optimizer.defaults[name])
+            for name in _SETTINGS
+            if name in optimizer.defaults
+        }
+        self._note("optimizer", 0, {"class": type(optimizer).__name__, "settings": settings})
+
+    def on_step(self, step: int) -> None:
+        """Note where the script steps."""
+        if "optimizer-step" not in self._seen:
+            self.step_site = caller()
+            self._note("optimizer-step", step, {})
+
+    def on_backward(self, step: int, roots: Iterable[Tensor]) -> None:
+        """Note where the script calls backward, and on what."""
+        if "backward" in self._seen:
+            return
+        self._note("backward", step, {})
+        for root in roots:
+            self._note("loss", step, loss_facts(root))
+
+    def on_fresh_graph(self, step: int, leaves: Sequence[Tensor]) -> None:
+        """Look for gradients that an earlier step has left; on sampled steps only.
+
+        Args:
+            step: The step to come, the first backward call since the last one.
+            leaves: Those whose gradients this call will add to.
+        """
+        if step == 0 or "gradient-not-zeroed" in self._seen:
+            return
+        with torch.no_grad():
+            left = sum(
+                1
+                for leaf in leaves
+                if leaf.grad is not None and leaf.grad.is_cpu and bool((leaf.grad != 0).any())
+            )
+        if left:
+            self._note("gradient-not-zeroed", step, {"tensors": left, "of": len(leaves)})
+
+    def on_clip(
+        self,
+        step: int,
+        clipped: Clipped,
+        stepped: Callable[[], set[int]],
+        *,
+        is_after_step: bool,
+        is_scaled: bool,
+    ) -> None:
+        """Note a clipping call, and whether it comes at a time when it cannot do what it is for.
+
+        Args:
+            step: The step to come.
+            clipped: What it saw.
+            stepped: Returns the ids of all parameters that optimizers have stepped so far.
+            is_after_step: Whether no backward call has come since the last step.
+            is_scaled: Whether the gradients still hold a loss scale.
+        """
+        self._clips += 1
+        kinds: list[ObservationKind] = []
+        if self._clips <= _CLIPS_LOOKED_AT:
+            kinds.append("clip")
+            mine, all_of_them = set(map(id, clipped.parameters)), stepped()
+            if mine < all_of_them:
+                kinds.append("clip-partial")
+        if is_after_step:
+            kinds.append("clip-after-step")
+        if is_scaled:
+            kinds.append("clip-scaled")
+        for kind in kinds:
+            if kind not in self._seen:
+                limit = clipped.max_norm if isinstance(clipped.max_norm, (int, float)) else None
+                facts = {
+                    "max_norm": limit,
+                    "parameters": len(clipped.parameters),
+                    "stepped": len(stepped()),
+                }
+                self._note(kind, step, facts)
+
+    def _note(self, kind: ObservationKind, step: int, evidence: dict[str, Any]) -> None:
+        self._seen.add(kind)
+        file, line = caller()
+        self._observe(Observation(kind, step, file, line, evidence))
+
+
+def caller() -> tuple[str | None, int | None]:
+    """Return file and line of the script's innermost call that led here."""
+    frame = next(user_frames(sys._getframe()), None)
+    return (None, None) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+
+
+def loss_facts(root: Tensor) -> dict[str, Any]:
+    """Return what a loss was made by: its last operation, and over how many elements it sums.
+
+    `summed_elements` counts what is added up without being divided again, as the last operations
+    of the graph tell; 1 for a mean.
+    """
+    node: Any = root.grad_fn
+    name = "" if node is None else node.name()
+    facts: dict[str, Any] = {"node": name, "summed_elements": 1, "reduction": None}
+    for _ in range(4):
+        if node is None:
+            break
+        reduction = getattr(node, "_saved_reduction", None)
+        if isinstance(reduction, int):
+            facts["reduction"] = _REDUCTIONS.get(reduction)
+            if reduction == 2:
+                facts["summed_elements"] = _elements(node)
+            break
+        if node.name().startswith("SumBackward"):
+            facts["reduction"] = "sum"
+            facts["summed_elements"] = _elements(node)
+            break
+        if node.name().startswith("MeanBackward"):
+            facts["reduction"] = "mean"
+            break
+        if not node.name().startswith(("Neg", "View", "Squeeze", "ToCopy", "Reshape")):
+            break
+        node = node.next_functions[0][0] if node.next_functions else None
+    return facts
+
+
+def _elements(node: Any) -> int:
+    """Return how many elements a reducing node has taken together."""
+    for name in ("_saved_target", "_saved_self"):
+        value = getattr(node, name, None)
+        if isinstance(value, Tensor):
+            return value.numel()
+    sizes = getattr(node, "_saved_self_sym_sizes", None)
+    return math.prod(int(size) for size in sizes) if sizes is not None else 1
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.item() if value.is_cpu and value.numel() == 1 else None
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+    return value

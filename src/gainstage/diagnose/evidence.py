@@ -1,0 +1,46 @@
+"""What a record shows for or against causes: each piece a row of the evidence table, in words.
+
+Nothing is concluded here. A piece that could not be measured is left out, which is no evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gainstage.diagnose.case import Case
+from gainstage.diagnose.from_faults import fault_evidence
+from gainstage.diagnose.from_profiles import profile_evidence
+from gainstage.diagnose.from_script import script_evidence
+from gainstage.diagnose.from_steps import step_evidence
+from gainstage.diagnose.weights import WEIGHTS
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One observation on the record."""
+
+    name: str
+    """Its row in the evidence table."""
+    text: str
+    """In words, with the numbers that a person can check."""
+
+
+Said = tuple[str, str]
+
+_SOURCES: tuple[Callable[[Case], Iterator[Said]], ...] = (
+    fault_evidence,
+    profile_evidence,
+    step_evidence,
+    script_evidence,
+)
+
+
+def evidence_of(case: Case) -> list[Evidence]:
+    """Return all evidence of a case, each row of the table at most once."""
+    found: dict[str, Evidence] = {}
+    for source in _SOURCES:
+        for name, text in source(case):
+            assert name in WEIGHTS, f"the evidence table has no row {name!r}"
+            found.setdefault(name, Evidence(name, text))
+    return list(found.values())

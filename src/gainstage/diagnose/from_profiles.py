@@ -1,0 +1,98 @@
+"""Evidence from sampled profiles: gain through depth and time, levels that climb over steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gainstage.detect.depth_gain import depth_gain, first_graph
+from gainstage.detect.time_gain import time_gains
+from gainstage.diagnose.case import Case
+
+_SLOPE_BITS = 0.3
+_TOTAL_BITS = 6.0
+_CLIMB_BITS = 4.0
+_TIME_SLOPE_BITS = 0.05
+
+
+def profile_evidence(case: Case) -> Iterator[tuple[str, str]]:
+    """Yield rows of the evidence table, with words."""
+    yield from _depth(case)
+    yield from _time(case)
+    yield from _climb(case)
+
+
+def _depth(case: Case) -> Iterator[tuple[str, str]]:
+    found = depth_gain(first_graph(case.profiles))
+    if found is None:
+        return
+    layers, slope, forward = found.layers, found.backward_bits, found.forward_bits
+    total = slope * (layers - 1)
+    if slope >= _SLOPE_BITS and total >= _TOTAL_BITS:
+        and_forward = f"; activations {forward:+.2f} bits a layer" if np.isfinite(forward) else ""
+        yield (
+            "depth-grows-at-first-step",
+            f"deltas grow {slope:.2f} bits a layer over {layers} layers at the first step, before "
+            f"any update{and_forward}",
+        )
+    elif np.isfinite(forward) and forward >= _SLOPE_BITS and forward * (layers - 1) >= _TOTAL_BITS:
+        yield (
+            "depth-grows-at-first-step",
+            f"activations grow {forward:.2f} bits a layer over {layers} layers at the first step",
+        )
+    elif abs(total) < _TOTAL_BITS / 2:
+        yield "depth-flat-at-first-step", f"deltas change {slope:+.2f} bits a layer at step 0"
+
+
+def _time(case: Case) -> Iterator[tuple[str, str]]:
+    times = case.times
+    if not len(times):
+        if len(case.profiles):
+            yield "no-recurrence", "no weight is used again and again in the sampled graphs"
+        return
+    gains = list(time_gains(times))
+    if not gains:
+        return
+    first = max((g for g in gains if g.step == gains[0].step), key=lambda g: g.total_bits)
+    steepest = max(gains, key=lambda g: g.total_bits)
+    said = f"{first.slope_bits:+.2f} bits a time step over {first.time_steps} steps"
+    if first.slope_bits >= _TIME_SLOPE_BITS and first.total_bits >= _TOTAL_BITS:
+        yield "time-grows-at-first-step", f"deltas grow {said} at the first step"
+        return
+    yield "time-flat-at-first-step", f"deltas change {said} at the first step"
+    if steepest.slope_bits >= _TIME_SLOPE_BITS and steepest.total_bits >= _TOTAL_BITS:
+        yield (
+            "time-grows-later",
+            f"deltas grow {steepest.slope_bits:.2f} bits a time step at step {steepest.step}",
+        )
+
+
+def _climb(case: Case) -> Iterator[tuple[str, str]]:
+    profiles = case.profiles
+    if not len(profiles):
+        return
+    steps = np.unique(profiles.step)
+    if len(steps) < 4:
+        return
+    first = profiles.step == steps[0]
+    last = profiles.step == steps[-1]
+    climbs: list[float] = []
+    for node in np.unique(profiles.node[first]):
+        begin = profiles.forward_bits[first & (profiles.node == node)]
+        end = profiles.forward_bits[last & (profiles.node == node)]
+        if len(begin) and len(end) and np.isfinite(begin[0]) and np.isfinite(end[-1]):
+            climbs.append(float(end[-1] - begin[0]))
+    if len(climbs) >= 3 and np.median(climbs) >= _CLIMB_BITS:
+        name = "levels-climb-along-a-residual-stream" if is_residual(case) else "levels-climb"
+        yield (
+            name,
+            f"activations climbed {np.median(climbs):.1f} bits (median) from step {steps[0]} to "
+            f"{steps[-1]}",
+        )
+
+
+def is_residual(case: Case) -> bool:
+    """Tell whether sums within the model carry a stream: several modules add what they were given."""
+    adders = {site.module for site in case.sites if site.op == "add" and site.module}
+    return len(adders) >= 3

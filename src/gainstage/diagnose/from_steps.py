@@ -1,0 +1,151 @@
+"""Evidence from the record of steps: norms, losses, rates and weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.diagnose.case import Case
+
+_GREW_BITS = 5.0
+_QUIET_BITS = 4.0
+_HUGE_BITS = 14.0
+_MODERATE_BITS = 8.0
+_LARGE_UPDATE = 0.1
+_OUTLIER_BITS = 5.0
+_DIED_SHARE = 0.3
+
+
+def step_evidence(case: Case) -> Iterator[tuple[str, str]]:
+    """Yield rows of the evidence table, with words."""
+    block = case.block
+    if not len(block):
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.log2(block.grad_norm)
+    failure = case.failure_step
+    before = np.isfinite(bits) & (block.step < (failure if failure is not None else np.inf))
+    yield from _first_step(bits)
+    if before.sum() >= 3:
+        yield from _growth(bits[before], failure)
+    yield from _updates(case)
+    yield from _losses(case, failure)
+    yield from _died(case)
+    yield from _rate(case)
+
+
+def _first_step(bits: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
+    if not np.isfinite(bits[0]):
+        return
+    first = float(bits[0])
+    if first >= _HUGE_BITS:
+        yield "huge-at-first-step", f"the gradient norm is 2^{first:.0f} at step 0 already"
+    elif first <= _MODERATE_BITS:
+        yield "moderate-at-first-step", f"the gradient norm is 2^{first:.1f} at step 0"
+
+
+def _growth(bits: NDArray[np.float64], failure: int | None) -> Iterator[tuple[str, str]]:
+    half = bits[: max(3, len(bits) // 2)]
+    level, last = float(np.median(half)), float(bits[-3:].max())
+    grew = last - level
+    if grew >= _GREW_BITS:
+        yield "grew-before", f"the gradient norm grew {grew:.1f} bits over its level"
+    elif failure is not None and grew <= _QUIET_BITS and len(bits) >= 8:
+        yield "quiet-before", f"the gradient norm was within {max(grew, 0):.1f} bits of its level"
+    if failure is None or len(bits) < 8:
+        return
+    steps_up = np.diff(bits[-4:])
+    noise = float(np.median(np.abs(np.diff(bits)))) + 0.1
+    if steps_up.max() >= max(_OUTLIER_BITS, 8 * noise) and (np.abs(np.diff(bits[:-4])) < 4).all():
+        yield (
+            "one-batch-stands-out",
+            f"the gradient norm jumped {steps_up.max():.1f} bits from one batch to the next",
+        )
+
+
+def _updates(case: Case) -> Iterator[tuple[str, str]]:
+    """For plain gradient descent: Adam's update does not depend on the gradient's size."""
+    made = case.first("optimizer")
+    if made is None or made.evidence.get("class") != "SGD" or not len(case.weights):
+        return
+    block = case.block
+    sampled = case.weights.weight_norms[0].astype(np.float64)
+    weight = math.sqrt(float(np.nansum(sampled**2)))
+    finite = np.isfinite(block.grad_norm) & np.isfinite(block.lr)
+    if not finite.any() or weight == 0:
+        return
+    norm = block.grad_norm * np.where(
+        np.isfinite(block.clip_coefficient), block.clip_coefficient, 1
+    )
+    ratios = (block.lr * norm)[finite][:16] / weight
+    worst = float(ratios.max())
+    if worst >= _LARGE_UPDATE:
+        at = int(block.step[finite][:16][int(ratios.argmax())])
+        yield (
+            "update-large-against-weights",
+            f"the update of step {at} is {worst:.2g} times the norm of all weights",
+        )
+
+
+def _losses(case: Case, failure: int | None) -> Iterator[tuple[str, str]]:
+    block = case.block
+    usable = block.has_loss & np.isfinite(block.loss)
+    losses, steps = block.loss[usable], block.step[usable]
+    if len(losses) < 4:
+        if len(losses) >= 2 and losses[1] > 4 * abs(losses[0]):
+            yield "loss-rose-after-updates", f"the loss went {losses[0]:.3g} → {losses[1]:.3g}"
+        return
+    first = losses[: max(8, len(losses) // 8)]
+    start = float(losses[0])
+    peak = int(np.argmax(first))
+    spread = abs(start) + 1e-12
+    if peak > 0 and first[peak] > 4 * spread and start > 0:
+        yield (
+            "loss-rose-after-updates",
+            f"the loss rose from {start:.3g} to {first[peak]:.3g} by step {int(steps[peak])}",
+        )
+    yield from _unbounded(case, losses)
+
+
+def _unbounded(case: Case, losses: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
+    """A loss below zero whose fall does not slow down, while weights drift."""
+    if len(losses) < 40:
+        return
+    quarters = [float(np.median(part)) for part in np.array_split(losses, 4)]
+    falls = -np.diff(quarters)
+    if quarters[-1] < 0 and (falls > 0).all() and falls[-1] >= falls[0]:
+        yield (
+            "loss-falls-without-bound",
+            f"the loss falls ever faster below zero: medians {', '.join(f'{q:.3g}' for q in quarters)}",
+        )
+    elif losses.min() >= 0:
+        yield "loss-stays-bounded-below", "the loss never fell below zero"
+
+
+def _died(case: Case) -> Iterator[tuple[str, str]]:
+    norms = case.block.grad_norms
+    if len(norms) < 12:
+        return
+    alive = (norms[:4] > 0).all(axis=0)
+    dead = alive & (norms[-8:] == 0).all(axis=0)
+    if alive.any() and dead.sum() >= max(1, _DIED_SHARE * alive.sum()):
+        yield (
+            "gradients-died",
+            f"{int(dead.sum())} of {int(alive.sum())} gradients became exactly 0 and stayed so",
+        )
+
+
+def _rate(case: Case) -> Iterator[tuple[str, str]]:
+    lr = case.block.lr
+    alarm = case.alarm_step
+    if alarm is None or len(lr) < 4 or not np.isfinite(lr).all():
+        return
+    near = (case.block.step <= alarm) & (case.block.step >= alarm - 50)
+    rates = lr[near]
+    if len(rates) >= 4 and rates.min() > 0:
+        jumps = rates[1:] / rates[:-1]
+        if jumps.max() >= 3:
+            yield "rate-jumped", f"the learning rate rose {jumps.max():.1f}-fold in one step"

@@ -1,0 +1,88 @@
+"""Where a cause sits: phase, operation, module, file and line, sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gainstage.diagnose.case import Case
+from gainstage.diagnose.weights import Cause
+from gainstage.records import Fault, Observation, Phase, Site
+
+_FROM_FAULT: set[Cause] = {
+    "numeric-op",
+    "dtype-overflow",
+    "bad-data",
+    "normalization",
+    "residual-growth",
+    "init-scale",
+    "recurrent-gain",
+}
+
+
+def place_of_cause(cause: Cause, case: Case) -> dict[str, Any]:
+    """Return the site of a cause as the findings contract writes it."""
+    fault = case.fault
+    if cause == "optimizer-config":
+        if fault is not None and fault.kind == "update":
+            return _of_fault(fault)
+        return _of_observation("optimizer", case.first("optimizer"))
+    if cause in _FROM_FAULT and fault is not None and fault.kind != "update":
+        if fault.kind != "unknown" or fault.site.line is not None:
+            return _of_fault(fault)
+    match cause:
+        case "clip-misuse":
+            for kind in ("clip-after-step", "clip-scaled", "clip-partial", "clip"):
+                seen = case.first(kind)
+                if seen is not None:
+                    return _of_observation("optimizer", seen)
+        case "grad-accumulation":
+            return _of_observation("backward", case.first("backward"))
+        case "learning-rate":
+            return _of_observation("optimizer", case.first("optimizer-step"))
+        case "loss-reduction" | "unbounded-objective":
+            return _site("loss", case.loss_site, None)
+        case _:
+            pass
+    largest = _largest_delta(case)
+    if largest is not None:
+        return _site("backward", largest, None)
+    return _site(None, None, None) if fault is None else _of_fault(fault)
+
+
+def _largest_delta(case: Case) -> Site | None:
+    """Return the layer of the first sampled graph whose gradient is largest: where growth ends."""
+    profiles = case.profiles
+    if not len(profiles):
+        return None
+    rows = (profiles.step == profiles.step.min()) & (profiles.weight >= 0) & (profiles.site >= 0)
+    rows &= ~np.isnan(profiles.delta_bits)
+    if not rows.any():
+        return None
+    at = int(np.flatnonzero(rows)[np.argmax(profiles.delta_bits[rows])])
+    number = int(profiles.site[at])
+    return case.sites[number] if number < len(case.sites) else None
+
+
+def _of_fault(fault: Fault) -> dict[str, Any]:
+    return _site(fault.phase, fault.site, fault)
+
+
+def _of_observation(phase: Phase, seen: Observation | None) -> dict[str, Any]:
+    site = None if seen is None else Site("", None, None, seen.file, seen.line)
+    return _site(phase, site, None)
+
+
+def _site(phase: Phase | None, site: Site | None, fault: Fault | None) -> dict[str, Any]:
+    return {
+        "phase": phase,
+        "module": None if site is None else site.module,
+        "parameter": None if fault is None else fault.parameter,
+        "op": (site.op or None) if site is not None else None,
+        "file": None if site is None else site.file,
+        "line": None if site is None else site.line,
+        "time_step": None if fault is None else fault.time_step,
+        "samples": None if fault is None or fault.samples is None else list(fault.samples),
+        "rank": None,
+    }

@@ -1,0 +1,91 @@
+"""What helps against a cause, the surest and simplest first, with settings from the run's record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gainstage.diagnose.case import Case
+from gainstage.diagnose.weights import Cause
+
+_HEALTHY_STEPS = 20
+_USUAL_LIMIT = 1.0
+
+
+def remedies_for(cause: Cause, case: Case) -> list[dict[str, Any]]:
+    """Return remedies as the findings contract writes them, to be tried in this order."""
+    clip = _remedy(
+        "clip-global-norm",
+        "the 90th percentile of the norms before the first sign",
+        max_norm=advised_limit(case),
+    )
+    slower = _remedy("lower-lr", "the updates are too large for the loss's curvature", factor=0.1)
+    warm_up = _remedy("warm-up", "the first steps are the dangerous ones", steps=100)
+    skip = _remedy("skip-nonfinite", "leaves parameters untouched by the bad steps")
+    match cause:
+        case "init-scale":
+            return [
+                _remedy("reinit", "a gain of 1 a layer at the start", kind="he"),
+                _remedy("reinit", "a gain of 1 a layer at the start", kind="orthogonal"),
+                clip,
+            ]
+        case "recurrent-gain":
+            return [
+                clip,
+                _remedy("reinit", "recurrent weights of gain 1", kind="orthogonal"),
+                slower,
+            ]
+        case "learning-rate":
+            return [slower, clip, warm_up]
+        case "residual-growth":
+            return [
+                clip,
+                warm_up,
+                _remedy("reinit", "branches scaled by 1/√(2L)", kind="residual"),
+                slower,
+            ]
+        case "bad-data":
+            return [skip, _remedy("fix-data", "the sample itself is not usable"), clip]
+        case "numeric-op":
+            return [skip, _remedy("code-change", "keep the operation inside its domain")]
+        case "dtype-overflow":
+            module = None if case.fault is None else case.fault.site.module
+            return [
+                _remedy("fp32-module", "float32 has the headroom", **({"module": module} if module else {})),
+                skip,
+            ]
+        case "clip-misuse":
+            return [_remedy("clip-global-norm", "clip before the step", max_norm=_own_limit(case))]
+        case "loss-reduction":
+            return [clip, _remedy("lower-lr", "the loss is a sum, not a mean", factor=0.01)]
+        case "grad-accumulation":
+            return [_remedy("code-change", "call zero_grad before backward"), clip]
+        case "normalization":
+            return [_remedy("code-change", "bound the spread from below, or use layer norm"), skip]
+        case "unbounded-objective":
+            return [_remedy("code-change", "bound the objective, such as by clamping weights"), slower]
+        case "optimizer-config":
+            return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
+
+
+def advised_limit(case: Case) -> float:
+    """Return the 90th percentile of the norms before the first sign (the tuning playbook).
+
+    Where those are too few to tell, 1: what recurrent nets are clipped at.
+    """
+    alarm = case.alarm_step
+    block = case.block
+    healthy = block.grad_norm[block.step < (alarm if alarm is not None else 0)]
+    healthy = healthy[np.isfinite(healthy)]
+    return float(np.percentile(healthy, 90)) if len(healthy) >= _HEALTHY_STEPS else _USUAL_LIMIT
+
+
+def _own_limit(case: Case) -> float:
+    seen = case.first("clip")
+    limit = None if seen is None else seen.evidence.get("max_norm")
+    return float(limit) if isinstance(limit, (int, float)) and limit > 0 else _USUAL_LIMIT
+
+
+def _remedy(remedy: str, why: str, **settings: Any) -> dict[str, Any]:
+    return {"remedy": remedy, "settings": settings, "why": why}
