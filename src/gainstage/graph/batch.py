@@ -9,15 +9,23 @@ import torch
 from torch import Tensor
 
 from gainstage.graph.blame import untracked
-from gainstage.graph.operations.table import op_of, operation_of
+from gainstage.graph.operations.linear_algebra import LINEAR_ALGEBRA
+from gainstage.graph.operations.table import kind_of, op_of, operation_of
 from gainstage.graph.saved import output_shape
 from gainstage.graph.walk import Consumers, Node
 
 MOST_SAMPLES = 16
 """When more samples than this offend, it is not the samples."""
 
-NO_DATA = {"weight", "pos_weight", "running_mean", "running_var", "input_lengths", "target_lengths"}
+NO_DATA = {"mask", "condition", "weight", "pos_weight", "running_mean", "running_var"}
 """Saved arguments without gradient that do not come from the batch."""
+
+TAKES_DATA = {
+    *("addmm", "mm", "bmm", "baddbmm", "matmul", "linear", "convolution", "embedding"),
+    *("layer_norm", "batch_norm", "group_norm", "rnn_tanh", "rnn_relu", "lstm", "gru"),
+    *("nll_loss", "nll_loss2d", "mse_loss", "smooth_l1_loss", "huber_loss", "ctc_loss"),
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss"),
+}
 
 HOPS = 8
 """How far along views and elementwise nodes a flattened shape is followed back."""
@@ -70,30 +78,36 @@ def batch_in(entering: Iterable[Entrance], consumers: Consumers) -> Batch:
         consumers: As `consumers_of` returns it: who unflattens leading dimensions again.
     """
     shapes = _unflattened(entering, consumers)
-    flat = {s[0] * s[1] for s in shapes if len(s) > 1}
-    whole = [s for s in shapes if not (len(s) == 1 and s[0] in flat and len(shapes) > 1)]
+    flat = {s[0] * s[1] for s in shapes if len(s) > 2}
+    whole = [s for s in shapes if s[0] not in flat]
     leads = {s[0] for s in whole}
     if len(leads) == 1:
         return Batch(leads.pop(), _time_size(whole, 1))
-    # Time first: (T, B, features) beside (B,), or (T, B) everywhere but in the initial state.
+    # Time first: (T, B, features) beside targets of (B,).
     shared = set.intersection(*(set(s[:2]) for s in whole)) if whole else set[int]()
     if len(shared) != 1:
         return Batch(None)
     size = shared.pop()
     first = {s[0] for s in whole if s[0] != size}
-    if len(first) == 1 and all(len(s) > 1 and s[1] == size for s in whole if s[0] != size):
+    if len(first) == 1 and all(len(s) > 2 and s[1] == size for s in whole if s[0] != size):
         return Batch(size, first.pop(), time_first=True)
     return Batch(None)
 
 
 def entering(nodes: Iterable[Node]) -> list[Entrance]:
-    """Return where untracked tensors that may come from the batch enter, and their shapes."""
-    found: list[Entrance] = []
+    """Return where the batch enters, and in which shapes.
+
+    Untracked arguments of layers and losses are data; only where there are none are those of
+    arithmetic taken for data, which may as well be noise or constants.
+    """
+    surely: list[Entrance] = []
+    perhaps: list[Entrance] = []
     for node in nodes:
+        found = surely if operation_of(node).op in TAKES_DATA else perhaps
         for argument, tensor in untracked(node):
             if tensor.dim() and argument not in NO_DATA and tensor.shape[0] != 1:
                 found.append((node, tuple(tensor.shape)))
-    return found
+    return surely or perhaps
 
 
 def _unflattened(entrances: Iterable[Entrance], consumers: Consumers) -> list[Shape]:
@@ -132,7 +146,8 @@ def samples_of(
         None in either place when unsure, or when more than 16 samples offend.
     """
     size = batch.size
-    if size is None or where.dim() == 0 or not bool(where.any()):
+    is_matrix = kind_of(node) in LINEAR_ALGEBRA and "linalg" in op_of(node) and where.dim() < 3
+    if size is None or is_matrix or where.dim() == 0 or not bool(where.any()):
         return None, None
     rows = where.shape[0]
     indices = where.nonzero()

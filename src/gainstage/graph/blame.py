@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,17 @@ from gainstage.graph.operations.table import is_opaque, operation_of
 from gainstage.graph.saved import saved, saved_tensors
 from gainstage.graph.values import Values
 from gainstage.graph.walk import Node, forward_number, is_leaf
+
+TAKES_MASKS = (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "logcumsumexp",
+    "nll_loss",
+    "nll_loss2d",
+    "scaled_dot_product_attention",
+)
+"""Operations before which people add -inf on purpose."""
 
 Reason = Literal["made", "operand", "leaf", "opaque"]
 
@@ -169,7 +180,7 @@ def _maker(values: Values, trail: _Trail) -> Suspect:
     hidden = operation.masks or (operation.makes in ("", "inf") and has_unsaved_operand(node))
     if not hidden or (value == "inf" and not operation.masks and _near_overflow(values, node)):
         return Suspect(node, trail.output, value, "made")
-    if trail.blamed is not None and (operation.masks or _only_lowest(values, trail)):
+    if trail.blamed is not None and (operation.masks or _is_added_mask(values, trail)):
         blamed, output, result = trail.blamed
         return Suspect(blamed, output, result, "made")
     return Suspect(node, trail.output, value, "operand", _hidden_name(node))
@@ -183,12 +194,12 @@ def _hidden_name(node: Node) -> str:
     return "value" if operation.masks else "other"
 
 
-def _only_lowest(values: Values, trail: _Trail) -> bool:
-    """Return whether nothing but -inf came in, which is how masks are added to scores."""
+def _is_added_mask(values: Values, trail: _Trail) -> bool:
+    """Return whether nothing but -inf was added, before an operation that takes masks."""
+    if trail.blamed is None or operation_of(trail.blamed[0]).op not in TAKES_MASKS:
+        return False
     result = values.value(trail.node, trail.output)
-    if result is None or result.is_complex():
-        return result is None
-    return not bool((torch.isnan(result) | torch.isposinf(result)).any())
+    return result is None or not bool((torch.isnan(result) | torch.isposinf(result)).any())
 
 
 def _near_overflow(values: Values, node: Node) -> bool:
@@ -237,12 +248,16 @@ def _within_unknown(values: Values, trail: _Trail, region: list[Node]) -> Suspec
     opaque = [each for each in region if is_opaque(each) or not operation_of(each).edges]
     if opaque:
         return Suspect(opaque[0], 0, value, "opaque")
+    masks = [each for each in region if operation_of(each).masks]
     operation = operation_of(node)
-    if value in operation.makes or operation.domain:
-        if not (operation.op in ("sum", "mean") and not _near_overflow(values, node)):
+    if value in operation.makes:
+        if operation.op not in ("sum", "mean") or _near_overflow(values, node):
             return Suspect(node, output, value, "made", unseen=True)
-    hidden: list[Any] = [each for each in region if has_unsaved_operand(each)]
-    hidden = [each for each in hidden if not operation_of(each).masks] or hidden
-    if hidden:
-        return Suspect(hidden[0], 0, value, "operand", _hidden_name(hidden[0]), unseen=True)
+    hidden = [each for each in region if has_unsaved_operand(each) and each not in masks]
+    is_mask = masks or (trail.blamed and operation_of(trail.blamed[0]).op in TAKES_MASKS)
+    if value == "inf" and trail.blamed is not None and is_mask:
+        return Suspect(*trail.blamed, "made", unseen=True)
+    if hidden or masks:
+        first = (hidden or masks)[0]
+        return Suspect(first, 0, value, "operand", _hidden_name(first), unseen=True)
     return Suspect(node, output, value, "made", unseen=True)

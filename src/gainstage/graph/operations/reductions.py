@@ -93,7 +93,7 @@ def softmax(op: str, function: Any, recover: Callable[[Tensor], Tensor]) -> Oper
         forward=lambda a: function(a["self"], a["dim"]),
         settings=("dim",),
         domain=(Domain(f"{op} of all -inf", _all_lowest),),
-        makes="",
+        makes="nan",
         singular=always,
         recover=recover,
     )
@@ -165,7 +165,7 @@ REDUCTIONS = {
         forward=lambda a: torch.logsumexp(a["self"], a["dim"], a["keepdim"]),
         settings=OVER,
         domain=(Domain("logsumexp of all -inf", _all_lowest_over_dims),),
-        makes="",
+        makes="inf",
         singular=always,
     ),
     "LogcumsumexpBackward0": Operation(
