@@ -1,0 +1,75 @@
+"""Which non-finite values a tensor holds, and how large its finite ones are."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Status(NamedTuple):
+    """Whether a tensor holds NaN, and whether it holds inf of either sign."""
+
+    nan: bool
+    inf: bool
+
+    @property
+    def finite(self) -> bool:
+        """Return whether it holds neither."""
+        return not (self.nan or self.inf)
+
+    def holds(self, value: str) -> bool:
+        """Return whether it holds `nan`, or `inf`."""
+        return self.nan if value == "nan" else self.inf
+
+
+FINITE = Status(nan=False, inf=False)
+
+
+def numbers(tensor: Tensor) -> Tensor:
+    """Return the tensor's numbers as real ones: a sparse tensor's values, both parts of complex ones."""
+    plain = tensor.detach()
+    if plain.layout is torch.sparse_coo:
+        plain = plain._values()
+    elif plain.layout is not torch.strided:
+        plain = plain.values()
+    return torch.view_as_real(plain.resolve_conj()) if plain.is_complex() else plain
+
+
+def status_of(tensor: Tensor) -> Status | None:
+    """Return what the tensor holds; None where it cannot be read. One pass, no copy.
+
+    Waits for the device.
+    """
+    if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
+        return FINITE
+    try:
+        real = numbers(tensor)
+        if real.element_size() == 1:
+            real = real.float()
+        low, high = (float(end) for end in torch.aminmax(real))
+        if not math.isnan(low):
+            return Status(nan=False, inf=math.isinf(low) or math.isinf(high))
+        return Status(nan=True, inf=bool(torch.isinf(real).any()))
+    except (RuntimeError, NotImplementedError, TypeError):  # meta, fake, nested or batched tensors
+        return None
+
+
+def largest(tensor: Tensor) -> float:
+    """Return the largest finite magnitude; 0 for an empty tensor."""
+    if not tensor.numel():
+        return 0.0
+    real = numbers(tensor)
+    if not real.is_floating_point():
+        return float(real.abs().max())
+    return float(torch.nan_to_num(real.double(), nan=0.0, posinf=0.0, neginf=0.0).abs().max())
+
+
+def nonfinite(tensor: Tensor) -> Tensor:
+    """Return a mask of the elements that are NaN or inf."""
+    plain = tensor.detach()
+    if plain.layout is not torch.strided:
+        plain = plain.to_dense()
+    return ~torch.isfinite(plain)

@@ -1,0 +1,132 @@
+"""Products and decompositions of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gainstage.graph.operations.operation import Domain, Operands, Operation, always
+
+linalg: Any = torch.linalg
+"""Untyped on purpose: torch's own stubs leave the results of decompositions unknown."""
+
+
+def product(op: str, first: str, second: str, function: Callable[[Any, Any], Any]) -> Operation:
+    """Return a product of two tensors; it can overflow, and inf - inf inside it is NaN."""
+    return Operation(op=op, edges=(first, second), forward=lambda a: function(a[first], a[second]))
+
+
+def sum_and_product(op: str, first: str, second: str, function: Any) -> Operation:
+    """Return beta * self + alpha * (first @ second)."""
+    return Operation(
+        op=op,
+        edges=("self", first, second),
+        forward=lambda a: function(
+            a["self"], a[first], a[second], beta=a["beta"], alpha=a["alpha"]
+        ),
+        settings=("beta", "alpha"),
+    )
+
+
+def _singular(name: str) -> Callable[[Operands], Tensor]:
+    def rule(a: Operands) -> Tensor:
+        return linalg.matrix_rank(a[name].detach()) < a[name].shape[-1]
+
+    return rule
+
+
+def _not_positive(a: Operands) -> Tensor:
+    return linalg.eigvalsh(a["self"].detach()).amin(-1) <= 0
+
+
+def _cholesky(a: Operands) -> Any:
+    return linalg.cholesky_ex(a["self"], upper=a["upper"])
+
+
+def _gram(a: Operands) -> Tensor:
+    lower = a["L"].mH if a["upper"] else a["L"]
+    return lower @ lower.mH
+
+
+def _decomposed(a: Operands) -> Tensor:
+    return (a["U"] * a["S"].unsqueeze(-2)) @ a["Vh"]
+
+
+def _composed(a: Operands) -> Tensor:
+    vectors = a["eigenvectors"]
+    return (vectors * a["eigenvalues"].unsqueeze(-2)) @ vectors.mH
+
+
+SOURCES: dict[str, tuple[tuple[str, ...], Callable[[Operands], Tensor]]] = {
+    "LinalgCholeskyExBackward0": (("L",), _gram),
+    "LinalgSvdBackward0": (("U", "S", "Vh"), _decomposed),
+    "LinalgEighBackward0": (("eigenvalues", "eigenvectors"), _composed),
+    "LinalgInvExBackward0": (("inverse",), lambda a: linalg.inv_ex(a["inverse"])[0]),
+}
+"""Decompositions save only results: from which, and how, their argument is put together again."""
+
+LINEAR_ALGEBRA = {
+    "MmBackward0": product("mm", "self", "mat2", torch.mm),
+    "BmmBackward0": product("bmm", "self", "mat2", torch.bmm),
+    "MatmulBackward0": product("matmul", "self", "other", torch.matmul),
+    "MvBackward0": product("mv", "self", "vec", torch.mv),
+    "DotBackward0": product("dot", "self", "tensor", torch.dot),
+    "LinearBackward0": Operation(
+        op="linear",
+        edges=("input", "weight", "bias"),
+        forward=lambda a: torch.nn.functional.linear(a["input"], a["weight"], a["bias"]),
+    ),
+    "AddmmBackward0": sum_and_product("addmm", "mat1", "mat2", torch.addmm),
+    "AddmvBackward0": sum_and_product("addmv", "mat", "vec", torch.addmv),
+    "AddrBackward0": sum_and_product("addr", "vec1", "vec2", torch.addr),
+    "AddbmmBackward0": sum_and_product("addbmm", "batch1", "batch2", torch.addbmm),
+    "BaddbmmBackward0": sum_and_product("baddbmm", "batch1", "batch2", torch.baddbmm),
+    "LinalgCholeskyExBackward0": Operation(
+        op="linalg_cholesky",
+        forward=_cholesky,
+        settings=("upper",),
+        domain=(Domain("cholesky of a matrix that is not positive definite", _not_positive),),
+        singular=always,
+    ),
+    "LinalgInvExBackward0": Operation(
+        op="linalg_inv",
+        edges=("A",),
+        forward=lambda a: linalg.inv_ex(a["A"]),
+        domain=(Domain("inverse of a singular matrix", _singular("A")),),
+        singular=always,
+    ),
+    "LinalgSolveExBackward0": Operation(
+        op="linalg_solve",
+        edges=("A", "B"),
+        forward=lambda a: linalg.solve_ex(a["A"], a["B"], left=a["left"]),
+        settings=("left",),
+        domain=(Domain("solve with a singular matrix", _singular("A")),),
+        singular=always,
+    ),
+    "LinalgSvdBackward0": Operation(
+        op="linalg_svd",
+        edges=("A",),
+        forward=lambda a: linalg.svd(a["A"], full_matrices=a["full_matrices"]),
+        settings=("full_matrices",),
+        singular=always,
+    ),
+    "LinalgEighBackward0": Operation(
+        op="linalg_eigh",
+        edges=("A",),
+        forward=lambda a: linalg.eigh(a["A"]),
+        singular=always,
+    ),
+    "LinalgDetBackward0": Operation(
+        op="linalg_det", edges=("A",), forward=lambda a: linalg.det(a["A"]), makes="inf"
+    ),
+    "LinalgSlogdetBackward0": Operation(
+        op="linalg_slogdet",
+        edges=("A",),
+        forward=lambda a: linalg.slogdet(a["A"]),
+        domain=(Domain("log of the determinant of a singular matrix", _singular("A")),),
+        singular=always,
+    ),
+}

@@ -1,0 +1,72 @@
+"""The table of all kinds, and the rule for those that are not in it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from torch.autograd.function import BackwardCFunction
+
+from gainstage.graph.operations.elementwise import ELEMENTWISE
+from gainstage.graph.operations.layers import LAYERS
+from gainstage.graph.operations.linear_algebra import LINEAR_ALGEBRA
+from gainstage.graph.operations.operation import Operation
+from gainstage.graph.operations.reductions import REDUCTIONS
+from gainstage.graph.operations.shapes import SHAPES
+from gainstage.graph.saved import saved
+from gainstage.graph.walk import Node
+
+OPERATIONS: dict[str, Operation] = ELEMENTWISE | REDUCTIONS | SHAPES | LINEAR_ALGEBRA | LAYERS
+"""By the name of the node's class, such as `LogBackward0`."""
+
+LEAF = Operation(op="leaf", edges=(), makes="")
+REGIONS = {"CheckpointFunctionBackward": "checkpoint", "CompiledFunctionBackward": "compiled"}
+FUSED_RECURRENT_MODES = {0: "rnn_relu", 1: "rnn_tanh", 2: "lstm", 3: "gru"}
+
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])")
+
+
+def kind_of(node: Node) -> str:
+    """Return the node's class, such as `LogBackward0`: the key of the table."""
+    return type(node).__name__
+
+
+def operation_of(node: Node) -> Operation:
+    """Return what is known of the node's kind."""
+    return _operation(type(node))
+
+
+def op_of(node: Node) -> str:
+    """Return torch's function name for the node, such as `log`."""
+    operation = operation_of(node)
+    if "mode" in operation.settings:
+        return FUSED_RECURRENT_MODES.get(saved(node, "mode"), operation.op)
+    return operation.op
+
+
+def is_opaque(node: Node) -> bool:
+    """Return whether the node hides other operations: a custom function, a compiled region."""
+    return isinstance(node, BackwardCFunction)
+
+
+@cache
+def _operation(kind: type) -> Operation:
+    name = kind.__name__
+    if name in OPERATIONS:
+        return OPERATIONS[name]
+    if name == "AccumulateGrad":
+        return LEAF
+    if issubclass(kind, BackwardCFunction):
+        return Operation(op=REGIONS.get(name, name.removesuffix("Backward")), edges=())
+    return Operation(op=function_name(name), edges=())
+
+
+def function_name(kind: str) -> str:
+    """Return torch's function name for a class of nodes, by the rule that names were made with.
+
+    Example:
+        >>> function_name("MaxPool2DWithIndicesBackward0")
+        'max_pool2d_with_indices'
+    """
+    stem = re.sub(r"Backwards?\d*(_copy)?$", "", kind)
+    return _WORDS.sub("_", stem).lower()

@@ -1,0 +1,316 @@
+"""The first wrong operation is named on the first offence, forward and backward."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from graph.faults import BACKWARD, FORWARD, HEALTHY, INF, NAN, SAMPLE, Case, given
+from torch import Tensor, nn
+
+from gainstage.graph.autopsy import Offence, find_forward
+from gainstage.graph.batch import batch_of
+from gainstage.graph.held import find_backward, hold, singular
+from gainstage.graph.replay import reexecute, rederive
+from gainstage.graph.walk import walk
+
+
+class Scale(nn.Module):
+    """The smallest network: one weight a feature, all 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the data, now tracked by autograd."""
+        return x * self.weight
+
+
+def backward_offence(loss: Tensor, model: nn.Module) -> Offence | None:
+    """Run a backward call as the recorder would, and judge its gradients."""
+    nodes = walk([loss])
+    held = hold(singular(nodes), nodes)
+    loss.backward()
+    return find_backward(held, pattern(model))
+
+
+def pattern(model: nn.Module) -> dict[int, bool]:
+    """Return which gradients are finite."""
+    return {
+        id(p): bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None
+    }
+
+
+def check(offence: Offence | None, case: Case) -> Offence:
+    """Assert what a case must say, and that it can be written as JSON."""
+    assert offence is not None
+    assert (offence.op, offence.kind) == (case.op, case.kind), offence.values
+    assert case.text in offence.values
+    assert offence.samples == case.samples
+    json.dumps({"evidence": offence.evidence, "settings": offence.settings})
+    return offence
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_a_forward_fault_is_named(name: str) -> None:
+    case = FORWARD[name]
+    loss = case.loss(Scale()(given(case.value)))
+    assert not torch.isfinite(loss)
+    offence = check(find_forward([loss]), case)
+    assert not offence.is_backward
+    assert offence.after_last_parameter
+    assert offence.chain[0] == offence.node
+    assert offence.chain[-1] == loss.grad_fn
+
+
+@pytest.mark.parametrize("name", BACKWARD)
+def test_a_backward_fault_is_named(name: str) -> None:
+    case, model = BACKWARD[name], Scale()
+    loss = case.loss(model(given(case.value)))
+    assert torch.isfinite(loss)
+    offence = check(backward_offence(loss, model), case)
+    assert pattern(model) == {id(model.weight): False}
+    assert offence.is_backward
+    assert offence.chain[0] == offence.node
+    assert offence.chain[-1].variable is model.weight
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_step_has_no_fault(name: str) -> None:
+    value, make = HEALTHY[name]
+    model = Scale()
+    loss = make(model(given(value)))
+    assert torch.isfinite(loss)
+    assert find_forward([loss]) is None
+    assert backward_offence(loss, model) is None
+    assert all(pattern(model).values())
+
+
+def test_forty_operations_are_covered() -> None:
+    assert len({case.op for case in [*FORWARD.values(), *BACKWARD.values()]}) >= 35
+    assert len(FORWARD) + len(BACKWARD) >= 60
+
+
+@pytest.mark.parametrize("name", ["log", "softmax", "matmul in float16", "norm", "exp"])
+def test_the_culprit_can_be_run_again(name: str) -> None:
+    case = FORWARD[name]
+    offence = find_forward([case.loss(Scale()(given(case.value)))])
+    assert offence is not None
+    settings = json.loads(json.dumps(offence.settings))
+    if "self" not in offence.inputs:  # a mask's fill value is not saved
+        return
+    again = reexecute(settings["kind"], offence.inputs, settings)
+    assert offence.result is not None
+    assert torch.equal(again.nan_to_num(1.5), offence.result.nan_to_num(1.5))
+
+
+def test_the_derivative_can_be_run_again() -> None:
+    model = Scale()
+    offence = backward_offence(model(given(0.0)).sqrt().sum(), model)
+    assert offence is not None
+    settings = json.loads(json.dumps(offence.settings))
+    gradients = rederive(settings["kind"], offence.inputs, settings)
+    assert torch.isinf(gradients["self"][SAMPLE, 1])
+    assert int(torch.isinf(gradients["self"]).sum()) == 1
+
+
+def test_the_line_of_the_culprit_is_that_of_the_operation() -> None:
+    with torch.autograd.set_detect_anomaly(True, check_nan=False):
+        x = Scale()(given(0.0))
+        y = x.log()
+        loss = (y * 0.5).sum()
+    offence = find_forward([loss])
+    assert offence is not None
+    assert "y = x.log()" in offence.node.metadata["traceback_"][-1]
+    assert traceback.extract_stack()[-1].name in offence.node.metadata["traceback_"][-1]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(3, 4)
+        self.second = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(F.gelu(self.first(x)))
+
+
+def test_a_bad_input_is_named_with_its_sample() -> None:
+    offence = find_forward([Net()(given(NAN)).square().mean()])
+    assert offence is not None
+    assert (offence.op, offence.kind, offence.operand) == ("addmm", "input", "mat1")
+    assert offence.samples == (SAMPLE,)
+    assert offence.evidence["first"] == [SAMPLE, 1]
+    assert "holds NaN in 1 of 15 elements" in offence.values
+    assert not offence.after_last_parameter
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y, t: F.mse_loss(y, t),
+        lambda y, t: F.smooth_l1_loss(y, t),
+        lambda y, t: (y - t).abs().mean(),
+        lambda y, t: ((y - t) ** 2).mean(),
+        lambda y, t: F.binary_cross_entropy_with_logits(y, t),
+    ],
+)
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_bad_target_is_told_from_a_bad_input(loss: Any, value: float) -> None:
+    target = torch.rand(5, 2)
+    target[SAMPLE, 0] = value
+    offence = find_forward([loss(Net()(given(0.5)), target)])
+    assert offence is not None
+    assert offence.kind == "target"
+    assert offence.samples == (SAMPLE,)
+    assert offence.after_last_parameter
+
+
+def test_a_bad_weight_is_a_bad_parameter() -> None:
+    net = Net()
+    with torch.no_grad():
+        net.second.weight[0, 0] = NAN
+    offence = find_forward([net(given(0.5)).mean()])
+    assert offence is not None
+    assert (offence.kind, offence.op) == ("parameter", "leaf")
+    assert offence.node.variable is net.second.weight
+    assert "in 1 of 8 elements" in offence.values
+
+
+def test_poisoned_running_statistics_are_named() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    assert isinstance(net[1].running_mean, Tensor)
+    net[1].running_mean[2] = NAN
+    offence = find_forward([net(given(0.5)).mean()])
+    assert offence is not None
+    assert (offence.op, offence.kind, offence.operand) == ("batch_norm", "constant", "running_mean")
+
+
+def test_an_overflow_in_a_hidden_layer_is_forward_and_not_loss() -> None:
+    net = Net()
+    offence = find_forward([net.second(net.first(given(0.5)).mul(1e4).exp()).mean()])
+    assert offence is not None
+    assert (offence.op, offence.kind) == ("exp", "overflow")
+    assert not offence.after_last_parameter
+
+
+def test_a_bad_constant_is_named() -> None:
+    offence = find_forward([(Net()(given(0.5)) * INF).sum()])
+    assert offence is not None
+    assert (offence.op, offence.kind) == ("mul", "constant")
+
+
+def test_weight_decay_does_not_make_a_loss_look_like_a_layer() -> None:
+    net = Net()
+    decay = sum((p**2).sum() for p in net.parameters())
+    offence = find_forward([net(given(0.5)).mul(0).log().mean() + 1e-3 * decay])
+    assert offence is not None
+    assert offence.op == "log"
+    assert offence.after_last_parameter
+
+
+def test_samples_are_found_behind_flattened_time() -> None:
+    x = torch.rand(5, 7, 3)
+    x[2, 4, 1] = NAN
+    net = Net()
+    offence = find_forward([net(x).square().mean()])
+    assert offence is not None
+    assert (offence.kind, offence.samples, offence.time_step) == ("input", (2,), 4)
+
+
+def test_samples_are_found_in_flattened_targets() -> None:
+    logits = Net()(torch.rand(5, 7, 3)).reshape(35, 2)
+    target = torch.zeros(35, dtype=torch.long)
+    masked = logits.masked_fill((torch.arange(35) == 2 * 7 + 4).unsqueeze(1), -INF)
+    offence = find_forward([F.cross_entropy(masked, target)])
+    assert offence is not None
+    assert (offence.op, offence.samples) == ("log_softmax", (2,))
+
+
+def test_time_first_data_are_understood() -> None:
+    x = torch.rand(7, 5, 3)
+    x[4, 2, 1] = NAN
+    y = Net()(x).mean(0)
+    offence = find_forward([F.cross_entropy(y, torch.zeros(5, dtype=torch.long))])
+    assert offence is not None
+    assert (offence.kind, offence.samples, offence.time_step) == ("input", (2,), 4)
+
+
+def test_samples_are_not_guessed_where_sizes_do_not_tell() -> None:
+    x = torch.rand(6, 4, 3)
+    x[0, 0, 0] = NAN
+    y = Net()(x).mean()
+    other = (Net()(torch.rand(9, 3))).mean()
+    offence = find_forward([y + other])
+    assert offence is not None
+    assert offence.samples is None
+
+
+def test_the_batch_is_listed_by_argument() -> None:
+    x, target = torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 1])
+    found = batch_of(walk([F.cross_entropy(Net()(x), target)]))
+    assert set(found) == {"addmm.mat1", "nll_loss.target"}
+    assert found["addmm.mat1"].data_ptr() == x.data_ptr()
+    assert torch.equal(found["nll_loss.target"], target)
+
+
+def test_the_nearest_of_two_singular_nodes_is_named() -> None:
+    model = Scale()
+    x = model(given(0.0))
+    offence = backward_offence((x.sqrt() * 1.0).sqrt().sum(), model)
+    assert offence is not None
+    assert offence.op == "sqrt"
+    assert len(offence.chain) > 3  # the outer one, through which the inner one got its inf
+
+
+def test_a_singular_node_that_no_bad_gradient_hangs_on_is_left_alone() -> None:
+    first, second = Scale(), Scale()
+    loss = first(given(0.0)).sqrt().sum() + second(given(0.5)).sum()
+    nodes = walk([loss])
+    held = hold(singular(nodes), nodes)
+    loss.backward()
+    both = {**pattern(first), **pattern(second)}
+    assert both == {id(first.weight): False, id(second.weight): True}
+    assert find_backward(held, {id(first.weight): True, id(second.weight): False}) is None
+    offence = find_backward(held, both)
+    assert offence is not None
+    assert offence.op == "sqrt"
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (lambda x: x / 2, 0),
+        (lambda x: x / x, 1),
+        (lambda x: x**3, 0),
+        (lambda x: x**1, 0),
+        (lambda x: x**0.5, 1),
+        (lambda x: x**-1, 1),
+        (lambda x: F.layer_norm(x, (3,)), 0),
+        (lambda x: x.softmax(1), 0),
+        (lambda x: x.masked_fill(x > 9, -INF).softmax(1), 1),
+        (lambda x: x.norm(), 0),
+        (lambda x: x.relu().tanh(), 0),
+        (lambda x: x.logit(1e-6), 0),
+    ],
+)
+def test_only_what_can_be_singular_is_held(make: Any, count: int) -> None:
+    assert len(singular(walk([make(Scale()(given(0.5))).sum()]))) == count
+
+
+def test_holding_copies_nothing_and_states_its_bytes() -> None:
+    x = Scale()(given(0.5)).exp()
+    loss = x.log().sum()
+    nodes = walk([loss])
+    held = hold(singular(nodes), nodes)
+    assert held.bytes == x.nbytes
+    pointers = {
+        t.data_ptr() for e in held.entries for t in e.operands.values() if isinstance(t, Tensor)
+    }
+    assert pointers == {x.data_ptr()}
