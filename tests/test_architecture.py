@@ -15,9 +15,11 @@ SOURCE = Path(gainstage.__file__).parent
 ALLOWED = {
     "records": set[str](),
     "errors": set[str](),
+    "bits": set[str](),
     "norms": {"errors"},
-    "graph": {"records"},
-    "detect": {"records"},
+    "analysis": {"records", "errors", "bits"},
+    "graph": {"records", "errors", "bits", "analysis"},
+    "detect": {"records", "bits"},
     "store": {"records", "errors", "detect"},
     "treat": {"records", "errors", "norms"},
     "show": {"records", "errors", "detect", "store"},
@@ -25,7 +27,7 @@ ALLOWED = {
     "cli": {"errors", "attach", "store", "show", "treat"},
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ["records", "errors", "detect.scan", "store.reader", "show.terminal", "cli"]
+WITHOUT_TORCH = ["records", "errors", "bits", "detect.scan", "store.reader", "show.terminal", "cli"]
 
 
 def room_of(path: Path) -> str:

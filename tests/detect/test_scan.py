@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from gainstage.bits import theil_sen
 from gainstage.detect import scan
-from gainstage.detect.trend import mann_kendall, steepest_growth, theil_sen
+from gainstage.detect.trend import mann_kendall, steepest_growth
 from gainstage.records import Findings, TensorInfo
 from gainstage.store.journal import to_json
 from gainstage.store.ring import Row, WeightRow, to_block, to_weight_block

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from gainstage.bits import theil_sen
 from gainstage.detect.history import History
 from gainstage.detect.sign import Sign
-from gainstage.detect.trend import mann_kendall, theil_sen
+from gainstage.detect.trend import mann_kendall
 
 NOTABLE_BITS = 5.0
 """32 times the run's own level: a healthy late rise is about 1.6 bits (DESIGN 5)."""

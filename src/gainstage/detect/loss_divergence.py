@@ -9,9 +9,9 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from gainstage.bits import theil_sen
 from gainstage.detect.history import History
 from gainstage.detect.sign import Sign
-from gainstage.detect.trend import theil_sen
 
 _FEWEST = 4
 _RANGES = 3.0

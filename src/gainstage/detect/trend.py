@@ -1,4 +1,4 @@
-"""Robust statistics of short series: slope, trend test, baseline."""
+"""Robust statistics of short series: trend test, baseline, headroom."""
 
 from __future__ import annotations
 
@@ -9,35 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gainstage.bits import LARGEST, theil_sen
 from gainstage.records import StepBlock, TensorInfo
 
-LARGEST = {
-    "float16": 65504.0,
-    "bfloat16": 3.3895313892515355e38,
-    "float32": 3.4028234663852886e38,
-    "float64": 1.7976931348623157e308,
-}
-"""Largest finite value of a dtype."""
-
 _WINDOW = 64
-
-
-def theil_sen(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the median of the slopes between all pairs of points; 0 for fewer than two.
-
-    A third of the points may be arbitrarily wrong. Source: Sen (1968), JASA 63, 1379-1389.
-
-    Example:
-        >>> theil_sen([0, 1, 2, 3], [0, 2, 4, 100])
-        2.0
-    """
-    xs, ys = _pairs(x), _pairs(y)
-    first, second = np.triu_indices(len(xs), 1)
-    run = xs[second] - xs[first]
-    apart = run != 0
-    if not apart.any():
-        return 0.0
-    return float(np.median((ys[second] - ys[first])[apart] / run[apart]))
 
 
 def mann_kendall(y: ArrayLike) -> float:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.bits import theil_sen
 from gainstage.detect.sign import Sign
-from gainstage.detect.trend import headroom_bits, mann_kendall, theil_sen
+from gainstage.detect.trend import headroom_bits, mann_kendall
 from gainstage.records import TensorInfo, WeightBlock
 
 _FEWEST = 6

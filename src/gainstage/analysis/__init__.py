@@ -1,0 +1,1 @@
+"""The mathematics on demand: gain, recurrence, curvature, initial scale."""
