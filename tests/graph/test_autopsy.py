@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from graph.faults import BACKWARD, FORWARD, HEALTHY, INF, NAN, SAMPLE, Case, given
 from torch import Tensor, nn
 
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of
 from gainstage.graph.held import find_backward, hold, singular
-from gainstage.graph.replay import reexecute, rederive
+from gainstage.graph.replay import rederive, reexecute
 from gainstage.graph.walk import walk
+from graph.faults import BACKWARD, FORWARD, HEALTHY, INF, NAN, SAMPLE, Case, given
 
 
 class Scale(nn.Module):

@@ -25,13 +25,14 @@ from gainstage.attach.update_fault import update_fault
 from gainstage.graph.autopsy import Offence
 from gainstage.graph.layers import layers_of
 from gainstage.graph.probe import Probe
-from gainstage.graph.profile import Profile, profile_block
-from gainstage.graph.site_map import SiteMap
+from gainstage.graph.profile import Profile, blocks_of
+from gainstage.graph.site_map import SiteMap, shape_of
 from gainstage.graph.sites import SiteRecording, sites_of
+from gainstage.graph.time_block import Structure, structure_of
 from gainstage.graph.values import Values
 from gainstage.graph.walk import is_leaf, walk
 from gainstage.norms.late import is_capturing
-from gainstage.records import Fault, Observation, ProfileBlock
+from gainstage.records import Fault, Observation, ProfileBlock, TimeBlock
 
 _FIRST_STEPS = 2
 """Steps that are always sampled: what is wrong from the start shows there."""
@@ -41,6 +42,7 @@ _SHAPES_AT_ONCE = 4
 """Shapes of graphs whose sites are taken without regard to the budget."""
 _NODE_S = 0.2e-3
 """What taking the site of a node costs, about."""
+_MOST_STRUCTURES = 16
 _DANGER_STEPS = 32
 _MOST_DANGER_STEPS = 256
 
@@ -52,7 +54,7 @@ class GraphSink(Protocol):
         """Take the sites anew: a graph of another shape was seen."""
         ...
 
-    def on_profile(self, profile: Callable[[], ProfileBlock]) -> None:
+    def on_profile(self, profile: Callable[[], tuple[ProfileBlock, TimeBlock]]) -> None:
         """Take the levels of a sampled backward call; what computes them may wait for a device."""
         ...
 
@@ -109,6 +111,7 @@ class GraphWatch:
         self._sample_due = 0.0
         self._sampling: _Sampling | None = None
         self._step = _Step()
+        self._structures: dict[tuple[str, ...], Structure] = {}
         self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
 
@@ -186,7 +189,12 @@ class GraphWatch:
         values = Values(graph, roots)
         outputs = {place: values.known(node, 0) for place, node in enumerate(nodes)}
         known = {place: value for place, value in outputs.items() if value is not None}
-        profile = Profile(self._step.calls - 1, match.sites, scale, ())
+        structure = self._structures.get(shape_of(nodes))
+        if structure is None:
+            structure = structure_of(graph, match.sites)
+            if len(self._structures) < _MOST_STRUCTURES:
+                self._structures[shape_of(nodes)] = structure
+        profile = Profile(self._step.calls - 1, match.sites, scale, structure)
         probe = Probe(nodes, layers.keys(), known)
         self._sampling = _Sampling(probe, profile, layers, time.perf_counter() - began)
 
@@ -195,7 +203,9 @@ class GraphWatch:
         sampling, self._sampling = self._sampling, None
         if sampling is not None:
             began = time.perf_counter()
-            profile = replace(sampling.profile, readings=sampling.probe.finish())
+            profile = replace(
+                sampling.profile, readings=sampling.probe.finish(), fused=sampling.probe.fused
+            )
             self._step.sampled.append((profile, sampling.layers))
             now = time.perf_counter()
             cost_s = sampling.cost_s + sampling.probe.cost_s + now - began
@@ -259,7 +269,7 @@ class GraphWatch:
         for profile, layers in sampled:
             weights = {place: by_id.get(id(weight), -1) for place, weight in layers.items()}
             named = replace(profile, weights=weights)
-            self._sink.on_profile(functools.partial(profile_block, named, step))
+            self._sink.on_profile(functools.partial(blocks_of, named, step))
 
     def on_skipped(self) -> None:
         """Forget what was read for a step that a loss scaler left out."""

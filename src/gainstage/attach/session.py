@@ -26,6 +26,7 @@ from gainstage.records import (
     StepBlock,
     Symptom,
     TensorInfo,
+    TimeBlock,
     WeightBlock,
 )
 from gainstage.store.folder import claim_rank, update_run_info
@@ -146,7 +147,7 @@ class Session:
         """Note that a graph of another shape was seen; the writer's thread puts it on disk."""
         self._new_sites = sites
 
-    def on_profile(self, profile: Callable[[], ProfileBlock]) -> None:
+    def on_profile(self, profile: Callable[[], tuple[ProfileBlock, TimeBlock]]) -> None:
         """Queue the levels of a sampled backward call."""
         if self._writer is not None:
             self._writer.append_profile(profile)
@@ -191,7 +192,10 @@ class Session:
     # The writer's thread
 
     def _on_block(
-        self, block: StepBlock, weights: WeightBlock | None, profiles: Sequence[ProfileBlock]
+        self,
+        block: StepBlock,
+        weights: WeightBlock | None,
+        profiles: Sequence[tuple[ProfileBlock, TimeBlock]],
     ) -> None:
         self._write_sites()
         writer = self._writer

@@ -8,7 +8,7 @@ import numpy as np
 
 from gainstage.diagnose.case import Case
 from gainstage.diagnose.weights import Cause
-from gainstage.records import Fault, Observation, Phase, Site
+from gainstage.records import Fault, Observation, ObservationKind, Phase, Site
 
 _FROM_FAULT: set[Cause] = {
     "numeric-op",
@@ -28,12 +28,17 @@ def place_of_cause(cause: Cause, case: Case) -> dict[str, Any]:
         if fault is not None and fault.kind == "update":
             return _of_fault(fault)
         return _of_observation("optimizer", case.first("optimizer"))
-    if cause in _FROM_FAULT and fault is not None and fault.kind != "update":
-        if fault.kind != "unknown" or fault.site.line is not None:
-            return _of_fault(fault)
+    if cause in _FROM_FAULT and fault is not None and fault.kind not in ("update", "unknown"):
+        return _of_fault(fault)
     match cause:
         case "clip-misuse":
-            for kind in ("clip-after-step", "clip-scaled", "clip-partial", "clip"):
+            kinds: tuple[ObservationKind, ...] = (
+                "clip-after-step",
+                "clip-scaled",
+                "clip-partial",
+                "clip",
+            )
+            for kind in kinds:
                 seen = case.first(kind)
                 if seen is not None:
                     return _of_observation("optimizer", seen)

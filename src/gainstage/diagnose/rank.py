@@ -26,7 +26,7 @@ def rank(names: Iterable[str]) -> list[Ranked]:
     Args:
         names: Rows of the evidence table; each counts once.
     """
-    bits = dict.fromkeys(CAUSES, 0.0) | PRIOR
+    bits: dict[Cause, float] = {cause: PRIOR.get(cause, 0.0) for cause in CAUSES}
     for name in dict.fromkeys(names):
         for cause, weight in WEIGHTS[name].items():
             bits[cause] += weight

@@ -52,7 +52,11 @@ def remedies_for(cause: Cause, case: Case) -> list[dict[str, Any]]:
         case "dtype-overflow":
             module = None if case.fault is None else case.fault.site.module
             return [
-                _remedy("fp32-module", "float32 has the headroom", **({"module": module} if module else {})),
+                _remedy(
+                    "fp32-module",
+                    "float32 has the headroom",
+                    **({"module": module} if module else {}),
+                ),
                 skip,
             ]
         case "clip-misuse":
@@ -64,7 +68,10 @@ def remedies_for(cause: Cause, case: Case) -> list[dict[str, Any]]:
         case "normalization":
             return [_remedy("code-change", "bound the spread from below, or use layer norm"), skip]
         case "unbounded-objective":
-            return [_remedy("code-change", "bound the objective, such as by clamping weights"), slower]
+            return [
+                _remedy("code-change", "bound the objective, such as by clamping weights"),
+                slower,
+            ]
         case "optimizer-config":
             return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
 

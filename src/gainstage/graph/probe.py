@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gainstage.graph.fused_nodes import FUSED, Unsupported
+from gainstage.graph.fused_rnn import DirectionLevels, fused_levels
 from gainstage.graph.levels import Levels, levels_of
 from gainstage.graph.profile import NodeReading
 
@@ -42,6 +44,8 @@ class Probe:
         places = range(0, len(nodes), stride) if stride else ()
         self._outputs: dict[int, Levels | None] = {}
         self._deltas: dict[int, list[Levels]] = {}
+        self.fused: dict[int, Sequence[DirectionLevels]] = {}
+        """By place, levels through time of a fused recurrent node, once backward is done."""
         self._handles: list[Any] = []
         with torch.no_grad():
             for place in sorted({*places, *layers}):
@@ -49,6 +53,9 @@ class Probe:
                 self._outputs[place] = None if output is None else levels_of(output)
                 listener = self._listener(self._deltas.setdefault(place, []))
                 self._handles.append(nodes[place].register_prehook(listener))
+                if nodes[place].name() in FUSED:
+                    through_time = self._fused_listener(place, nodes[place])
+                    self._handles.append(nodes[place].register_prehook(through_time))
         self.cost_s += time.perf_counter() - began
 
     def finish(self) -> list[NodeReading]:
@@ -60,6 +67,16 @@ class Probe:
             NodeReading(place, output, self._deltas[place])
             for place, output in self._outputs.items()
         ]
+
+    def _fused_listener(self, place: int, node: Any) -> Callable[[tuple[Tensor | None, ...]], None]:
+        def listen(grads: tuple[Tensor | None, ...]) -> None:
+            began = time.perf_counter()
+            levels = fused_levels(node, grads)
+            if not isinstance(levels, Unsupported):
+                self.fused[place] = levels
+            self.cost_s += time.perf_counter() - began
+
+        return listen
 
     def _listener(self, read: list[Levels]) -> Callable[[tuple[Tensor | None, ...]], None]:
         def listen(grads: tuple[Tensor | None, ...]) -> None:

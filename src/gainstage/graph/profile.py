@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gainstage.graph.fused_rnn import DirectionLevels
 from gainstage.graph.levels import Levels, level_bits, magnitude_bits
-from gainstage.records import ProfileBlock
+from gainstage.graph.time_block import Structure, time_block
+from gainstage.records import ProfileBlock, TimeBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,29 @@ class Profile:
     """By place, as `SiteMap.match` gives them."""
     scale: float | Tensor
     """Loss scale in the gradients."""
-    readings: Sequence[NodeReading]
+    structure: Structure
+    readings: Sequence[NodeReading] = ()
+    fused: Mapping[int, Sequence[DirectionLevels]] = field(
+        default_factory=dict[int, Sequence[DirectionLevels]]
+    )
+    """By place, what was recomputed of a fused recurrent node."""
     weights: Mapping[int, int] = field(default_factory=dict[int, int])
     """By place of a layer, the column of its weight."""
 
 
-def profile_block(profile: Profile, step: int) -> ProfileBlock:
-    """Return the rows of a profile. Waits for an accelerator, where the levels are on one."""
-    readings = profile.readings
+def blocks_of(profile: Profile, step: int) -> tuple[ProfileBlock, TimeBlock]:
+    """Return the rows of a profile, by node and along recurrences.
+
+    Waits for an accelerator, where the levels are on one.
+    """
     scale_bits = math.log2(float(profile.scale) or 1.0)
+    block = _profile_block(profile, step, scale_bits)
+    times = time_block(profile.structure, block, profile.fused, profile.sites, scale_bits)
+    return block, times
+
+
+def _profile_block(profile: Profile, step: int, scale_bits: float) -> ProfileBlock:
+    readings = profile.readings
     bits = np.array([_bits_of(reading) for reading in readings], np.float32).reshape(-1, 5)
     bits[:, 2:4] -= scale_bits
     places = np.array([reading.place for reading in readings], np.int32)

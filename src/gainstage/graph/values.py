@@ -37,7 +37,7 @@ class Values:
 
     def value(self, node: Node, output: int = 0) -> Tensor | None:
         """Return the output's value; None where it is not known."""
-        known = self._known(node, output)
+        known = self.known(node, output)
         if known is not None:
             return known
         for each in self._unknown_above(node):
@@ -84,7 +84,8 @@ class Values:
                 found[operation.edge_name(edge)] = value
         return _listed(found, operation, len(node.next_functions))
 
-    def _known(self, node: Node, output: int) -> Tensor | None:
+    def known(self, node: Node, output: int) -> Tensor | None:
+        """Return the output's value where something holds it; nothing is computed."""
         if is_leaf(node):
             return node.variable.detach()
         if (node, output) in self._roots:
@@ -127,7 +128,7 @@ class Values:
             stack.append((current, True))
             for edge in self._missing(current):
                 parent, output = current.next_functions[edge]
-                if self._known(parent, output) is None:
+                if self.known(parent, output) is None:
                     stack.append((parent, False))
 
     def _compute(self, node: Node) -> None:
@@ -135,7 +136,7 @@ class Values:
         found = given_of(node)
         for edge in self._missing(node):
             parent, output = node.next_functions[edge]
-            value = self._known(parent, output)
+            value = self.known(parent, output)
             results = self._computed.get(parent, ())
             if value is None and output < len(results):
                 value = results[output]

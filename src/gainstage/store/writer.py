@@ -10,26 +10,27 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gainstage.records import ProfileBlock, StepBlock, TensorInfo, WeightBlock
+from gainstage.records import ProfileBlock, StepBlock, TensorInfo, TimeBlock, WeightBlock
 from gainstage.store.levels import LEVELS, Bins, Level, bins_of_steps, levels_batch, levels_schema
 from gainstage.store.ring import Ring, Row, WeightRow, capacity_for, to_block, to_weight_block
 from gainstage.store.schema import (
     profiles_batch,
     steps_batch,
     steps_schema,
+    times_batch,
     weights_batch,
     weights_schema,
 )
 from gainstage.store.stream import SEGMENT_BYTES, Stream
 
-Listener = Callable[[StepBlock, WeightBlock | None, Sequence[ProfileBlock]], None]
+Listener = Callable[[StepBlock, WeightBlock | None, Sequence[tuple[ProfileBlock, TimeBlock]]], None]
 Warn = Callable[[str], None]
 
 _PROFILES_HELD = 256
 
 
 class StepWriter:
-    """Takes what one rank sends and writes `steps/`, `weights/`, `levels/` and `profiles/`.
+    """Takes what one rank sends and writes `steps/`, `weights/`, `levels/`, `profiles/`, `times/`.
 
     `append` and `append_weights` only queue. Twice a second a thread of its own writes what is
     queued, so that a run that is killed loses less than a second, and hands it to a listener. An
@@ -67,7 +68,7 @@ class StepWriter:
         self._warned: set[str] = set()
         self._rows: Ring[Row] = Ring(capacity_for(len(tensors)))
         self._weights: Ring[WeightRow] = Ring(capacity_for(len(tensors)))
-        self._profiles: Ring[Callable[[], ProfileBlock]] = Ring(_PROFILES_HELD)
+        self._profiles: Ring[Callable[[], tuple[ProfileBlock, TimeBlock]]] = Ring(_PROFILES_HELD)
         self._levels = {level: Level(level) for level in LEVELS}
         part = f"rank={rank}"
 
@@ -78,6 +79,7 @@ class StepWriter:
         self._step_stream = stream("steps", part)
         self._weight_stream = stream("weights", part)
         self._profile_stream = stream("profiles", part)
+        self._time_stream = stream("times", part)
         self._level_streams = {level: stream("levels", part, f"level={level}") for level in LEVELS}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -92,7 +94,7 @@ class StepWriter:
         """Queue the 2-norms of the parameters before a step."""
         self._weights.append((step, norms))
 
-    def append_profile(self, profile: Callable[[], ProfileBlock]) -> None:
+    def append_profile(self, profile: Callable[[], tuple[ProfileBlock, TimeBlock]]) -> None:
         """Queue the levels of a sampled graph; they are computed in the writer's thread."""
         self._profiles.append(profile)
 
@@ -119,6 +121,7 @@ class StepWriter:
                 self._step_stream,
                 self._weight_stream,
                 self._profile_stream,
+                self._time_stream,
                 *self._level_streams.values(),
             ]
             for stream in streams:
@@ -149,9 +152,11 @@ class StepWriter:
         if weights is not None:
             batch = weights_batch(weights, weights_schema(self.tensors))
             self._tell(self._weight_stream.append(batch), self._weight_stream)
-        for profile in profiles:
+        for profile, times in profiles:
             error = self._profile_stream.append(profiles_batch(profile))
             self._tell(error, self._profile_stream)
+            if len(times):
+                self._tell(self._time_stream.append(times_batch(times)), self._time_stream)
         if self._listener is not None:
             try:
                 self._listener(block, weights, profiles)
