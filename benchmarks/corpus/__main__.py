@@ -1,7 +1,7 @@
 """Train the generated corpus and print rates: recall, false alarms, lead, premature alarms.
 
-    python -m benchmarks.corpus                      the test split, 304 cases, what docs may quote
-    python -m benchmarks.corpus --split dev --keep dev-corpus     to tune on; records are kept
+python -m benchmarks.corpus                      the test split, 304 cases, what docs may quote
+python -m benchmarks.corpus --split dev --keep dev-corpus     to tune on; records are kept
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ def _healthy_table(outcomes: Sequence[Outcome]) -> Table:
 
 def _healthy_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
     counted = [each for each in outcomes if each.counts]
-    warned = [
-        each for each in counted if any(s.severity != "info" for s in each.findings.symptoms)
-    ]
+    warned = [each for each in counted if any(s.severity != "info" for s in each.findings.symptoms)]
     alarms = sum(each.alarmed for each in counted)
     return [
         name,

@@ -50,8 +50,8 @@ def recurrent_gain(draw: random.Random, faulty: bool) -> Training:
     length, hidden = draw.randint(30, 90), draw.choice([16, 32, 48])
     bits = draw.uniform(10, 50)
     gain = 2 ** (bits / length) if faulty else draw.uniform(0.8, 0.95)
-    model = Recurrent(2, hidden, 1, "relu", gain * (1.0 if not faulty else 1.15))
-    rate = log_uniform(draw, 1e-3, 1e-2)
+    model = Recurrent(2, hidden, 1, "relu", gain * (draw.uniform(1.05, 1.15) if faulty else 1.0))
+    rate = log_uniform(draw, 1e-4, 1e-2)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=draw.choice([0.0, 0.9]))
     task = sequences(draw, batches, length=length)
     loop = Loop(list(model.parameters()), optimizer, fit(model, task), STEPS)
@@ -66,7 +66,7 @@ def learning_rate(draw: random.Random, faulty: bool) -> Training:
     model = mlp([16, *[width] * depth, out], draw.choice(["relu", "tanh", "gelu"]))
     adam = draw.random() < 0.4
     rate = 1e-3 if adam else 0.01
-    multiple = log_uniform(draw, 100, 1000) if adam else log_uniform(draw, 60, 600)
+    multiple = log_uniform(draw, 300, 3000) if adam else log_uniform(draw, 60, 600)
     form = draw.choice(["start", "jump", "ramp"])
     begin = 0 if form == "start" else draw.randint(40, 90)
     growth = draw.uniform(1.1, 1.3)
@@ -89,13 +89,15 @@ def residual_growth(draw: random.Random, faulty: bool) -> Training:
     if draw.random() < 0.3:
         width = 16
         scale = draw.uniform(1.0, 3.0) if faulty else width**-0.5
-        model: nn.Module = nn.Sequential(nn.Unflatten(1, (4, 4)), nn.Linear(4, width), Attention(width, out, scale))
+        model: nn.Module = nn.Sequential(
+            nn.Unflatten(1, (4, 4)), nn.Linear(4, width), Attention(width, out, scale)
+        )
         rate, depth = log_uniform(draw, 0.5, 2.0) if faulty else 0.02, 1
     else:
         depth = draw.randint(8, 20)
         scale = 1.0 if faulty else depth**-0.5
         model = Residual(16, depth, out, scale * draw.uniform(0.8, 1.0), norm=not faulty)
-        rate = log_uniform(draw, 3e-3, 2e-2)
+        rate = log_uniform(draw, 1e-3, 1e-2)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     loop = Loop(list(model.parameters()), optimizer, fit(model, task), STEPS)
     return Training(loop, dict(depth=depth, scale=scale, lr=rate, task=kind))
@@ -122,7 +124,9 @@ def grad_accumulation(draw: random.Random, faulty: bool) -> Training:
     task, out, kind = _task(draw, batches)
     model = mlp([16, 48, 48, out], draw.choice(["relu", "gelu"]))
     rate, parts = log_uniform(draw, 0.01, 0.04), draw.choice([32, 64])
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9 if draw.random() < 0.5 else 0)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=rate, momentum=0.9 if draw.random() < 0.5 else 0
+    )
     one = fit(model, task)
     settings = dict(lr=rate, parts=parts, task=kind)
     if draw.random() < 0.6:

@@ -60,7 +60,9 @@ def vae(draw: random.Random, faulty: bool) -> Training:
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
         return (likelihood + kl).mean()
 
-    return Training(Loop(parameters, torch.optim.Adam(parameters, lr=rate), loss_of, STEPS), dict(lr=rate))
+    return Training(
+        Loop(parameters, torch.optim.Adam(parameters, lr=rate), loss_of, STEPS), dict(lr=rate)
+    )
 
 
 def reinforce(draw: random.Random, faulty: bool) -> Training:
@@ -75,7 +77,9 @@ def reinforce(draw: random.Random, faulty: bool) -> Training:
         which = torch.randint(16, (16,), generator=batches)
         logs = F.log_softmax(policy(states[which]), -1)
         action = torch.multinomial(logs.exp(), 1, generator=batches).squeeze(1)
-        reward = (action == best[which]).float() * scale + scale * torch.randn(16, generator=batches)
+        reward = (action == best[which]).float() * scale + scale * torch.randn(
+            16, generator=batches
+        )
         return -((reward - reward.mean()) * logs.gather(1, action[:, None]).squeeze(1)).mean()
 
     parameters = list(policy.parameters())
@@ -91,7 +95,9 @@ def flow(draw: random.Random, faulty: bool) -> Training:
 
     def loss_of(step: int) -> Tensor:
         angle = 2 * math.pi * torch.rand(128, generator=batches)
-        x = torch.stack([angle.cos(), angle.sin()], 1) + width * torch.randn(128, 2, generator=batches)
+        x = torch.stack([angle.cos(), angle.sin()], 1) + width * torch.randn(
+            128, 2, generator=batches
+        )
         volume = torch.zeros(128)
         first, second = x.split(1, 1)
         for net in nets:
@@ -103,7 +109,9 @@ def flow(draw: random.Random, faulty: bool) -> Training:
 
     rate = log_uniform(draw, 1e-3, 5e-3)
     parameters = list(nets.parameters())
-    return Training(Loop(parameters, torch.optim.Adam(parameters, lr=rate), loss_of, STEPS), dict(lr=rate))
+    return Training(
+        Loop(parameters, torch.optim.Adam(parameters, lr=rate), loss_of, STEPS), dict(lr=rate)
+    )
 
 
 def cyclic(draw: random.Random, faulty: bool) -> Training:
@@ -126,7 +134,10 @@ def warm_up(draw: random.Random, faulty: bool) -> Training:
     task, model, optimizer = _classifier(draw, log_uniform(draw, 0.03, 0.1), momentum=0.9)
     long = draw.randint(40, 150)
     loop = Loop(
-        list(model.parameters()), optimizer, fit(model, task), STEPS,
+        list(model.parameters()),
+        optimizer,
+        fit(model, task),
+        STEPS,
         lr_of=lambda step: min(1.0, 1e-3 + step / long),
     )
     return Training(loop, dict(warm_up=long))
@@ -158,7 +169,9 @@ def label_noise(draw: random.Random, faulty: bool) -> Training:
     task = classification(draw, batches, label_noise=share)
     model = mlp([16, 64, 64, 5])
     optimizer = torch.optim.SGD(model.parameters(), lr=log_uniform(draw, 0.02, 0.1), momentum=0.9)
-    return Training(Loop(list(model.parameters()), optimizer, fit(model, task), STEPS), dict(share=share))
+    return Training(
+        Loop(list(model.parameters()), optimizer, fit(model, task), STEPS), dict(share=share)
+    )
 
 
 def fine_tuning(draw: random.Random, faulty: bool) -> Training:
@@ -171,8 +184,10 @@ def fine_tuning(draw: random.Random, faulty: bool) -> Training:
     switch = draw.randint(100, 150)
     before, after = fit(model, old), fit(model, new)
     loop = Loop(
-        list(model.parameters()), optimizer,
-        lambda step: before(step) if step < switch else after(step), STEPS,
+        list(model.parameters()),
+        optimizer,
+        lambda step: before(step) if step < switch else after(step),
+        STEPS,
     )
     return Training(loop, dict(switch=switch))
 
@@ -202,7 +217,9 @@ def small_batches(draw: random.Random, faulty: bool) -> Training:
     task = classification(draw, batches, batch=size)
     model = mlp([16, 48, 5])
     optimizer = torch.optim.SGD(model.parameters(), lr=log_uniform(draw, 3e-3, 2e-2))
-    return Training(Loop(list(model.parameters()), optimizer, fit(model, task), STEPS), dict(batch=size))
+    return Training(
+        Loop(list(model.parameters()), optimizer, fit(model, task), STEPS), dict(batch=size)
+    )
 
 
 def clipped(draw: random.Random, faulty: bool) -> Training:
@@ -212,8 +229,11 @@ def clipped(draw: random.Random, faulty: bool) -> Training:
     model = Recurrent(2, 32, 1, "tanh", draw.uniform(0.9, 1.1))
     optimizer = torch.optim.SGD(model.parameters(), lr=log_uniform(draw, 0.01, 0.05), momentum=0.9)
     loop = Loop(
-        list(model.parameters()), optimizer, fit(model, sequences(draw, batches, length=length)),
-        STEPS, max_norm=draw.uniform(0.8, 1.5),
+        list(model.parameters()),
+        optimizer,
+        fit(model, sequences(draw, batches, length=length)),
+        STEPS,
+        max_norm=draw.uniform(0.8, 1.5),
     )
     return Training(loop, dict(length=length))
 

@@ -36,7 +36,9 @@ class Residual(nn.Module):
     def __init__(self, width: int, depth: int, out: int, scale: float, norm: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(mlp([width, 2 * width, width]) for _ in range(depth))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(depth + 1))
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(width) if norm else nn.Identity() for _ in range(depth + 1)
+        )
         self.scale = scale
         self.head = nn.Linear(width, out)
 
@@ -124,7 +126,9 @@ def regression(
     return next_batch
 
 
-def sequences(draw: random.Random, batches: torch.Generator, *, length: int, batch: int = 16) -> Batches:
+def sequences(
+    draw: random.Random, batches: torch.Generator, *, length: int, batch: int = 16
+) -> Batches:
     """Return the adding problem: two numbers of a sequence are marked, the target is their sum."""
 
     def next_batch(step: int) -> tuple[Tensor, Tensor]:

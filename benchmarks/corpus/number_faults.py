@@ -69,7 +69,12 @@ def numeric_op(draw: random.Random, faulty: bool) -> Training:
         if form == "acos":
             cosine = F.cosine_similarity(hidden, hidden.roll(1, 0), dim=1)
             if step >= begin:
-                cosine = torch.cat([torch.ones_like(cosine[:1]) * hidden[0, :1].exp() / hidden[0, :1].exp(), cosine[1:]])
+                cosine = torch.cat(
+                    [
+                        torch.ones_like(cosine[:1]) * hidden[0, :1].exp() / hidden[0, :1].exp(),
+                        cosine[1:],
+                    ]
+                )
             hidden = hidden * torch.acos(cosine * (1 - eps)).unsqueeze(1)
         logits = head(hidden).squeeze(1)
         if form == "log":
@@ -108,38 +113,43 @@ def dtype_overflow(draw: random.Random, faulty: bool) -> Training:
 
 
 def normalization(draw: random.Random, faulty: bool) -> Training:
-    """Statistics of a batch whose variance is nearly zero, divided by without an eps."""
+    """Statistics of a batch whose variance is zero, or nearly, divided by without an eps."""
     batches = seeded(draw)
-    form = draw.choice(["constant batch", "rare features", "two samples"])
-    batch = 2 if form == "two samples" else 32
-    plain = classification(draw, batches, batch=batch)
-    begin = draw.randint(20, 80) if form == "constant batch" else 0
-    eps = 1e-5 if not faulty else (0.0 if form == "constant batch" else 1e-14)
-    rare = log_uniform(draw, 1e-6, 1e-4)
+    form = draw.choice(["constant", "nearly constant", "one sample"])
+    plain = classification(draw, batches)
+    begin, often = draw.randint(20, 80), draw.randint(1, 8)
+    eps = 1e-3 if not faulty else (0.0 if form == "constant" else 1e-16)
+    spread = log_uniform(draw, 1e-6, 1e-4)
 
     def next_batch(step: int) -> tuple[Tensor, Tensor]:
         x, y = plain(step)
-        if form == "constant batch" and step >= begin:
-            x[:, 0] = 1.0
-        if form == "rare features":
-            x = torch.cat([x[:, :12], rare * x[:, 12:]], 1) if faulty else x
+        if step >= begin and (step - begin) % often == 0:
+            if form == "constant":
+                x[:, 0] = 1.0
+            elif form == "nearly constant":
+                # As from a sorted data set: all samples of a batch are one, but for noise.
+                x, y = x[:1] + spread * (x - x[:1]), y[:1].expand(len(y))
+            else:
+                x, y = x[:1].expand(2, -1) + spread * torch.randn(2, 16, generator=batches), y[:2]
         return x, y
 
-    class Standardised(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = mlp([16, 48, 48, 5], "relu")
+    inner = mlp([16, 48, 48, 5], "relu")
+    first = nn.Linear(16, 16)
 
-        def forward(self, x: Tensor) -> Tensor:
-            for layer in self.inner:
-                x = layer((x - x.mean(0)) / (x.var(0, unbiased=False) + eps).sqrt()) if isinstance(layer, nn.Linear) else layer(x)
-            return x
+    def model(x: Tensor) -> Tensor:
+        for layer in inner:
+            if isinstance(layer, nn.Linear):
+                x = (x - x.mean(0)) / (x.var(0, unbiased=False) + eps).sqrt()
+            x = layer(x)
+        return x
 
-    model = Standardised()
-    # A step size that the control's bounded Jacobian bears.
+    def loss_of(step: int) -> Tensor:
+        x, y = next_batch(step)
+        return F.cross_entropy(model(x if form == "constant" else first(x)), y)
+
+    parameters = [*first.parameters(), *inner.parameters()]
     rate = log_uniform(draw, 0.01, 0.05)
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
-    loop = Loop(list(model.parameters()), optimizer, fit(model, next_batch), STEPS)
-    return Training(loop, dict(form=form, batch=batch, lr=rate), fault_step=begin)
-
-
+    optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9)
+    loop = Loop(parameters, optimizer, loss_of, STEPS)
+    settings = dict(form=form, spread=spread, often=often, lr=rate)
+    return Training(loop, settings, fault_step=begin)

@@ -17,9 +17,9 @@ def clip_misuse(draw: random.Random, faulty: bool) -> Training:
     """A recurrent net that clipping saves; the clip comes after the step or leaves out a part."""
     batches = seeded(draw)
     length = draw.randint(30, 70)
-    model = Recurrent(2, 32, 1, "relu", 1.15 * 2 ** (draw.uniform(8, 20) / length))
+    model = Recurrent(2, 32, 1, "relu", 1.1 * 2 ** (draw.uniform(6, 12) / length))
     task = sequences(draw, batches, length=length)
-    optimizer = torch.optim.SGD(model.parameters(), lr=log_uniform(draw, 2e-3, 1e-2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=log_uniform(draw, 1e-2, 5e-2))
     form = draw.choice(["after the step", "head only", "far too high"])
     parameters = list(model.parameters())
     max_norm = 1.0
@@ -36,7 +36,7 @@ def unbounded_objective(draw: random.Random, faulty: bool) -> Training:
     """An objective that has no minimum: a variance that may vanish, a critic that nothing holds."""
     batches = seeded(draw)
     form = draw.choice(["variance", "critic", "distance"])
-    rate = log_uniform(draw, 3e-3, 2e-2)
+    rate = log_uniform(draw, 1e-2, 5e-2)
     if form == "variance":
         exact = regression(draw, batches, noise=0.0)
         model = mlp([16, 64, 2], "tanh")
@@ -70,7 +70,9 @@ def unbounded_objective(draw: random.Random, faulty: bool) -> Training:
             return distance[same].mean() - apart[~same].mean()
 
     momentum = draw.choice([0.0, 0.9])
-    optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(
+        model.parameters(), lr=rate, momentum=momentum
+    )
     loop = Loop(list(model.parameters()), optimizer, loss_of, 3 * STEPS)
     return Training(loop, dict(form=form, lr=rate, momentum=momentum))
 
@@ -86,7 +88,9 @@ def optimizer_config(draw: random.Random, faulty: bool) -> Training:
     loss_of = fit(model, task)
     make = torch.optim.SGD
     if form == "momentum":
-        optimizer = make(model.parameters(), lr=rate, momentum=draw.uniform(1.01, 1.1) if faulty else 0.9)
+        optimizer = make(
+            model.parameters(), lr=rate, momentum=draw.uniform(1.01, 1.1) if faulty else 0.9
+        )
     elif form == "decay":
         # Written into the loss by hand, for torch refuses a negative weight_decay.
         decay = -draw.uniform(0.3, 2.0) if faulty else 1e-3
@@ -108,4 +112,6 @@ def optimizer_config(draw: random.Random, faulty: bool) -> Training:
             return loss_of(step) + (0 * idle).sum()
 
         return Training(Loop(parameters, adam, with_idle, STEPS), dict(form=form))
-    return Training(Loop(list(model.parameters()), optimizer, loss_of, STEPS), dict(form=form, lr=rate))
+    return Training(
+        Loop(list(model.parameters()), optimizer, loss_of, STEPS), dict(form=form, lr=rate)
+    )
