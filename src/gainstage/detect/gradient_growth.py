@@ -33,10 +33,10 @@ def look(state: Growth, history: History, step: int) -> Sign | None:
     The fit runs only where the last values are far above the level, so a quiet step costs nothing.
     """
     value = history.recent[-1]
-    if value - history.level < NOTABLE_BITS or history.count < _FEWEST:
+    if value - history.reference < NOTABLE_BITS or history.count < _FEWEST:
         state.looked_at = 0.0
         return None
-    gained = statistics.median(history.last(3)) - history.level
+    gained = statistics.median(history.last(3)) - history.reference
     if gained < NOTABLE_BITS or (gained < state.looked_at + 1.0 and history.count % 8):
         return None
     state.looked_at = max(gained, state.looked_at)

@@ -13,6 +13,7 @@ from gainstage.detect.history import CHUNK, History
 from gainstage.detect.sign import Sign
 
 ABSURD_BITS = 30.0
+_ELASTIC = 4.0
 _FEWEST = 2 * CHUNK
 _LEAST_NOISE_BITS = 0.25
 _Z = 8.0
@@ -26,13 +27,41 @@ class Level:
 
     high: int = 0
     absurd: bool = False
+    elasticity: float = 0.0
+    """‖g‖/|loss| of the first absurd step, to be multiplied by the weights' norm; then 0 again."""
+    step: int = 0
 
 
-def look(state: Level, history: History, step: int) -> Sign | None:
+def weigh(state: Level, weight_bits: float) -> Sign | None:
+    """Return the second sign of an absurd norm, once the weights' norm is known, in bits.
+
+    ‖g‖·‖w‖/|loss| is how many times more the loss changes than the weights do, in relative terms.
+    Targets in large units make the gradient large and this small; a network that blows its signal
+    up makes both large.
+    """
+    elasticity = state.elasticity * 2.0 ** min(weight_bits, 1000.0)
+    state.elasticity = 0.0
+    if elasticity < _ELASTIC:
+        return None
+    return Sign(
+        "gradient-norm",
+        "gradient",
+        "critical",
+        state.step,
+        f"the gradient norm is beyond 2^{ABSURD_BITS:.0f} at step {state.step} by the network's own "
+        f"doing: the loss changes {elasticity:.2g} times as much as the weights",
+        strong=True,
+        last_step=state.step,
+        evidence={"elasticity": elasticity},
+    )
+
+
+def look(state: Level, history: History, step: int, loss: float = math.nan) -> Sign | None:
     """Return a sign if the norm, in bits, stays high, or is beyond reason, at whatever step."""
     value = history.recent[-1]
     if value >= ABSURD_BITS and not state.absurd:
-        state.absurd = True
+        state.absurd, state.step = True, step
+        state.elasticity = 2.0**value / abs(loss) if loss and math.isfinite(loss) else 0.0
         when = "on the first step already" if history.count == 1 else f"at step {step}"
         return Sign(
             "gradient-norm",
@@ -44,7 +73,7 @@ def look(state: Level, history: History, step: int) -> Sign | None:
             last_step=step,
             evidence={"grad_norm_bits": value},
         )
-    above = value - history.level
+    above = value - history.reference
     if history.count < _FEWEST or above < _LEAST_BITS:
         state.high = 0
         return None
@@ -57,13 +86,13 @@ def look(state: Level, history: History, step: int) -> Sign | None:
         "gradient",
         "warning",
         step,
-        f"the gradient norm has stayed {above:.1f} bits above its usual 2^{history.level:.1f} "
+        f"the gradient norm has stayed {above:.1f} bits above its usual 2^{history.reference:.1f} "
         f"since step {step - _SUSTAINED + 1}",
         last_step=step,
         count=_SUSTAINED,
         evidence={
             "grad_norm_bits": value,
-            "usual_bits": history.level,
+            "usual_bits": history.reference,
             "robust_z": min(above / noise, math.inf),
         },
     )

@@ -12,6 +12,8 @@ _Z = 8.0
 _LEAST_BITS = 3.0
 _OVER_BITS = 1.5
 _LONGEST = 32
+_HARMLESS = frozenset({"gradient-growth", "gradient-norm", "overflow-forecast"})
+"""What a spike looks like while it rises: nobody can tell before it has come back."""
 
 
 @dataclass(slots=True)
@@ -51,5 +53,6 @@ def look(state: Spike, history: History, loss: History, step: int) -> Sign | Non
         f"the gradient norm rose {state.peak:.1f} bits above its level at step {began} and was "
         f"back after {state.steps} steps",
         last_step=step,
+        settles=_HARMLESS,
         evidence={"peak_bits": state.peak, "steps": state.steps},
     )

@@ -51,6 +51,18 @@ class History:
         """Return the last values, oldest first."""
         return list(islice(self.recent, max(0, len(self.recent) - count), None))
 
+    @property
+    def reference(self) -> float:
+        """Level that growth is measured from: the past's, but not below the first chunk's.
+
+        What has converged and then learns something new comes back to where it began.
+        """
+        return max(self.level, self.chunks[0]) if self.chunks else self.level
+
+    def median(self, count: int) -> float:
+        """Return the median of the last values."""
+        return statistics.median(self.last(count))
+
     def _close_chunk(self) -> None:
         if len(self.chunks) > _MOST_CHUNKS:
             pairs = zip(self.chunks[::2], self.chunks[1::2], strict=False)

@@ -9,16 +9,24 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gainstage.detect import (
+    chunks,
+    clip_activity,
     gradient_growth,
+    gradient_imbalance,
     gradient_nonfinite,
     gradient_norm,
     gradient_spike,
+    gradient_vanishing,
     loss_divergence,
     loss_nonfinite,
+    overflow_forecast,
+    step_skipped,
+    update_spike,
     weight_growth,
 )
 from gainstage.detect.history import History
 from gainstage.detect.sign import Sign
+from gainstage.detect.trend import LARGEST
 from gainstage.detect.verdict import verdict_of
 from gainstage.records import (
     SEVERITIES,
@@ -44,6 +52,19 @@ class _Group:
     level: gradient_norm.Level = field(default_factory=gradient_norm.Level)
     spike: gradient_spike.Spike = field(default_factory=gradient_spike.Spike)
     divergence: loss_divergence.Divergence = field(default_factory=loss_divergence.Divergence)
+    update: update_spike.Update = field(default_factory=update_spike.Update)
+    forecast: overflow_forecast.Watched = field(default_factory=overflow_forecast.Watched)
+
+
+@dataclass(slots=True)
+class _Pieces:
+    """What is judged 16 steps at a time, over all tensors."""
+
+    chunks: chunks.Chunks = field(default_factory=chunks.Chunks)
+    vanishing: gradient_vanishing.Vanishing = field(default_factory=gradient_vanishing.Vanishing)
+    imbalance: gradient_imbalance.Imbalance = field(default_factory=gradient_imbalance.Imbalance)
+    clip: clip_activity.Clip = field(default_factory=clip_activity.Clip)
+    skipped: step_skipped.Skipped = field(default_factory=step_skipped.Skipped)
 
 
 @dataclass(slots=True)
@@ -54,10 +75,17 @@ class ScanState:
     steps: int = 0
     groups: dict[bytes, _Group] = field(default_factory=dict[bytes, _Group])
     weights: weight_growth.Weights = field(default_factory=weight_growth.Weights)
+    pieces: _Pieces = field(default_factory=_Pieces)
     symptoms: dict[str, Symptom] = field(default_factory=dict[str, Symptom])
     strong: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     """By family: the step of the latest strong sign, and its symptom."""
     told: dict[str, tuple[Severity, int]] = field(default_factory=dict[str, tuple[Severity, int]])
+
+    @property
+    def narrowest(self) -> str:
+        """The watched dtype with the smallest largest value."""
+        dtypes = {info.dtype for info in self.tensors} & LARGEST.keys()
+        return min(dtypes, key=LARGEST.__getitem__, default="float32")
 
 
 def start(tensors: Sequence[TensorInfo]) -> ScanState:
@@ -124,35 +152,100 @@ def _signs(state: ScanState, block: StepBlock, weights: WeightBlock | None) -> l
         for sign in (loss_nonfinite.look(block), gradient_nonfinite.look(block, state.tensors))
         if sign is not None
     ]
-    if len(block):
-        signs += _signs_of_rows(state, block)
-    if weights is not None and len(weights):
-        signs += weight_growth.look(state.weights, weights, state.tensors)
+    signs += _signs_in_order(state, block, weights)
+    for piece in chunks.pieces(state.pieces.chunks, block):
+        signs += _signs_of_piece(state, piece)
     return signs
 
 
-def _signs_of_rows(state: ScanState, block: StepBlock) -> list[Sign]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bits = np.log2(block.grad_norm).tolist()
-    losses = np.where(block.has_loss, block.loss, np.nan).tolist()
-    steps = block.step.tolist()
-    keys = _keys(block)
+def _signs_in_order(state: ScanState, block: StepBlock, weights: WeightBlock | None) -> list[Sign]:
+    """Walk through rows and samples of the weights in the order in which they were taken.
+
+    A sample of step s is taken after row s - 1 and before row s, however the record is cut.
+    """
     signs: list[Sign] = []
-    for step, bit, loss, key in zip(steps, bits, losses, keys, strict=True):
+    start = 0
+    for sample in range(0 if weights is None else len(weights)):
+        assert weights is not None
+        stop = int(np.searchsorted(block.step, weights.step[sample]))
+        signs += _signs_of_rows(state, block, start, stop)
+        start = max(start, stop)
+        signs += _signs_of_sample(state, weights, sample)
+    return signs + _signs_of_rows(state, block, start, len(block))
+
+
+def _signs_of_sample(state: ScanState, weights: WeightBlock, sample: int) -> list[Sign]:
+    part = WeightBlock(
+        *(
+            each[sample : sample + 1]
+            for each in (weights.step, weights.weight_norms, weights.present)
+        )
+    )
+    signs = weight_growth.look(state.weights, part, state.tensors)
+    for group in state.groups.values():
+        if group.level.elasticity:
+            sign = gradient_norm.weigh(group.level, state.weights.latest)
+            signs += [] if sign is None else [sign]
+    return signs
+
+
+def _signs_of_piece(state: ScanState, piece: StepBlock) -> list[Sign]:
+    pieces = state.pieces
+    found = [
+        gradient_imbalance.look(pieces.imbalance, piece, state.tensors),
+        step_skipped.look(pieces.skipped, piece),
+        *gradient_vanishing.look(pieces.vanishing, piece, state.tensors),
+        *clip_activity.look(pieces.clip, piece),
+    ]
+    return [sign for sign in found if sign is not None]
+
+
+def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) -> list[Sign]:
+    if start >= stop:
+        return []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.log2(block.grad_norm[start:stop])
+        # Without a clip the coefficient is NaN; a gradient clipped to nothing moves nothing.
+        scale = np.where(np.isnan(block.clip_coefficient), 1.0, block.clip_coefficient)
+        updates = bits + np.log2(block.lr * scale)[start:stop] - state.weights.latest
+    losses = np.where(block.has_loss, block.loss, np.nan)[start:stop].tolist()
+    rows = zip(
+        block.step[start:stop].tolist(),
+        bits.tolist(),
+        losses,
+        updates.tolist(),
+        _keys(block)[start:stop],
+        strict=True,
+    )
+    signs: list[Sign] = []
+    for step, bit, loss, ratio, key in rows:
         group = state.groups.get(key)
         if group is None:
             group = state.groups[key] = _Group()
-        found: list[Sign | None] = []
-        if math.isfinite(loss):
-            group.loss.push(step, loss)
-            found.append(loss_divergence.look(group.divergence, group.loss, step))
-        if math.isfinite(bit):
-            group.norm.push(step, bit)
-            found.append(gradient_growth.look(group.growth, group.norm, step))
-            found.append(gradient_norm.look(group.level, group.norm, step))
-            found.append(gradient_spike.look(group.spike, group.norm, group.loss, step))
-        signs += [sign for sign in found if sign is not None]
+        signs += _signs_of_row(group, step, bit, loss, ratio, state.narrowest)
     return signs
+
+
+def _signs_of_row(
+    group: _Group, step: int, bit: float, loss: float, ratio: float, dtype: str
+) -> list[Sign]:
+    found: list[Sign | None] = []
+    if math.isfinite(loss):
+        group.loss.push(step, loss)
+        found.append(loss_divergence.look(group.divergence, group.loss, step, group.norm))
+    if math.isfinite(bit):
+        norm = group.norm
+        norm.push(step, bit)
+        found += [
+            gradient_growth.look(group.growth, norm, step),
+            gradient_norm.look(group.level, norm, step, loss),
+            gradient_spike.look(group.spike, norm, group.loss, step),
+            overflow_forecast.look(group.forecast, norm, math.log2(LARGEST[dtype]), dtype, step),
+            update_spike.look(
+                group.update, norm, ratio_bits=ratio, is_loss_out=group.divergence.is_out, step=step
+            ),
+        ]
+    return [sign for sign in found if sign is not None]
 
 
 def _keys(block: StepBlock) -> list[bytes]:
@@ -163,6 +256,11 @@ def _keys(block: StepBlock) -> list[bytes]:
 
 
 def _note(state: ScanState, sign: Sign) -> None:
+    for symptom in sign.settles & state.symptoms.keys():
+        known = state.symptoms[symptom]
+        if known.severity == "warning" and known.step >= sign.step:
+            evidence = {**known.evidence, "recovered_step": sign.last_step}
+            state.symptoms[symptom] = replace(known, severity="info", evidence=evidence)
     severity = sign.severity
     if sign.strong:
         state.strong[sign.family] = (sign.step, sign.symptom)

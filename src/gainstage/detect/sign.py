@@ -24,4 +24,6 @@ class Sign:
     count: int = 1
     """Steps at which it was seen since the last time."""
     last_step: int = 0
+    settles: frozenset[str] = frozenset()
+    """Symptoms whose warnings since `step` this one explains as harmless: they become notes."""
     evidence: dict[str, Any] = field(default_factory=dict[str, Any])

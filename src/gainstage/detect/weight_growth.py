@@ -2,7 +2,7 @@
 
 Weights grow a little in every healthy training, and those that begin at zero by any factor. Told
 is a tensor that has grown 16-fold since a quarter of the run, rises at every sample, and whose
-elements are no longer of ordinary size.
+elements are no longer of ordinary size; and weights that have doubled, all together, within 32 steps.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _MOST = 128
 _NOTABLE_BITS = 4.0
 _RISES = 2.3
 _ORDINARY_RMS = 1.0
+_DOUBLED_BITS = 1.0
+_STROKE_STEPS = 32
 
 
 @dataclass(slots=True)
@@ -34,6 +36,14 @@ class Weights:
     bits: list[NDArray[np.float64]] = field(default_factory=list[NDArray[np.float64]])
     every: int = 1
     seen: int = 0
+    total: list[float] = field(default_factory=list[float])
+    """Norm of all weights together, in bits, of the same samples."""
+    largest: float = -math.inf
+
+    @property
+    def latest(self) -> float:
+        """Norm of all weights at the latest sample, in bits; NaN before there is one."""
+        return self.total[-1] if self.total else math.nan
 
 
 def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> list[Sign]:
@@ -46,11 +56,13 @@ def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> l
         norms = np.where(block.present[row], block.weight_norms[row], np.nan).astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             state.bits.append(np.log2(norms))
+            known = norms[~np.isnan(norms)]
+            state.total.append(float(np.log2(np.linalg.norm(known))) if len(known) else math.nan)
         state.steps.append(int(block.step[row]))
-        sign = _judge(state, tensors)
-        found += [] if sign is None else [sign]
+        found += [s for s in (_judge(state, tensors), _jump(state)) if s is not None]
         if len(state.steps) >= _MOST:
             state.steps, state.bits = state.steps[1::2], state.bits[1::2]
+            state.total = state.total[1::2]
             state.every *= 2
     return found
 
@@ -78,7 +90,8 @@ def _judge(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
     return Sign(
         "weight-growth",
         "weight",
-        "warning",
+        # One small tensor among many, such as a scale that is learnt, is no trouble by itself.
+        "warning" if last[index] >= state.latest - 1.0 else "info",
         step,
         f"{info.name} grew {grown[index]:.1f} bits since step {state.steps[count // 4]}, "
         f"{slope:+.2g} bits a step at step {step}",
@@ -90,4 +103,25 @@ def _judge(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
             "slope_bits_per_step": slope,
             "headroom_bits": room,
         },
+    )
+
+
+def _jump(state: Weights) -> Sign | None:
+    """Return a sign if all weights together have doubled at a stroke, beyond all before."""
+    if len(state.total) < 2 or not math.isfinite(state.latest):
+        return None
+    before, now = state.total[-2:]
+    largest, state.largest = max(state.largest, before), max(state.largest, now)
+    if now - largest < _DOUBLED_BITS or state.steps[-1] - state.steps[-2] > _STROKE_STEPS:
+        return None
+    step = state.steps[-1]
+    return Sign(
+        "weight-growth",
+        "weight",
+        "warning",
+        step,
+        f"the norm of all weights rose {now - before:.1f} bits from step {state.steps[-2]} to {step}",
+        strong=True,
+        last_step=step,
+        evidence={"bits_gained": now - before, "norm_bits": now, "steps": step - state.steps[-2]},
     )

@@ -1,0 +1,1 @@
+"""Generated training runs with truth by construction: `python -m benchmarks.corpus`."""

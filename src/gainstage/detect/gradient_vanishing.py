@@ -1,0 +1,131 @@
+"""`gradient-vanishing`: gradients that are gone, over steps or over depth, in bits lost.
+
+Over steps: a tensor is silent when its gradient is 24 bits, float32's precision, below the largest
+it usually was. Silence at the lowest loss is the end of a training; silence above it is its death.
+Over depth: the rms gradients of the weight matrices, in the order in which they are registered.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.detect.sign import Sign
+from gainstage.detect.trend import mann_kendall, theil_sen
+from gainstage.records import StepBlock, TensorInfo
+
+LOST_BITS = 24.0
+_SHARE = 0.5
+_FEWEST_LAYERS = 6
+_RISES = 2.3
+
+
+@dataclass(slots=True)
+class Vanishing:
+    """Online state: what gradients and losses were when there was a signal."""
+
+    usual: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """By tensor: the largest median over a piece of the record."""
+    start: float | None = None
+    """Median of the first three losses."""
+    lowest: float | None = None
+    is_deep: bool = False
+    """Whether the loss over depth has been told."""
+
+
+def look(state: Vanishing, piece: StepBlock, tensors: Sequence[TensorInfo]) -> list[Sign]:
+    """Return the signs of one piece of the record."""
+    norms = np.where(piece.present, piece.grad_norms, np.nan).astype(np.float64)
+    there = np.isfinite(norms).any(axis=0)
+    if not there.any():
+        return []
+    largest, middle = np.zeros(len(there)), np.zeros(len(there))
+    finite = np.where(np.isfinite(norms[:, there]), norms[:, there], np.nan)
+    largest[there], middle[there] = np.nanmax(finite, axis=0), np.nanmedian(finite, axis=0)
+    found = [
+        *_over_steps(state, piece, largest, there),
+        *_over_depth(state, piece, middle, tensors),
+    ]
+    state.usual = np.pad(state.usual, (0, max(0, len(there) - len(state.usual))))
+    np.maximum(state.usual, middle, out=state.usual)
+    return found
+
+
+def _over_steps(
+    state: Vanishing, piece: StepBlock, largest: NDArray[np.float64], there: NDArray[np.bool_]
+) -> list[Sign]:
+    losses = piece.loss[piece.has_loss & np.isfinite(piece.loss)].tolist()
+    if not losses:
+        return []
+    now = statistics.median(losses)
+    start = state.start = statistics.median(losses[:3]) if state.start is None else state.start
+    lowest = state.lowest = now if state.lowest is None else min(now, state.lowest)
+    known = np.zeros(len(there), dtype=np.bool_)
+    known[: len(state.usual)] = state.usual > 0
+    known &= there
+    if not known.any():
+        return []
+    silent = known.copy()
+    silent[known] = largest[known] <= state.usual[known[: len(state.usual)].nonzero()[0]] * (
+        2.0**-LOST_BITS
+    )
+    share = float(silent.sum() / known.sum())
+    if share < _SHARE or now <= lowest + 0.1 * (start - lowest):
+        return []
+    step = int(piece.step[-1])
+    hopeless = now >= start - 0.02 * (start - lowest)
+    compared = "no lower than before training" if hopeless else "not at its lowest"
+    return [
+        Sign(
+            "gradient-vanishing",
+            "gradient",
+            # Two signs: no signal reaches the weights, and the loss is that of an untrained net.
+            "critical" if hopeless else "warning",
+            step,
+            f"the gradients of {share:.0%} of the tensors are gone since step "
+            f"{int(piece.step[0])}, while the loss, {now:.3g}, is {compared}",
+            strong=True,
+            count=len(piece),
+            last_step=step,
+            evidence={"share_silent": share, "loss": now, "loss_at_start": start},
+        )
+    ]
+
+
+def _over_depth(
+    state: Vanishing,
+    piece: StepBlock,
+    middle: NDArray[np.float64],
+    tensors: Sequence[TensorInfo],
+) -> list[Sign]:
+    if state.is_deep:
+        return []
+    layers = [
+        i for i, info in enumerate(tensors[: len(middle)]) if len(info.shape) > 1 and middle[i] > 0
+    ]
+    if len(layers) < _FEWEST_LAYERS:
+        return []
+    sizes = np.array([tensors[i].numel for i in layers], dtype=np.float64)
+    bits = np.log2(middle[layers]) - 0.5 * np.log2(sizes)
+    slope = theil_sen(range(len(layers)), bits)
+    lost = slope * (len(layers) - 1)
+    if lost < LOST_BITS or mann_kendall(bits) < _RISES:
+        return []
+    state.is_deep = True
+    step = int(piece.step[-1])
+    first, last = tensors[layers[0]].name, tensors[layers[-1]].name
+    return [
+        Sign(
+            "gradient-vanishing",
+            "gradient",
+            "warning",
+            step,
+            f"the gradient loses {lost:.0f} bits from {last} to {first}, {slope:.2g} bits a tensor",
+            last_step=step,
+            evidence={"bits_lost": lost, "slope_bits_per_tensor": slope, "tensors": len(layers)},
+        )
+    ]

@@ -1,0 +1,127 @@
+"""`overflow-forecast`: when the growth goes on as it does, the step at which the dtype overflows.
+
+The level and slope of the last steps come from a robust line through them, the time from headroom over
+slope. Its logarithm is taken as normal, with a variance of three parts: the slope's error by the
+scatter about the line, the change of slope from one half of the window to the other, and a floor for
+all that a line does not know. `benchmarks/forecast.py` measures how often the interval holds.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.detect.history import History
+from gainstage.detect.sign import Sign
+from gainstage.detect.trend import mann_kendall, theil_sen
+
+NEAR_STEPS = 100
+_GROWN_BITS = 5.0
+_RISES = 2.3
+_WINDOWS = (64, 32, 16, 8)
+_Z80 = 1.2816
+_FLOOR = 0.04
+_CHANGE = 0.5
+_STEADY = 0.4
+_WIDEST = 3.0
+_FARTHEST = 100_000
+
+Series = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The step of the overflow, with the interval that holds it with 80% probability."""
+
+    step: float
+    earliest: float
+    latest: float
+    slope_bits_per_step: float
+    headroom_bits: float
+
+
+@dataclass(slots=True)
+class Watched:
+    """Online state: at which number of steps the next look is due."""
+
+    due: int = 0
+
+
+def look(state: Watched, history: History, limit_bits: float, dtype: str, step: int) -> Sign | None:
+    """Return a sign where the global norm, in bits, has grown and is on its way to the limit."""
+    if history.recent[-1] - history.reference < _GROWN_BITS or history.count < state.due:
+        return None
+    # Ever more rarely while it goes on, so that a slow growth costs next to nothing.
+    state.due = history.count + max(2, history.count // 16)
+    seen = forecast(list(history.steps), list(history.recent), limit_bits)
+    if seen is None or seen.step - step > _FARTHEST:
+        return None
+    return Sign(
+        "overflow-forecast",
+        "gradient",
+        "warning" if seen.step - step <= NEAR_STEPS else "info",
+        step,
+        f"at {seen.slope_bits_per_step:+.2g} bits a step the gradient norm passes {dtype}'s largest "
+        f"value at step {seen.step:.0f} ({seen.earliest:.0f} to {seen.latest:.0f})",
+        last_step=step,
+        evidence={
+            "overflow_step": seen.step,
+            "earliest_step": seen.earliest,
+            "latest_step": seen.latest,
+            "interval": 0.8,
+            "slope_bits_per_step": seen.slope_bits_per_step,
+            "headroom_bits": seen.headroom_bits,
+            "dtype": dtype,
+        },
+    )
+
+
+def forecast(steps: list[int], bits: list[float], limit_bits: float) -> Forecast | None:
+    """Return when a series meets its limit, None where its last values do not rise beyond doubt.
+
+    Args:
+        steps: Step numbers, rising; the last 64 are looked at.
+        bits: The series on a log2 scale, finite.
+        limit_bits: log2 of the largest finite value.
+    """
+    best: tuple[Series, Series, float, float] | None = None
+    for length in [*(n for n in _WINDOWS if n <= len(bits)), min(len(bits), 7)]:
+        x, y = np.array(steps[-length:], dtype=np.float64), np.array(bits[-length:])
+        rises = mann_kendall(y) > _RISES if length >= 6 else bool((np.diff(y) > 0).all())
+        if length < 4 or not rises or (slope := theil_sen(x, y)) <= 0:
+            continue
+        change = _log_change(x, y, slope)
+        best = (x, y, slope, change)
+        # The longest window over which the growth is one growth; else the shortest that rises.
+        if abs(change) <= _STEADY:
+            break
+    return None if best is None else _met(*best, limit_bits)
+
+
+def _log_change(x: Series, y: Series, slope: float) -> float:
+    """Return the natural logarithm of the later half's slope over the earlier half's, bounded."""
+    half = len(x) // 2
+    early, late = (theil_sen(x[part], y[part]) for part in (slice(half + 1), slice(half, None)))
+    least = 0.1 * slope
+    return math.log(max(late, least) / max(early, least))
+
+
+def _met(x: Series, y: Series, slope: float, change: float, limit_bits: float) -> Forecast | None:
+    # Of a growth that speeds up or slows down the later half is the better guide.
+    rate = slope * math.exp(change / 2)
+    level = statistics.median((y + slope * (x[-1] - x))[-8:].tolist())
+    if level >= limit_bits:
+        return None
+    residuals = y - level - slope * (x - x[-1])
+    error = float(np.std(residuals)) / (float(np.std(x)) * math.sqrt(len(x)) * slope)
+    spread = math.sqrt(error**2 + (_CHANGE * change) ** 2 + _FLOOR**2)
+    factor = math.exp(_Z80 * min(spread, _WIDEST))
+    ahead = (limit_bits - level) / rate
+    last = float(x[-1])
+    return Forecast(
+        last + ahead, last + ahead / factor, last + ahead * factor, rate, limit_bits - level
+    )

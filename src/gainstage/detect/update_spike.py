@@ -1,0 +1,68 @@
+"""`update-spike`: a step about to move the weights by as much as they are.
+
+The update itself is not in the record. Measured is lr·c·‖g‖/‖w‖ in bits, with c the clip
+coefficient: the update ratio of plain gradient descent. Adam divides the gradient's size out, so the
+ratio alone is no sign; told is a jump of the gradient that brings it above 0 bits while the loss is
+out of all bounds.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from gainstage.detect.history import History
+from gainstage.detect.sign import Sign
+
+_JUMP_BITS = 6.0
+_AT_ONCE_BITS = 3.0
+_PAST = 8
+
+
+@dataclass(slots=True)
+class Update:
+    """Online state: a jump of the step before, whose consequence is awaited."""
+
+    waiting: bool = False
+
+
+def look(
+    state: Update, history: History, *, ratio_bits: float, is_loss_out: bool, step: int
+) -> Sign | None:
+    """Return a sign if the norm has jumped, the loss is out of bounds and the update would be too.
+
+    Args:
+        state: Changed.
+        history: The global norm in bits, this step's included.
+        ratio_bits: Of this step; NaN where no weight has been sampled yet.
+        is_loss_out: Whether the loss stands far above all that the run has known.
+        step: This step.
+    """
+    if math.isnan(ratio_bits) or history.count < 2:
+        return None
+    before = statistics.median(history.last(_PAST + 1)[:-1])
+    jump = history.recent[-1] - before
+    if not is_loss_out or ratio_bits < 0 or (jump < _JUMP_BITS and not state.waiting):
+        state.waiting = False
+        return None
+    # One outlying batch looks the same, unless it has destroyed the weights: see the next step.
+    if ratio_bits < _AT_ONCE_BITS and not state.waiting:
+        state.waiting = True
+        return None
+    state.waiting = True
+    return Sign(
+        "update-spike",
+        "gradient",
+        "critical",
+        step,
+        f"the gradient norm jumped {jump:.1f} bits at step {step} with the loss out of bounds; "
+        f"lr times norm is 2^{ratio_bits:.1f} of the weights' norm",
+        strong=True,
+        last_step=step,
+        evidence={
+            "jump_bits": jump,
+            "update_ratio_bits": ratio_bits,
+            "is_update_measured": False,
+        },
+    )
