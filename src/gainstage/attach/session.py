@@ -72,6 +72,7 @@ class Session:
         self._state: scan.ScanState | None = None
         self._alarms: set[str] = set()
         self._new_sites: SiteMap | None = None
+        self._faults: deque[Fault] = deque()
         self._observations: deque[Observation] = deque()
         self._panel: LivePanel | None = None
 
@@ -154,6 +155,7 @@ class Session:
 
     def on_fault(self, fault: Fault, offence: Offence | None) -> None:
         """Put the first wrong operation of a step on disk, before the optimizer steps."""
+        self._faults.append(fault)
         try:
             append_fault(self.config.folder, self.rank or 0, fault)
         except OSError as error:
@@ -201,11 +203,15 @@ class Session:
         writer = self._writer
         if self._state is None or writer is None:
             return
+        scan.see(self._state, profiles, self._take_faults())
         self._state, changed = scan.update(self._state, block, weights, writer.tensors)
         for symptom in changed:
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
             append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
+        graph = self.recorder.graph
+        if graph is not None and any(symptom.severity != "info" for symptom in changed):
+            graph.on_danger(self.recorder.step)
         self._draw(lambda panel: panel.update(writer.tensors, block, changed))
 
     def _write_sites(self) -> None:
@@ -215,6 +221,9 @@ class Session:
         while self._observations:
             observation = self._observations.popleft()
             append_observation(self.config.folder, self.rank or 0, observation)
+
+    def _take_faults(self) -> list[Fault]:
+        return [self._faults.popleft() for _ in range(len(self._faults))]
 
     def _draw(self, draw: Callable[[LivePanel], None]) -> None:
         """Do something with the panel, where there is one; a terminal that is gone is let go."""

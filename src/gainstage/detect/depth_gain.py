@@ -69,8 +69,8 @@ def look(state: Depth, block: ProfileBlock) -> Sign | None:
         "depth",
         "warning",
         step,
-        f"{way} grow {gain.steepest_bits:.2f} bits a layer over {gain.layers} layers at step {step}; "
-        f"{max(left, 0):.0f} layers more would overflow",
+        f"{way} grow {gain.steepest_bits:.2f} bits a layer over {gain.layers} layers at step "
+        f"{step}; {max(left, 0):.0f} layers more would overflow",
         strong=gain.total_bits >= STRONG_TOTAL_BITS,
         last_step=step,
         evidence={

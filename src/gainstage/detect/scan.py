@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,16 +11,20 @@ import numpy as np
 from gainstage.detect import (
     chunks,
     clip_activity,
+    depth_gain,
     gradient_growth,
     gradient_imbalance,
     gradient_nonfinite,
     gradient_norm,
     gradient_spike,
     gradient_vanishing,
+    headroom_low,
     loss_divergence,
     loss_nonfinite,
     overflow_forecast,
     step_skipped,
+    time_gain,
+    update_nonfinite,
     update_spike,
     weight_growth,
 )
@@ -30,11 +34,15 @@ from gainstage.detect.trend import LARGEST
 from gainstage.detect.verdict import verdict_of
 from gainstage.records import (
     SEVERITIES,
+    Fault,
     Findings,
+    ProfileBlock,
+    RankRecord,
     Severity,
     StepBlock,
     Symptom,
     TensorInfo,
+    TimeBlock,
     WeightBlock,
 )
 
@@ -76,6 +84,9 @@ class ScanState:
     groups: dict[bytes, _Group] = field(default_factory=dict[bytes, _Group])
     weights: weight_growth.Weights = field(default_factory=weight_growth.Weights)
     pieces: _Pieces = field(default_factory=_Pieces)
+    depth: depth_gain.Depth = field(default_factory=depth_gain.Depth)
+    time: time_gain.Time = field(default_factory=time_gain.Time)
+    headroom: headroom_low.Headroom = field(default_factory=headroom_low.Headroom)
     symptoms: dict[str, Symptom] = field(default_factory=dict[str, Symptom])
     strong: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     """By family: the step of the latest strong sign, and its symptom."""
@@ -128,22 +139,69 @@ def findings(state: ScanState) -> Findings:
     return _findings(state.symptoms.values(), state.steps)
 
 
-def find(
-    ranks: Mapping[int, tuple[Sequence[TensorInfo], StepBlock, WeightBlock]],
-) -> Findings:
+def see(
+    state: ScanState,
+    profiles: Iterable[tuple[ProfileBlock, TimeBlock]] = (),
+    faults: Iterable[Fault] = (),
+) -> ScanState:
+    """Take in sampled graphs and what the autopsy found; `update` then tells what is new."""
+    signs = [sign for fault in faults if (sign := update_nonfinite.look(fault)) is not None]
+    for profile, times in profiles:
+        found = (
+            depth_gain.look(state.depth, profile),
+            headroom_low.look(state.headroom, profile),
+            time_gain.look(state.time, times),
+        )
+        signs += [sign for sign in found if sign is not None]
+    for sign in sorted(signs, key=lambda each: each.last_step):
+        _note(state, sign)
+    return state
+
+
+def find(records: Sequence[RankRecord]) -> Findings:
     """Return what a whole record shows, all ranks together: each symptom where it is worst."""
     symptoms: dict[str, Symptom] = {}
     steps = 0
-    for rank, (tensors, block, weights) in ranks.items():
-        state, _ = update(start(tensors), block, weights)
+    for record in records:
+        state = _seen(record)
         steps = max(steps, state.steps)
         for symptom in state.symptoms.values():
-            if len(ranks) > 1:
-                symptom = replace(symptom, evidence={**symptom.evidence, "rank": rank})
+            if len(records) > 1:
+                symptom = replace(symptom, evidence={**symptom.evidence, "rank": record.rank})
             known = symptoms.get(symptom.symptom)
             if known is None or _order(symptom) < _order(known):
                 symptoms[symptom.symptom] = symptom
     return _findings(symptoms.values(), steps)
+
+
+def symptoms_of(record: RankRecord) -> tuple[Symptom, ...]:
+    """Return what the record of one rank shows, the worst first, then the earliest."""
+    return tuple(sorted(_seen(record).symptoms.values(), key=_order))
+
+
+def _seen(record: RankRecord) -> ScanState:
+    state, _ = update(start(record.tensors), record.block, record.weights)
+    return see(state, sampled_graphs(record.profiles, record.times), record.faults)
+
+
+def sampled_graphs(
+    profiles: ProfileBlock, times: TimeBlock
+) -> Iterator[tuple[ProfileBlock, TimeBlock]]:
+    """Yield the sampled graphs of a record one by one, in the order in which they were taken."""
+    if not len(profiles):
+        return
+    keys = np.stack([profiles.step, profiles.backward.astype(np.int64)], axis=1)
+    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
+    ends = np.r_[starts[1:], len(profiles)]
+    told: set[int] = set()
+    for first, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        step = int(profiles.step[first])
+        mine = (times.step == step) & (step not in told)
+        told.add(step)
+        yield (
+            ProfileBlock(*[getattr(profiles, n)[first:end] for n in ProfileBlock.__slots__]),
+            TimeBlock(*[getattr(times, n)[mine] for n in TimeBlock.__slots__]),
+        )
 
 
 def _signs(state: ScanState, block: StepBlock, weights: WeightBlock | None) -> list[Sign]:

@@ -5,37 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gainstage.diagnose.case import Case
 from gainstage.diagnose.evidence import Evidence, evidence_of
 from gainstage.diagnose.place import place_of_cause
 from gainstage.diagnose.rank import rank
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import WEIGHTS, Cause
-from gainstage.records import Verdict
+from gainstage.records import RankRecord, Verdict
 
 _ALTERNATIVES = 3
 
 
-def diagnose(cases: Sequence[Case], verdict: Verdict) -> dict[str, Any] | None:
+def diagnose(records: Sequence[RankRecord], verdict: Verdict) -> dict[str, Any] | None:
     """Return the diagnosis of a run as the findings contract writes it.
 
     Args:
-        cases: The record of each process that trained.
+        records: The record of each process that trained.
         verdict: Of the run; nothing is wrong with a healthy one.
 
     Returns:
         None for a healthy run, and for one of which there is no evidence at all.
     """
-    case = _most_telling(cases)
-    if verdict == "healthy" or case is None:
+    record = _most_telling(records)
+    if verdict == "healthy" or record is None:
         return None
-    evidence = evidence_of(case)
+    evidence = evidence_of(record)
     if not evidence:
         return None
     best, *others = rank(each.name for each in evidence)
-    site = place_of_cause(best.cause, case)
-    if len(cases) > 1:
-        site = {**site, "rank": case.rank}
+    site = place_of_cause(best.cause, record)
+    if len(records) > 1:
+        site = {**site, "rank": record.rank}
     return {
         "cause": best.cause,
         "confidence": round(best.confidence, 3),
@@ -43,21 +42,21 @@ def diagnose(cases: Sequence[Case], verdict: Verdict) -> dict[str, Any] | None:
             {"cause": each.cause, "confidence": round(each.confidence, 3)}
             for each in others[:_ALTERNATIVES]
         ],
-        "first_alarm_step": _earliest([each.alarm_step for each in cases]),
-        "failure_step": _earliest([each.failure_step for each in cases]),
+        "first_alarm_step": _earliest([each.alarm_step for each in records]),
+        "failure_step": _earliest([each.failure_step for each in records]),
         "site": site,
-        "remedies": remedies_for(best.cause, case),
+        "remedies": remedies_for(best.cause, record),
         "evidence": _lines(best.cause, evidence),
     }
 
 
-def _most_telling(cases: Sequence[Case]) -> Case | None:
+def _most_telling(records: Sequence[RankRecord]) -> RankRecord | None:
     """Return the process whose record explains most: in which the first fault has a cause."""
 
-    def order(case: Case) -> tuple[int, bool, int]:
-        fault = case.fault
+    def order(record: RankRecord) -> tuple[int, bool, int]:
+        fault = record.fault
         explained = fault is not None and fault.kind != "unknown"
-        alarm = case.alarm_step
+        alarm = record.alarm_step
         never = 2**62
         return (
             fault.step if fault is not None else never,
@@ -65,7 +64,7 @@ def _most_telling(cases: Sequence[Case]) -> Case | None:
             alarm if alarm is not None else never,
         )
 
-    return min(cases, key=order, default=None)
+    return min(records, key=order, default=None)
 
 
 def _earliest(steps: Sequence[int | None]) -> int | None:

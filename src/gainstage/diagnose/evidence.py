@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gainstage.diagnose.case import Case
 from gainstage.diagnose.from_faults import fault_evidence
 from gainstage.diagnose.from_profiles import profile_evidence
 from gainstage.diagnose.from_script import script_evidence
 from gainstage.diagnose.from_steps import step_evidence
 from gainstage.diagnose.weights import WEIGHTS
+from gainstage.records import RankRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Evidence:
 
 Said = tuple[str, str]
 
-_SOURCES: tuple[Callable[[Case], Iterator[Said]], ...] = (
+_SOURCES: tuple[Callable[[RankRecord], Iterator[Said]], ...] = (
     fault_evidence,
     profile_evidence,
     step_evidence,
@@ -36,11 +36,11 @@ _SOURCES: tuple[Callable[[Case], Iterator[Said]], ...] = (
 )
 
 
-def evidence_of(case: Case) -> list[Evidence]:
+def evidence_of(record: RankRecord) -> list[Evidence]:
     """Return all evidence of a case, each row of the table at most once."""
     found: dict[str, Evidence] = {}
     for source in _SOURCES:
-        for name, text in source(case):
+        for name, text in source(record):
             assert name in WEIGHTS, f"the evidence table has no row {name!r}"
             found.setdefault(name, Evidence(name, text))
     return list(found.values())

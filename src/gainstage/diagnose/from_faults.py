@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gainstage.diagnose.case import Case
-from gainstage.records import Fault
+from gainstage.records import Fault, RankRecord
 
 _SPREADS = {"std", "var", "std_mean", "var_mean", "linalg_vector_norm", "norm"}
 _NORMALIZATIONS = {
@@ -23,9 +22,9 @@ _EXPONENTIALS = {"exp", "expm1", "exp2", "sinh", "cosh", "pow", "softplus"}
 _HALF = ("float16", "bfloat16")
 
 
-def fault_evidence(case: Case) -> Iterator[tuple[str, str]]:
+def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words, from the first fault."""
-    fault = case.fault
+    fault = record.fault
     if fault is None:
         return
     where = place_of(fault)

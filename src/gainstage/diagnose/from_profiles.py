@@ -8,7 +8,7 @@ import numpy as np
 
 from gainstage.detect.depth_gain import depth_gain, first_graph
 from gainstage.detect.time_gain import time_gains
-from gainstage.diagnose.case import Case
+from gainstage.records import RankRecord
 
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
@@ -16,15 +16,15 @@ _CLIMB_BITS = 4.0
 _TIME_SLOPE_BITS = 0.05
 
 
-def profile_evidence(case: Case) -> Iterator[tuple[str, str]]:
+def profile_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words."""
-    yield from _depth(case)
-    yield from _time(case)
-    yield from _climb(case)
+    yield from _depth(record)
+    yield from _time(record)
+    yield from _climb(record)
 
 
-def _depth(case: Case) -> Iterator[tuple[str, str]]:
-    found = depth_gain(first_graph(case.profiles))
+def _depth(record: RankRecord) -> Iterator[tuple[str, str]]:
+    found = depth_gain(first_graph(record.profiles))
     if found is None:
         return
     layers, slope, forward = found.layers, found.backward_bits, found.forward_bits
@@ -45,10 +45,10 @@ def _depth(case: Case) -> Iterator[tuple[str, str]]:
         yield "depth-flat-at-first-step", f"deltas change {slope:+.2f} bits a layer at step 0"
 
 
-def _time(case: Case) -> Iterator[tuple[str, str]]:
-    times = case.times
+def _time(record: RankRecord) -> Iterator[tuple[str, str]]:
+    times = record.times
     if not len(times):
-        if len(case.profiles):
+        if len(record.profiles):
             yield "no-recurrence", "no weight is used again and again in the sampled graphs"
         return
     gains = list(time_gains(times))
@@ -68,8 +68,8 @@ def _time(case: Case) -> Iterator[tuple[str, str]]:
         )
 
 
-def _climb(case: Case) -> Iterator[tuple[str, str]]:
-    profiles = case.profiles
+def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
+    profiles = record.profiles
     if not len(profiles):
         return
     steps = np.unique(profiles.step)
@@ -84,7 +84,7 @@ def _climb(case: Case) -> Iterator[tuple[str, str]]:
         if len(begin) and len(end) and np.isfinite(begin[0]) and np.isfinite(end[-1]):
             climbs.append(float(end[-1] - begin[0]))
     if len(climbs) >= 3 and np.median(climbs) >= _CLIMB_BITS:
-        name = "levels-climb-along-a-residual-stream" if is_residual(case) else "levels-climb"
+        name = "levels-climb-along-a-residual-stream" if is_residual(record) else "levels-climb"
         yield (
             name,
             f"activations climbed {np.median(climbs):.1f} bits (median) from step {steps[0]} to "
@@ -92,7 +92,7 @@ def _climb(case: Case) -> Iterator[tuple[str, str]]:
         )
 
 
-def is_residual(case: Case) -> bool:
-    """Tell whether sums within the model carry a stream: several modules add what they were given."""
-    adders = {site.module for site in case.sites if site.op == "add" and site.module}
+def is_residual(record: RankRecord) -> bool:
+    """Tell whether sums within the model carry a stream: several modules add to it."""
+    adders = {site.module for site in record.sites if site.op == "add" and site.module}
     return len(adders) >= 3

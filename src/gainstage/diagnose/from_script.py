@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.diagnose.case import Case
-from gainstage.records import Observation
+from gainstage.records import Observation, RankRecord
 
 _SUMMED = 8
 """Elements from which on a sum is another loss than a mean."""
 _FAR_BITS = 6.0
 
 
-def script_evidence(case: Case) -> Iterator[tuple[str, str]]:
+def script_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words."""
-    yield from _clipping(case)
-    left = case.first("gradient-not-zeroed")
+    yield from _clipping(record)
+    left = record.first("gradient-not-zeroed")
     if left is not None:
         tensors, of = left.evidence.get("tensors"), left.evidence.get("of")
         yield (
@@ -27,37 +26,37 @@ def script_evidence(case: Case) -> Iterator[tuple[str, str]]:
             f"{tensors} of {of} gradients of the step before were still there as backward began "
             f"at step {left.step}, line {left.line}",
         )
-    loss = case.first("loss")
+    loss = record.first("loss")
     if loss is not None and loss.evidence.get("reduction") == "sum":
         count = loss.evidence.get("summed_elements", 1)
         if count >= _SUMMED:
             yield "loss-is-a-sum", f"the loss is a sum over {count:,} elements, not their mean"
     elif loss is not None and loss.evidence.get("reduction") == "mean":
         yield "loss-is-a-mean", "the loss is a mean"
-    for made in case.by_kind.get("optimizer", []):
+    for made in record.by_kind.get("optimizer", []):
         yield from _settings(made)
 
 
-def _clipping(case: Case) -> Iterator[tuple[str, str]]:
-    late = case.first("clip-after-step")
+def _clipping(record: RankRecord) -> Iterator[tuple[str, str]]:
+    late = record.first("clip-after-step")
     if late is not None:
         yield (
             "clips-after-step",
             f"line {late.line} clips after the optimizer has stepped, so nothing is held",
         )
-    scaled = case.first("clip-scaled")
+    scaled = record.first("clip-scaled")
     if scaled is not None:
         yield (
             "clips-scaled-gradients",
             f"line {scaled.line} clips gradients that still hold the loss scale",
         )
-    part = case.first("clip-partial")
+    part = record.first("clip-partial")
     if part is not None:
         clipped, stepped = part.evidence.get("parameters"), part.evidence.get("stepped")
         yield "clips-part", f"line {part.line} clips {clipped} of the {stepped} tensors stepped"
-    limits = case.block.max_norm
-    active = np.isfinite(limits) & (case.block.clip_coefficient < 1.0)
-    norms = case.block.grad_norm[np.isfinite(case.block.grad_norm)]
+    limits = record.block.max_norm
+    active = np.isfinite(limits) & (record.block.clip_coefficient < 1.0)
+    norms = record.block.grad_norm[np.isfinite(record.block.grad_norm)]
     given = limits[np.isfinite(limits)]
     if len(given) and not active.any() and len(norms):
         above = math.log2(float(np.median(given))) - math.log2(max(float(norms.max()), 1e-300))

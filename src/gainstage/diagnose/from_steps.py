@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.diagnose.case import Case
+from gainstage.records import RankRecord
 
 _GREW_BITS = 5.0
 _QUIET_BITS = 4.0
@@ -19,22 +19,22 @@ _OUTLIER_BITS = 5.0
 _DIED_SHARE = 0.3
 
 
-def step_evidence(case: Case) -> Iterator[tuple[str, str]]:
+def step_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words."""
-    block = case.block
+    block = record.block
     if not len(block):
         return
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = np.log2(block.grad_norm)
-    failure = case.failure_step
+    failure = record.failure_step
     before = np.isfinite(bits) & (block.step < (failure if failure is not None else np.inf))
     yield from _first_step(bits)
     if before.sum() >= 3:
         yield from _growth(bits[before], failure)
-    yield from _updates(case)
-    yield from _losses(case, failure)
-    yield from _died(case)
-    yield from _rate(case)
+    yield from _updates(record)
+    yield from _losses(record, failure)
+    yield from _died(record)
+    yield from _rate(record)
 
 
 def _first_step(bits: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
@@ -66,13 +66,13 @@ def _growth(bits: NDArray[np.float64], failure: int | None) -> Iterator[tuple[st
         )
 
 
-def _updates(case: Case) -> Iterator[tuple[str, str]]:
+def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
     """For plain gradient descent: Adam's update does not depend on the gradient's size."""
-    made = case.first("optimizer")
-    if made is None or made.evidence.get("class") != "SGD" or not len(case.weights):
+    made = record.first("optimizer")
+    if made is None or made.evidence.get("class") != "SGD" or not len(record.weights):
         return
-    block = case.block
-    sampled = case.weights.weight_norms[0].astype(np.float64)
+    block = record.block
+    sampled = record.weights.weight_norms[0].astype(np.float64)
     weight = math.sqrt(float(np.nansum(sampled**2)))
     finite = np.isfinite(block.grad_norm) & np.isfinite(block.lr)
     if not finite.any() or weight == 0:
@@ -90,8 +90,8 @@ def _updates(case: Case) -> Iterator[tuple[str, str]]:
         )
 
 
-def _losses(case: Case, failure: int | None) -> Iterator[tuple[str, str]]:
-    block = case.block
+def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]]:
+    block = record.block
     usable = block.has_loss & np.isfinite(block.loss)
     losses, steps = block.loss[usable], block.step[usable]
     if len(losses) < 4:
@@ -107,10 +107,10 @@ def _losses(case: Case, failure: int | None) -> Iterator[tuple[str, str]]:
             "loss-rose-after-updates",
             f"the loss rose from {start:.3g} to {first[peak]:.3g} by step {int(steps[peak])}",
         )
-    yield from _unbounded(case, losses)
+    yield from _unbounded(record, losses)
 
 
-def _unbounded(case: Case, losses: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
+def _unbounded(record: RankRecord, losses: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
     """A loss below zero whose fall does not slow down, while weights drift."""
     if len(losses) < 40:
         return
@@ -119,14 +119,15 @@ def _unbounded(case: Case, losses: NDArray[np.float64]) -> Iterator[tuple[str, s
     if quarters[-1] < 0 and (falls > 0).all() and falls[-1] >= falls[0]:
         yield (
             "loss-falls-without-bound",
-            f"the loss falls ever faster below zero: medians {', '.join(f'{q:.3g}' for q in quarters)}",
+            "the loss falls ever faster below zero: medians "
+            + ", ".join(f"{quarter:.3g}" for quarter in quarters),
         )
     elif losses.min() >= 0:
         yield "loss-stays-bounded-below", "the loss never fell below zero"
 
 
-def _died(case: Case) -> Iterator[tuple[str, str]]:
-    norms = case.block.grad_norms
+def _died(record: RankRecord) -> Iterator[tuple[str, str]]:
+    norms = record.block.grad_norms
     if len(norms) < 12:
         return
     alive = (norms[:4] > 0).all(axis=0)
@@ -138,12 +139,12 @@ def _died(case: Case) -> Iterator[tuple[str, str]]:
         )
 
 
-def _rate(case: Case) -> Iterator[tuple[str, str]]:
-    lr = case.block.lr
-    alarm = case.alarm_step
+def _rate(record: RankRecord) -> Iterator[tuple[str, str]]:
+    lr = record.block.lr
+    alarm = record.alarm_step
     if alarm is None or len(lr) < 4 or not np.isfinite(lr).all():
         return
-    near = (case.block.step <= alarm) & (case.block.step >= alarm - 50)
+    near = (record.block.step <= alarm) & (record.block.step >= alarm - 50)
     rates = lr[near]
     if len(rates) >= 4 and rates.min() > 0:
         jumps = rates[1:] / rates[:-1]

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.diagnose.case import Case
 from gainstage.diagnose.weights import Cause
-from gainstage.records import Fault, Observation, ObservationKind, Phase, Site
+from gainstage.records import Fault, Observation, ObservationKind, Phase, RankRecord, Site
 
 _FROM_FAULT: set[Cause] = {
     "numeric-op",
@@ -21,13 +20,13 @@ _FROM_FAULT: set[Cause] = {
 }
 
 
-def place_of_cause(cause: Cause, case: Case) -> dict[str, Any]:
+def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
     """Return the site of a cause as the findings contract writes it."""
-    fault = case.fault
+    fault = record.fault
     if cause == "optimizer-config":
         if fault is not None and fault.kind == "update":
             return _of_fault(fault)
-        return _of_observation("optimizer", case.first("optimizer"))
+        return _of_observation("optimizer", record.first("optimizer"))
     if cause in _FROM_FAULT and fault is not None and fault.kind not in ("update", "unknown"):
         return _of_fault(fault)
     match cause:
@@ -39,26 +38,26 @@ def place_of_cause(cause: Cause, case: Case) -> dict[str, Any]:
                 "clip",
             )
             for kind in kinds:
-                seen = case.first(kind)
+                seen = record.first(kind)
                 if seen is not None:
                     return _of_observation("optimizer", seen)
         case "grad-accumulation":
-            return _of_observation("backward", case.first("backward"))
+            return _of_observation("backward", record.first("backward"))
         case "learning-rate":
-            return _of_observation("optimizer", case.first("optimizer-step"))
+            return _of_observation("optimizer", record.first("optimizer-step"))
         case "loss-reduction" | "unbounded-objective":
-            return _site("loss", case.loss_site, None)
+            return _site("loss", record.loss_site, None)
         case _:
             pass
-    largest = _largest_delta(case)
+    largest = _largest_delta(record)
     if largest is not None:
         return _site("backward", largest, None)
     return _site(None, None, None) if fault is None else _of_fault(fault)
 
 
-def _largest_delta(case: Case) -> Site | None:
+def _largest_delta(record: RankRecord) -> Site | None:
     """Return the layer of the first sampled graph whose gradient is largest: where growth ends."""
-    profiles = case.profiles
+    profiles = record.profiles
     if not len(profiles):
         return None
     rows = (profiles.step == profiles.step.min()) & (profiles.weight >= 0) & (profiles.site >= 0)
@@ -67,7 +66,7 @@ def _largest_delta(case: Case) -> Site | None:
         return None
     at = int(np.flatnonzero(rows)[np.argmax(profiles.delta_bits[rows])])
     number = int(profiles.site[at])
-    return case.sites[number] if number < len(case.sites) else None
+    return record.sites[number] if number < len(record.sites) else None
 
 
 def _of_fault(fault: Fault) -> dict[str, Any]:

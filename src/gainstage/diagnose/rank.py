@@ -30,7 +30,7 @@ def rank(names: Iterable[str]) -> list[Ranked]:
     for name in dict.fromkeys(names):
         for cause, weight in WEIGHTS[name].items():
             bits[cause] += weight
-    odds = {cause: 2.0**each for cause, each in bits.items()}
+    odds: dict[Cause, float] = {cause: 2.0**each for cause, each in bits.items()}
     whole = sum(odds.values()) + 2.0**UNKNOWN_BITS
     ranked = [Ranked(cause, each / whole) for cause, each in odds.items()]
     return sorted(ranked, key=lambda each: -each.confidence)

@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.diagnose.case import Case
 from gainstage.diagnose.weights import Cause
+from gainstage.records import RankRecord
 
 _HEALTHY_STEPS = 20
 _USUAL_LIMIT = 1.0
 
 
-def remedies_for(cause: Cause, case: Case) -> list[dict[str, Any]]:
+def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
     """Return remedies as the findings contract writes them, to be tried in this order."""
     clip = _remedy(
         "clip-global-norm",
         "the 90th percentile of the norms before the first sign",
-        max_norm=advised_limit(case),
+        max_norm=advised_limit(record),
     )
     slower = _remedy("lower-lr", "the updates are too large for the loss's curvature", factor=0.1)
     warm_up = _remedy("warm-up", "the first steps are the dangerous ones", steps=100)
@@ -50,7 +50,7 @@ def remedies_for(cause: Cause, case: Case) -> list[dict[str, Any]]:
         case "numeric-op":
             return [skip, _remedy("code-change", "keep the operation inside its domain")]
         case "dtype-overflow":
-            module = None if case.fault is None else case.fault.site.module
+            module = None if record.fault is None else record.fault.site.module
             return [
                 _remedy(
                     "fp32-module",
@@ -60,7 +60,9 @@ def remedies_for(cause: Cause, case: Case) -> list[dict[str, Any]]:
                 skip,
             ]
         case "clip-misuse":
-            return [_remedy("clip-global-norm", "clip before the step", max_norm=_own_limit(case))]
+            return [
+                _remedy("clip-global-norm", "clip before the step", max_norm=_own_limit(record))
+            ]
         case "loss-reduction":
             return [clip, _remedy("lower-lr", "the loss is a sum, not a mean", factor=0.01)]
         case "grad-accumulation":
@@ -76,20 +78,20 @@ def remedies_for(cause: Cause, case: Case) -> list[dict[str, Any]]:
             return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
 
 
-def advised_limit(case: Case) -> float:
+def advised_limit(record: RankRecord) -> float:
     """Return the 90th percentile of the norms before the first sign (the tuning playbook).
 
     Where those are too few to tell, 1: what recurrent nets are clipped at.
     """
-    alarm = case.alarm_step
-    block = case.block
+    alarm = record.alarm_step
+    block = record.block
     healthy = block.grad_norm[block.step < (alarm if alarm is not None else 0)]
     healthy = healthy[np.isfinite(healthy)]
     return float(np.percentile(healthy, 90)) if len(healthy) >= _HEALTHY_STEPS else _USUAL_LIMIT
 
 
-def _own_limit(case: Case) -> float:
-    seen = case.first("clip")
+def _own_limit(record: RankRecord) -> float:
+    seen = record.first("clip")
     limit = None if seen is None else seen.evidence.get("max_norm")
     return float(limit) if isinstance(limit, (int, float)) and limit > 0 else _USUAL_LIMIT
 

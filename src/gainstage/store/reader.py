@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 
 from gainstage.detect import scan
-from gainstage.diagnose.case import Case
 from gainstage.diagnose.diagnose import diagnose
 from gainstage.errors import RunFolderError
 from gainstage.records import (
@@ -25,6 +24,7 @@ from gainstage.records import (
     Findings,
     Observation,
     ProfileBlock,
+    RankRecord,
     Site,
     StepBlock,
     TensorInfo,
@@ -137,15 +137,15 @@ class Run:
     @cached_property
     def findings(self) -> Findings:
         """What the detectors see in the whole record, and the diagnosis made of it."""
-        cases = [self._case(rank) for rank in self.ranks]
-        found = scan.find({case.rank: case for case in cases})
-        by_rank = [replace(case, symptoms=found.by_rank.get(case.rank, ())) for case in cases]
-        return replace(found.findings, diagnosis=diagnose(by_rank, found.findings.verdict))
+        records = [self._record(rank) for rank in self.ranks]
+        found = scan.find(records)
+        seen = [replace(each, symptoms=scan.symptoms_of(each)) for each in records]
+        return replace(found, diagnosis=diagnose(seen, found.verdict))
 
-    def _case(self, rank: int) -> Case:
+    def _record(self, rank: int) -> RankRecord:
         sites, graphs = read_sites(self.folder, rank)
         last = graphs[0][-1] if graphs and graphs[0] else -1
-        return Case(
+        return RankRecord(
             tensors=self.tensors(rank),
             block=self.block(rank),
             weights=self.weight_block(rank),
