@@ -41,6 +41,8 @@ def test_levels_at_the_ends_of_the_range() -> None:
     assert level_bits(torch.tensor([1.0, math.inf])) == math.inf
     assert math.isnan(level_bits(torch.tensor([1.0, math.nan])))
     assert levels_bits([]).shape == (0,)
+    assert level_bits(torch.tensor([3 + 4j, -5j])) == pytest.approx(math.log2(5))
+    assert level_bits(torch.tensor([2, -2])) == 1.0
 
 
 @given(VALUES, st.integers(-30, 30))

@@ -33,7 +33,7 @@ def test_a_scalar_over_a_hundred_steps(w: float, gain: float) -> None:
 def test_an_orthogonal_matrix_neither_stretches_nor_shrinks() -> None:
     torch.manual_seed(0)
     q, _ = torch.linalg.qr(torch.randn(20, 20, dtype=torch.float64))
-    jacobians = list(trajectory_jacobians(lambda h, _: q @ h, torch.randn(20).double(), 200))
+    jacobians = list(trajectory_jacobians(lambda h, _: q @ h, torch.randn(20).double(), 40))
     torch.testing.assert_close(lyapunov_exponents(jacobians), torch.zeros(20).double())
     assert spectral_norm(jacobians[0]).item() == pytest.approx(1)
     assert spectral_radius(jacobians[0]).item() == pytest.approx(1)
@@ -44,9 +44,9 @@ def test_a_constant_matrix_has_the_logarithms_of_its_eigenvalues() -> None:
     basis = torch.randn(4, 4, dtype=torch.float64)
     values = torch.tensor([3.0, 1.5, 0.5, 0.1], dtype=torch.float64)
     matrix = basis @ torch.diag(values) @ torch.linalg.inv(basis)
-    exponents = lyapunov_exponents([matrix] * 3000)
-    torch.testing.assert_close(exponents, values.log2(), atol=0.01, rtol=0)
-    torch.testing.assert_close(lyapunov_exponents([matrix] * 3000, count=2), exponents[:2])
+    exponents = lyapunov_exponents([matrix] * 1000)
+    torch.testing.assert_close(exponents, values.log2(), atol=0.02, rtol=0)
+    torch.testing.assert_close(lyapunov_exponents([matrix] * 1000, count=2), exponents[:2])
 
 
 def test_no_overflow_where_the_product_itself_has_long_gone() -> None:
@@ -63,10 +63,10 @@ def test_a_random_matrix_fills_ginibres_disc() -> None:
     """With entries of variance g²/n the eigenvalues fill a disc of radius g; the norm is 2g."""
     torch.manual_seed(0)
     g = 1.5
-    w = random_matrix(600, g)
-    assert spectral_radius(w).item() == pytest.approx(g, rel=0.05)
-    assert spectral_norm(w).item() == pytest.approx(2 * g, rel=0.02)
+    w = random_matrix(400, g)
     inside = torch.linalg.eigvals(w).abs()
+    assert spectral_radius(w).item() == inside.max().item() == pytest.approx(g, rel=0.08)
+    assert spectral_norm(w).item() == pytest.approx(2 * g, rel=0.02)
     shares = [(inside < g * r).double().mean().item() for r in (0.5, 0.8)]
     assert shares == pytest.approx([0.25, 0.64], abs=0.03)
 
@@ -77,18 +77,18 @@ def test_a_random_recurrent_net_follows_the_theory() -> None:
     Once they are not, a net with g > 1 is chaotic, yet held below it (Sompolinsky et al. 1988).
     """
     torch.manual_seed(0)
-    n, g = 150, 1.5
+    n, g = 80, 1.5
     w = random_matrix(n, g)
 
     def step(h: Tensor, _: int) -> Tensor:
         return torch.tanh(w @ h)
 
-    # From a state so small that 30 steps of growth by at most 2g leave it small.
-    small = trajectory_jacobians(step, 1e-20 * torch.randn(n).double(), 30)
+    # From a state so small that 25 steps of growth by at most 2g leave it small.
+    small = trajectory_jacobians(step, 1e-20 * torch.randn(n).double(), 25)
     exponent = lyapunov_exponents(small, count=1).item()
     assert exponent == pytest.approx(math.log2(spectral_radius(w).item()), abs=0.1)
-    assert exponent == pytest.approx(math.log2(g), abs=0.2)
-    large = lyapunov_exponents(trajectory_jacobians(step, torch.randn(n).double(), 30), count=1)
+    assert exponent == pytest.approx(math.log2(g), abs=0.25)
+    large = lyapunov_exponents(trajectory_jacobians(step, torch.randn(n).double(), 25), count=1)
     assert large.item() < exponent - 0.2
 
 
@@ -96,7 +96,7 @@ def test_independent_random_matrices_have_newmans_spectrum() -> None:
     """λ_i of Gaussian matrices drawn anew each step: ½ (log2(2/n) + ψ((n−i+1)/2)/ln 2)."""
     special = pytest.importorskip("scipy.special")
     torch.manual_seed(0)
-    n, steps = 6, 4000
+    n, steps = 6, 2500
     matrices = torch.randn(steps, n, n, dtype=torch.float64) / math.sqrt(n)
     expected = [
         0.5 * (math.log2(2 / n) + special.digamma((n - i) / 2) / math.log(2)) for i in range(n)

@@ -227,6 +227,18 @@ def test_bfloat16_is_read_in_float32() -> None:
     assert_same(list(states), oracle, tolerance=0.05)
 
 
+def test_a_backward_inside_autocast_is_not_rounded() -> None:
+    torch.manual_seed(0)
+    layer = nn.LSTM(INPUTS, HIDDEN)
+    x = torch.randn(STEPS, BATCH, INPUTS)
+    loss = layer(x)[0].square().sum()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (states,) = fused_of(loss)
+    oracle = ByHand(layer)
+    torch.stack(oracle(list(x), initial_state(layer, False))[0]).square().sum().backward()
+    assert_same(list(states), oracle)
+
+
 def test_looking_makes_no_graph_and_changes_no_gradient() -> None:
     def gradients(look: bool) -> tuple[list[Tensor], int]:
         torch.manual_seed(0)

@@ -35,7 +35,7 @@ def levels_bits(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
     """Return the level of each tensor, waiting for the device once.
 
     Args:
-        tensors: Real, of any shape, all on one device.
+        tensors: Dense, real or complex, of any shape, all on one device.
     """
     if not tensors:
         return np.empty(0)
@@ -49,11 +49,11 @@ def levels_bits(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
 
 def _largest_and_mean_square(tensor: Tensor) -> Tensor:
     """Return the largest magnitude, and the mean square of the tensor divided by it."""
-    values = tensor.detach()
+    values = tensor.detach().abs()  # of a complex number too
     wide = values.double() if values.dtype == torch.float64 else values.float()
     if wide.numel() == 0:
         return wide.new_zeros(2)
-    largest = wide.abs().amax()
+    largest = wide.amax()
     # Two divisions, for the reciprocal of a subnormal number would be infinite.
     return torch.stack([largest, (wide / largest).square().mean()])
 

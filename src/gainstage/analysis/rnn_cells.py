@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 CellKind = Literal["rnn_relu", "rnn_tanh", "lstm", "gru"]
 State = tuple[Tensor, ...]
@@ -55,8 +57,13 @@ def cell_step(cell: CellWeights, x: Tensor, state: State) -> tuple[State, State]
         x: Input of shape (batch, inputs).
         state: The state before.
     """
-    inputs = torch.nn.functional.linear(x, cell.w_ih, cell.b_ih)
-    recurrent = torch.nn.functional.linear(state[0], cell.w_hh, cell.b_hh)
+    inputs, recurrent = linear(x, cell.w_ih, cell.b_ih), linear(state[0], cell.w_hh, cell.b_hh)
+    return _advance(cell, inputs, recurrent, state)
+
+
+def _advance(
+    cell: CellWeights, inputs: Tensor, recurrent: Tensor, state: State
+) -> tuple[State, State]:
     if cell.kind == "lstm":
         return _lstm_step(cell, inputs + recurrent, state)
     if cell.kind == "gru":
@@ -67,7 +74,7 @@ def cell_step(cell: CellWeights, x: Tensor, state: State) -> tuple[State, State]
 
 
 def cell_step_vjp(cell: CellWeights, kept: State, delta: State) -> tuple[State, State, Tensor]:
-    """Take the gradient of one time step's state back to the state before it and to the input.
+    """Take the gradient of one time step's state back to the state before it and to its gates.
 
     Args:
         cell: The layer's weights.
@@ -76,7 +83,8 @@ def cell_step_vjp(cell: CellWeights, kept: State, delta: State) -> tuple[State, 
             reaches it through the hidden state.
 
     Returns:
-        The whole gradient of the state, the gradient of the state before it, that of the input.
+        The whole gradient of the state, that of the state before it, and that of the product of
+        input and `w_ih`.
     """
     if cell.kind == "lstm":
         return _lstm_vjp(cell, kept, delta)
@@ -88,7 +96,7 @@ def cell_step_vjp(cell: CellWeights, kept: State, delta: State) -> tuple[State, 
         slope = 1 - hidden.square() if cell.kind == "rnn_tanh" else (hidden > 0).to(hidden.dtype)
         on_inputs = hidden_delta * slope
         before = on_inputs @ cell.w_hh
-    return delta, (before,), on_inputs @ cell.w_ih
+    return delta, (before,), on_inputs
 
 
 def unroll(
@@ -107,21 +115,41 @@ def unroll(
         outputs: The hidden states that the run itself computed, if known. Each time step then
             starts from the run's own state, so that a chaotic layer is not left by rounding.
     """
-    state = tuple(part[: len(inputs[0])] for part in initial)
+    sizes = [len(x) for x in inputs]
+    # What does not wait for the step before is one product for all time steps.
+    on_inputs = linear(torch.cat(list(inputs)), cell.w_ih, cell.b_ih).split(sizes)
+    state = tuple(part[: sizes[0]] for part in initial)
+    on_hidden = None if outputs is None else _recurrent_products(cell, outputs, state[0], initial)
     states: list[State] = []
     kept: list[State] = []
-    error = inputs[0].new_zeros(())
-    for time_step, x in enumerate(inputs):
-        state, keep = cell_step(cell, x, _resized(state, initial, len(x)))
+    errors: list[Tensor] = []
+    for time_step, on_input in enumerate(on_inputs):
+        state = _resized(state, initial, len(on_input))
+        recurrent = (
+            linear(state[0], cell.w_hh, cell.b_hh) if on_hidden is None else on_hidden[time_step]
+        )
+        state, keep = _advance(cell, on_input, recurrent, state)
         if outputs is not None:
-            error = torch.maximum(error, (state[0] - outputs[time_step]).abs().amax())
+            errors.append((state[0] - outputs[time_step]).abs().amax())
             state = (outputs[time_step], *state[1:])
         states.append(state)
         kept.append(keep)
     if outputs is None:
         return Unrolled(states, kept, 0.0)
-    largest = torch.stack([each.abs().amax() for each in outputs]).amax()
-    return Unrolled(states, kept, float(error / largest) if float(largest) > 0 else float(error))
+    error = float(torch.stack(errors).amax())
+    largest = float(torch.cat(list(outputs)).abs().amax())
+    return Unrolled(states, kept, error / largest if largest > 0 else error)
+
+
+def _recurrent_products(
+    cell: CellWeights, outputs: Sequence[Tensor], first: Tensor, initial: State
+) -> tuple[Tensor, ...]:
+    """Return the product of `w_hh` and the state before each time step."""
+    before = [first]
+    for output, after in pairwise(outputs):
+        before.extend(_resized((output,), initial[:1], len(after)))
+    products = linear(torch.cat(before), cell.w_hh, cell.b_hh)
+    return products.split([len(each) for each in before])
 
 
 def unroll_vjp(
@@ -129,6 +157,8 @@ def unroll_vjp(
     kept: Sequence[State],
     output_deltas: Sequence[Tensor],
     final_delta: State,
+    *,
+    inputs: bool = True,
 ) -> tuple[list[State], list[Tensor]]:
     """Take the gradients that arrive at a layer back through time.
 
@@ -137,20 +167,25 @@ def unroll_vjp(
         kept: From `unroll`.
         output_deltas: Gradient that arrives at the output of each time step, in their order.
         final_delta: Gradient of the state that each sequence ends with, for the largest batch.
+        inputs: Whether the gradients of the inputs are wanted.
 
     Returns:
         The whole gradient of each time step's state (also through all later time steps), and that
-        of each input, both in the order of `kept`.
+        of each input (or nothing), both in the order of `kept`.
     """
     carried = tuple(part[: len(output_deltas[-1])] for part in final_delta)
     deltas: list[State] = []
-    on_inputs: list[Tensor] = []
+    gates: list[Tensor] = []
     for keep, arriving in zip(reversed(kept), reversed(output_deltas), strict=True):
         carried = _resized(carried, final_delta, len(arriving))
-        delta, carried, on_input = cell_step_vjp(cell, keep, (carried[0] + arriving, *carried[1:]))
+        delta, carried, on_gates = cell_step_vjp(cell, keep, (carried[0] + arriving, *carried[1:]))
         deltas.append(delta)
-        on_inputs.append(on_input)
-    return deltas[::-1], on_inputs[::-1]
+        gates.append(on_gates)
+    deltas.reverse()
+    if not inputs:
+        return deltas, []
+    gates.reverse()
+    return deltas, list((torch.cat(gates) @ cell.w_ih).split([len(each) for each in gates]))
 
 
 def _resized(state: State, source: State, batch: int) -> State:
@@ -190,7 +225,7 @@ def _lstm_vjp(cell: CellWeights, kept: State, delta: State) -> tuple[State, Stat
         dim=1,
     )
     back = (gates @ cell.w_hh, memory_delta * forget)
-    return (hidden_delta, memory_delta), back, gates @ cell.w_ih
+    return (hidden_delta, memory_delta), back, gates
 
 
 def _gru_step(inputs: Tensor, recurrent: Tensor, state: State) -> tuple[State, State]:

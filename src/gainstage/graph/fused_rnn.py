@@ -151,6 +151,7 @@ def _backward(
                 run.kept,
                 _turned(parts[direction], backwards),
                 _at(final, layer * len(cells) + direction),
+                inputs=layer > 0,
             )
             below.append(_turned(on_inputs, backwards))
             found.append(_direction(layer, backwards, run.states, deltas))

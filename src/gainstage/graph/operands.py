@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 # fmt: off
@@ -18,7 +19,7 @@ _PARTS: Final = frozenset({
     "Split", "UnsafeSplit", "SplitWithSizes", "UnsafeSplitWithSizes", "Chunk", "UnsafeChunk",
     "Unbind",
 })
-_JOIN: Final = frozenset({"Cat", "Stack"})
+_MOVING: Final = _WHOLE | _PART | _PARTS | {"Cat", "Stack"}
 _PRODUCTS: Final = frozenset({
     "Mm", "Addmm", "Mv", "Addmv", "Bmm", "Baddbmm", "Convolution", "MkldnnConvolution",
     "CudnnConvolution",
@@ -48,6 +49,7 @@ class GraphNode:
     module: str | None = None
 
 
+@cache
 def kind_of(op: str) -> str:
     """Return the operation of a node's name: `T` of `TBackward0`."""
     return op.partition("Backward")[0]
@@ -55,7 +57,7 @@ def kind_of(op: str) -> str:
 
 def moves_values(op: str) -> bool:
     """Tell whether a node only rearranges what others computed."""
-    return kind_of(op) in _WHOLE | _PART | _PARTS | _JOIN
+    return kind_of(op) in _MOVING
 
 
 def parameter_of(identity: Hashable) -> str | None:
