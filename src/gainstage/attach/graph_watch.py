@@ -6,6 +6,7 @@ In between it costs a comparison a backward call.
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import sys
 import time
@@ -34,8 +35,9 @@ from gainstage.graph.walk import is_leaf, walk
 from gainstage.norms.late import is_capturing
 from gainstage.records import Fault, Observation, ProfileBlock, TimeBlock
 
-_FIRST_STEPS = 2
-"""Steps that are always sampled: what is wrong from the start shows there."""
+_FIRST_STEPS = 4
+"""Steps that are always sampled: what is wrong from the start shows there, and a fast explosion
+leaves no time for more."""
 _MOST_CALLS = 8
 """Backward calls of one step that are sampled."""
 _SHAPES_AT_ONCE = 4
@@ -105,7 +107,7 @@ class GraphWatch:
         self._share = max(share, 1e-6)
         self._model = None if model is None else weakref.ref(model)
         self._recording: SiteRecording | None = None
-        self._is_compiled = "torch._dynamo" in sys.modules
+        self._is_compiled = _has_compiled()
         self._wants_sites = False
         self._sites_due = 0.0
         self._sample_due = 0.0
@@ -293,3 +295,16 @@ class GraphWatch:
             self._wants_sites = True
             self._sites_due = time.perf_counter() + _NODE_S * len(nodes) / self._share
             self._sink.on_sites(self.sites)
+
+
+def _has_compiled() -> bool:
+    """Tell whether this process has compiled anything by now, or is about to.
+
+    torch imports its compiler as soon as an optimizer is made; that alone says nothing.
+    """
+    frames: Any = sys.modules.get("torch._dynamo.convert_frame")
+    if frames is None:
+        return False
+    return bool(frames.FRAME_COUNTER) or any(
+        type(each).__name__ == "OptimizedModule" for each in gc.get_objects()
+    )

@@ -80,10 +80,13 @@ def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
     norm = block.grad_norm * np.where(
         np.isfinite(block.clip_coefficient), block.clip_coefficient, 1
     )
-    ratios = (block.lr * norm)[finite][:16] / weight
+    # Before the norm leaps: an update that is large because the gradient exploded is no cause.
+    bits = np.log2(np.maximum(block.grad_norm[finite][:16], 1e-300))
+    usual = int(np.argmax(bits > np.median(bits[:3]) + _QUIET_BITS)) or len(bits)
+    ratios = (block.lr * norm)[finite][:usual] / weight
     worst = float(ratios.max())
     if worst >= _LARGE_UPDATE:
-        at = int(block.step[finite][:16][int(ratios.argmax())])
+        at = int(block.step[finite][int(ratios.argmax())])
         yield (
             "update-large-against-weights",
             f"the update of step {at} is {worst:.2g} times the norm of all weights",

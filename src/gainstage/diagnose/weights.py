@@ -100,7 +100,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "depth-flat-at-first-step": {"init-scale": -2.5},
     "time-grows-at-first-step": {"recurrent-gain": 6.0, "learning-rate": -1.0, "init-scale": 0.5},
     "time-flat-at-first-step": {"recurrent-gain": -3.0},
-    "time-grows-later": {"recurrent-gain": 2.0},
+    "time-grows-later": {"recurrent-gain": 6.0, "learning-rate": -0.5},
     "no-recurrence": {"recurrent-gain": -8.0},
     "levels-climb-along-a-residual-stream": {"residual-growth": 5.0},
     "levels-climb": {"residual-growth": 1.0, "learning-rate": 0.5},
