@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from gainstage.attach.blackbox import BlackBox
 from gainstage.attach.config import RunConfig
+from gainstage.attach.failure import Protection
 from gainstage.attach.hooks import attach
 from gainstage.attach.recorder import Recorder
 from gainstage.detect import scan
@@ -19,13 +23,16 @@ from gainstage.records import StepBlock, Symptom, TensorInfo, WeightBlock
 from gainstage.store.folder import claim_rank, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
+from gainstage.treat.guard import Guard
 from gainstage.treat.make import make
-from gainstage.treat.treatment import Treatment, parse
+from gainstage.treat.treatment import Treatment, parse, parse_guard
 
 if TYPE_CHECKING:
     from gainstage.show.live import LivePanel
 
 _ALARMS_PRINTED = 3
+_GUARD_EVENTS_JOURNALED = 100
+"""Of each kind; how many there were in all stands in the line that ends the run."""
 
 active: Session | None = None
 """The session of this process, while it is attached."""
@@ -52,6 +59,19 @@ class Session:
         self.pid = os.getpid()
         self.rank: int | None = None
         self.treatments: list[Treatment] = [make(parse(text)) for text in self.config.treat]
+        self._specs = list(self.config.treat)
+        blackbox = BlackBox(
+            place=lambda: (self.config.folder, self.rank or 0),
+            limit_bytes=self.config.blackbox_limit_bytes,
+            warn=self._on_warning,
+        )
+        guard = parse_guard(self.config.guard)
+        self.guard = None if guard is None else Guard(guard, self._on_guard)
+        self.protection = Protection(blackbox, self.guard)
+        self._guard_events: Counter[str] = Counter()
+        if guard is not None and self.guard is not None:
+            self.treatments.append(self.guard)
+            self._specs.append(f"guard {guard.as_text()}")
         self._writer: StepWriter | None = None
         self._state: scan.ScanState | None = None
         self._alarms: set[str] = set()
@@ -73,6 +93,7 @@ class Session:
             budget=self.config.budget,
             on_fault=self._on_fault,
         )
+        self.recorder.protection = self.protection
         self.detach = attach(self.recorder)
 
     def close(self) -> None:
@@ -121,7 +142,7 @@ class Session:
         return self._writer
 
     def _journal_treatments(self, event: str) -> None:
-        for spec, treatment in zip(self.config.treat, self.treatments, strict=True):
+        for spec, treatment in zip(self._specs, self.treatments, strict=True):
             line = {
                 "event": event,
                 "rank": self.rank,
@@ -131,10 +152,47 @@ class Session:
                 "step": self.recorder.step,
                 "touched": treatment.touched,
             }
-            try:
-                append_line(self.config.folder / "treatments.jsonl", line)
-            except OSError as error:
-                self._on_warning(f"treatments.jsonl not written: {error}")
+            self._journal(line)
+
+    def _journal(self, line: dict[str, Any]) -> None:
+        try:
+            append_line(self.config.folder / "treatments.jsonl", line)
+        except OSError as error:
+            self._on_warning(f"treatments.jsonl not written: {error}")
+
+    def _on_guard(self, event: str, step: int, message: str, **details: Any) -> None:
+        """Say what the guard did: once a kind to people, and to the record until it is told."""
+        self._guard_events[event] += 1
+        guard = self.guard
+        if guard is None or self._guard_events[event] > _GUARD_EVENTS_JOURNALED:
+            return
+        line = {
+            "event": event,
+            "rank": self.rank,
+            "treat": self._specs[-1],
+            "remedy": guard.remedy,
+            "step": step,
+            "time": time.time(),
+            "message": message,
+            **details,
+        }
+        self._journal(line)
+        if self._guard_events[event] == 1:
+            rank = f" rank {self.rank}" if self.rank else ""
+            _print_line(f"gainstage:{rank} step {step}: {event} by {self._specs[-1]}: {message}")
+        if event == "stopped":
+            self._rescue()
+
+    def _rescue(self) -> None:
+        """Make a checkpoint of the black box, as a guard is about to end the process."""
+        from gainstage.attach.rescue import rescue
+
+        try:
+            made = rescue(self.config.folder, rank=self.rank)
+        except GainstageError as error:
+            self._on_warning(f"no checkpoint was made: {error}")
+        else:
+            _print_line(f"gainstage: wrote {made.path}, the state before step {made.step}")
 
     def _on_fault(self, error: BaseException) -> None:
         where = type(error).__name__
@@ -186,6 +244,7 @@ class Session:
         self._reset()
         self.recorder.forget()
         self.recorder.treatments = self.treatments
+        self.recorder.protection = self.protection
 
 
 def _print_line(line: str) -> None:
