@@ -16,6 +16,8 @@ from torch import nn
 import gainstage
 from conftest import finish
 from gainstage import ConfigError
+from gainstage.attach.rescue import rescue
+from gainstage.store.blackbox import box_folders
 from gainstage.treat.rollback import MOST_IN_A_ROW, MOST_ROLLBACKS, Rollback
 from gainstage.treat.snapshot import Statistics
 from gainstage.treat.treatment import parse_guard
@@ -230,7 +232,7 @@ def test_with_no_good_step_to_go_back_to_the_guard_stops(tmp_path: Path) -> None
 
 
 @given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 12))
-def test_a_chain_of_rollbacks_always_ends_and_never_holds_more_than_six(
+def test_a_chain_of_rollbacks_always_ends_and_never_holds_more_than_five(
     gaps: list[int], to: int
 ) -> None:
     weight = nn.Parameter(torch.zeros(1))
@@ -241,7 +243,7 @@ def test_a_chain_of_rollbacks_always_ends_and_never_holds_more_than_six(
     for gap in [to, *gaps, *[to] * MOST_ROLLBACKS]:
         for _ in range(gap):
             rollback.keep([optimizer], statistics)
-            assert rollback.nbytes <= 6 * one
+            assert rollback.nbytes <= 5 * one
             weight.data += 1
         if rollback.why_not() is not None:
             break
@@ -320,3 +322,6 @@ def test_all_ranks_leave_the_same_step_out(tmp_path: Path) -> None:
     assert run.ranks == (0, 1)
     for rank in run.ranks:
         assert run.block(rank).skipped.tolist() == [0, 0, 0, -1, 0, 0]
+    # Only one of them had seen the NaN, and kept its state.
+    assert [(step, rank) for step, rank, _ in box_folders(ran.folder)] == [(3, 1)]
+    assert rescue(ran.folder).path.name == "rescue.rank=1.pt"

@@ -397,7 +397,8 @@ class Recorder:
         self._opened()
         columns, model = self._columns, self._given_model()
         names = [columns.tensors[column].name for column in hurt]
-        facts = {"nonfinite": names, "loss": self._loss, "evaluation": self._evaluations}
+        evaluation = self._evaluations if self._in_closure else 0
+        facts = {"nonfinite": names, "loss": self._loss, "evaluation": evaluation}
         self.protection.fail(self.step, plan, facts, columns, self.loss_scale, model)
 
     def _given_model(self) -> nn.Module | None:

@@ -22,7 +22,7 @@ class Rollback:
 
     A snapshot is taken when the gradients computed from it were judged and found finite, before
     they are applied: none is ever taken of a state that a bad update has made. Up to 4 good steps
-    back the distance is exact; beyond, it is at most a quarter longer, so that no more than 6
+    back the distance is exact; beyond, it is at most a quarter longer, so that no more than 5
     snapshots are held. Random generators are not set back: the data do not come again either, and
     the same draws would lead to the same place.
     """
