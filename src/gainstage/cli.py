@@ -66,6 +66,17 @@ def run(
             "lower-lr:factor=0.1, skip-nonfinite. May be given several times.",
         ),
     ] = None,
+    guard: Annotated[
+        str,
+        typer.Option(
+            metavar="off|skip|stop|rollback[:to=N,factor=F]",
+            help="What to do when a gradient that is not finite is about to reach the optimizer.",
+        ),
+    ] = "off",
+    blackbox_limit: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="Largest black box of a failure; 0 for none."),
+    ] = "1GB",
     budget: Annotated[
         str, typer.Option(help="Share of the time that sampled measurements may take.")
     ] = "1%",
@@ -87,24 +98,29 @@ def run(
 
     The script behaves as under `python SCRIPT ARGS`: same output, same bits, same exit code.
     """
-    from gainstage.attach.config import RunConfig
+    from gainstage.attach.config import RunConfig, size_bytes
     from gainstage.attach.launch import check_script, execute, run_info
     from gainstage.store.folder import create_run_folder
-    from gainstage.treat.treatment import parse
+    from gainstage.treat.treatment import parse, parse_guard
 
     share = _share(budget)
     if fail_on not in (None, "warning", "critical"):
         raise ConfigError(f"--fail-on must be warning or critical, got {fail_on!r}")
     specs = tuple(parse(text).as_text() for text in treat or ())
+    guard_spec = parse_guard(guard)
+    guard = "off" if guard_spec is None else guard_spec.as_text()
+    limit_bytes = size_bytes(blackbox_limit)
     check_script(target, is_module=module)
     given = arguments or []
     name = target if module else os.path.basename(target)
-    info = run_info(name, [*(["-m"] if module else []), target, *given], treat=specs)
+    info = run_info(name, [*(["-m"] if module else []), target, *given], treat=specs, guard=guard)
     folder = create_run_folder(out, name, info=info)
     config = RunConfig(
         folder=folder.resolve(),
         main_pid=os.getpid(),
         treat=specs,
+        guard=guard,
+        blackbox_limit_bytes=limit_bytes,
         budget=share,
         fail_on=fail_on,
         live=live and _has_room(),
@@ -143,6 +159,48 @@ def report(
         print_summary(run, findings, file=sys.stdout)
     if html is not None or open_it:
         _write_html(run, html or folder / "report.html", open_it=open_it)
+
+
+@app.command()
+def rescue(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The checkpoint. [default: rescue.pt in RUN]"),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Whose black box. [default: the first there is]")
+    ] = None,
+) -> None:
+    """Make a checkpoint of the weights as they were before a run failed."""
+    from gainstage.attach.rescue import rescue as write
+    from gainstage.show.terminal import safe
+
+    made = write(folder, out, rank)
+    typer.echo(f"wrote {made.path}: the training before step {made.step}, all weights finite")
+    for note in made.notes:
+        typer.echo(safe(f"note: {note}"))
+    typer.echo("load it with")
+    for line in made.lines:
+        typer.echo(safe(f"    {line}"))
+
+
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    rank: Annotated[
+        int | None, typer.Option(help="Whose black box. [default: the first there is]")
+    ] = None,
+) -> None:
+    """Compute the operation that failed again, from the inputs in the black box."""
+    from gainstage.attach.replay import replay as compute
+    from gainstage.show.terminal import safe
+
+    replayed = compute(folder, rank)
+    for line in replayed.lines:
+        typer.echo(safe(line))
+    if not replayed.is_reproduced:
+        raise typer.Exit(1)
 
 
 def _has_room() -> bool:

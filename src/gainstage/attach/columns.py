@@ -88,6 +88,20 @@ class Columns:
         on_cpu = is_on_cpu(parameters)
         return Plan(parameters, ids, sizes, on_cpu, None if in_order else columns)
 
+    def named_parameters(self, plans: Iterable[Plan]) -> dict[str, Tensor]:
+        """Return the parameters of plans by their names, in the order of the columns."""
+        known = {self.by_id[id(each)]: each for plan in plans for each in plan.parameters}
+        return {self.tensors[column].name: known[column] for column in sorted(known)}
+
+    def optimizers(self) -> list[Optimizer]:
+        """Return the optimizers that have stepped, ordered by the columns of their parameters."""
+
+        def place(optimizer: Optimizer) -> int:
+            return min(map(self.by_id.__getitem__, map(id, _parameters(optimizer))), default=-1)
+
+        every = [reference() for reference, _ in self._plans.values()]
+        return sorted((each for each in every if each is not None), key=place)
+
     def spread(self, columns: list[int], values: list[Value | None]) -> list[Value | None]:
         """Return a plan's values as a row: each in its column, None elsewhere."""
         row: list[Value | None] = [None] * len(self.tensors)

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gainstage.errors import ConfigError
+
 VARIABLE = "GAINSTAGE_RUN"
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def size_bytes(text: str) -> int:
+    """Return a size such as `1GB`, `500 MB`, `2.5g` or `0` in bytes; units are powers of 1000.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"--blackbox-limit must be a size such as 1GB, 500MB or 0; got {text!r}")
+    return round(float(match[1]) * _UNITS[match[2].lower()])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +39,10 @@ class RunConfig:
     """The process that runs the script itself; others are its children."""
     treat: tuple[str, ...] = ()
     """Treatments, as `--treat` gives them; checked already."""
+    guard: str = "off"
+    """What to do about gradients that are not finite, as `--guard` gives it; checked already."""
+    blackbox_limit_bytes: int = 10**9
+    """Bytes of a black box at most; 0 for none."""
     budget: float = 0.01
     """Share of the training time that sampled reads may take."""
     fail_on: str | None = None
@@ -37,6 +59,8 @@ class RunConfig:
                 "folder": str(self.folder),
                 "main_pid": self.main_pid,
                 "treat": list(self.treat),
+                "guard": self.guard,
+                "blackbox_limit_bytes": self.blackbox_limit_bytes,
                 "budget": self.budget,
                 "fail_on": self.fail_on,
                 "live": self.live,

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from gainstage.graph.autopsy import Offence, find_forward
+from gainstage.graph.batch import batch_of
 from gainstage.graph.held import Held, find_backward, hold, singular
 from gainstage.graph.site_map import Match, SiteMap, shape_of
 from gainstage.records import Fault, Phase, Site
@@ -34,6 +35,8 @@ class Found:
     offence: Offence
     site: Site
     chain: tuple[Site, ...]
+    batch: dict[str, Tensor]
+    """The data that entered the graph, where it was whole when looked at."""
 
 
 class FaultWatch:
@@ -82,7 +85,8 @@ class FaultWatch:
             return
         offence = find_forward(roots)
         if offence is not None:
-            self._loss = self._place(offence, nodes, self._sites.match(nodes))
+            batch = batch_of(nodes)
+            self._loss = self._place(offence, nodes, self._sites.match(nodes), batch)
 
     def keep(self, nodes: Sequence[Any], graph: Sequence[Any]) -> None:
         """Keep what the suspects among the nodes have saved, until the step is judged.
@@ -104,7 +108,7 @@ class FaultWatch:
 
     def judge(
         self, step: int, norms: Mapping[int, float | None], names: Callable[[int], str | None]
-    ) -> tuple[Fault, Offence | None] | None:
+    ) -> tuple[Fault, Found | None] | None:
         """Return the fault of a step whose loss or gradients are not finite, None if none is told.
 
         Args:
@@ -112,9 +116,8 @@ class FaultWatch:
             norms: The norm of each parameter's gradient by the parameter's `id`, before clipping.
             names: Names a parameter by its `id`.
         """
-        held, self._held = self._held, []
-        loss, self._loss = self._loss, None
-        was_bad, self.is_loss_bad = self.is_loss_bad, False
+        held, loss, was_bad = self._held, self._loss, self.is_loss_bad
+        self.forget()
         bad = [key for key, norm in norms.items() if norm is not None and not math.isfinite(norm)]
         if (not bad and not was_bad) or self.faults >= _MOST_FAULTS:
             return None
@@ -125,7 +128,7 @@ class FaultWatch:
         parameter = next((name for key in bad if (name := names(key))), None)
         if found is None:
             return _unexplained(step, parameter, len(bad), len(norms), in_loss=was_bad), None
-        return _fault(step, found, parameter), found.offence
+        return _fault(step, found, parameter), found
 
     def forget(self) -> None:
         """Drop what was found and held: the step is left out."""
@@ -139,10 +142,12 @@ class FaultWatch:
         for each, match, nodes in held:
             offence = find_backward(each, finite)
             if offence is not None:
-                return self._place(offence, nodes, match)
+                return self._place(offence, nodes, match, {})
         return None
 
-    def _place(self, offence: Offence, nodes: Sequence[Any], match: Match) -> Found:
+    def _place(
+        self, offence: Offence, nodes: Sequence[Any], match: Match, batch: dict[str, Tensor]
+    ) -> Found:
         places = {node: place for place, node in enumerate(nodes)}
 
         def site_of(node: Any, op: str | None = None) -> Site | None:
@@ -157,7 +162,7 @@ class FaultWatch:
         if len(known) > _CHAIN:
             known = [*known[: _CHAIN - _PARTIAL], *known[-_PARTIAL:]]
         site = site_of(offence.node, offence.op)
-        return Found(offence, site or Site(offence.op), tuple(known))
+        return Found(offence, site or Site(offence.op), tuple(known), batch)
 
 
 def _fault(step: int, found: Found, parameter: str | None) -> Fault:

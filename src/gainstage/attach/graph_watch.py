@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gainstage.attach.columns import Columns
-from gainstage.attach.fault_watch import FaultWatch
+from gainstage.attach.fault_watch import FaultWatch, Found
 from gainstage.attach.module_names import module_names
 from gainstage.attach.script_audit import ScriptAudit
 from gainstage.attach.update_fault import update_fault
-from gainstage.graph.autopsy import Offence
 from gainstage.graph.layers import layers_of
 from gainstage.graph.probe import Probe
 from gainstage.graph.profile import Profile, blocks_of
@@ -60,7 +59,7 @@ class GraphSink(Protocol):
         """Take the levels of a sampled backward call; what computes them may wait for a device."""
         ...
 
-    def on_fault(self, fault: Fault, offence: Offence | None) -> None:
+    def on_fault(self, fault: Fault, found: Found | None) -> None:
         """Take the first wrong operation of a step that is about to be taken."""
         ...
 
@@ -114,6 +113,7 @@ class GraphWatch:
         self._sampling: _Sampling | None = None
         self._step = _Step()
         self._structures: dict[tuple[str, ...], Structure] = {}
+        self._judged = -1
         self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
 
@@ -243,28 +243,42 @@ class GraphWatch:
             self.audit.on_step(step)
         self._step.calls = 0
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
-            self._judge(step, columns, dict(zip(ids, norms, strict=True)), optimizer)
-        else:
-            self.faults.forget()
+            self.judge(step, columns, ids, norms, optimizer)
+        self.faults.forget()
         if step <= self._danger_until:
             self._danger_left -= 1
         if self._step.sampled:
             self._hand_over(step, columns.by_id)
 
-    def _judge(
+    def judge(
         self,
         step: int,
         columns: Columns,
-        norms: Mapping[int, float | None],
+        ids: Sequence[int],
+        norms: Sequence[float | None],
         optimizer: Optimizer | None,
     ) -> None:
-        found = self.faults.judge(step, norms, columns.name_of)
+        """Tell the fault of a step whose loss or gradients are not finite, once a step.
+
+        Args:
+            step: The step that is about to be taken.
+            columns: Which parameter has which column in the record.
+            ids: Of the parameters that would be stepped.
+            norms: Of their gradients before clipping.
+            optimizer: That would step.
+        """
+        if self._judged == step:
+            return
+        self._judged = step
+        by_id = dict(zip(ids, norms, strict=True))
+        found = self.faults.judge(step, by_id, columns.name_of)
         if found is None:
             return
-        fault, offence = found
-        if fault.kind == "parameter" and offence is not None:
+        fault, place = found
+        if fault.kind == "parameter" and place is not None:
+            offence = place.offence
             fault = update_fault(fault, offence, optimizer, columns, self.audit.step_site)
-        self._sink.on_fault(fault, offence)
+        self._sink.on_fault(fault, place)
 
     def _hand_over(self, step: int, by_id: Mapping[int, int]) -> None:
         sampled, self._step.sampled = self._step.sampled, []

@@ -104,10 +104,12 @@ def _hook_optimizers(recorder: Recorder, undo: ExitStack) -> None:
     def add_param_group(self: Optimizer, param_group: Any) -> Any:
         recorder.on_optimizer(self)
         try:
-            return torch_add_param_group(self, param_group)
+            result = torch_add_param_group(self, param_group)
         except BaseException as error:
             without_our_frames(error)
             raise
+        recorder.on_parameters(self)
+        return result
 
     _replace(Optimizer, "add_param_group", add_param_group, undo)
     undo.callback(register_optimizer_step_pre_hook(recorder.before_step).remove)

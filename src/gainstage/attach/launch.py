@@ -67,7 +67,9 @@ def _module_file(name: str) -> Path:
     raise ConfigError(f"module {name!r} has no file to run")
 
 
-def run_info(script: str, argv: Sequence[str], *, treat: Sequence[str] = ()) -> dict[str, object]:
+def run_info(
+    script: str, argv: Sequence[str], *, treat: Sequence[str] = (), guard: str = "off"
+) -> dict[str, object]:
     """Return what run.json says when a run begins: enough to repeat it."""
     return {
         "script": script,
@@ -77,6 +79,7 @@ def run_info(script: str, argv: Sequence[str], *, treat: Sequence[str] = ()) -> 
         "torch": None,
         "gainstage": gainstage.__version__,
         "treat": list(treat),
+        "guard": guard,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "ended": None,
         "exit": None,

@@ -57,6 +57,11 @@ class LossScale:
         """Return the factor that is in the loss a backward call begins with."""
         return self._value()
 
+    def state(self) -> dict[str, Any] | None:
+        """Return the state dict of the scaler, None without one. Waits for an accelerator."""
+        scaler = None if self._scaler is None else self._scaler()
+        return None if scaler is None else scaler.state_dict()
+
     def _value(self) -> float | Tensor:
         scaler = None if self._scaler is None else self._scaler()
         if scaler is None:

@@ -98,6 +98,47 @@ def _scopes(frame: FrameType | None, model: nn.Module | None) -> list[dict[str, 
     return scopes
 
 
+def root_modules(
+    parameters: Sequence[Tensor], frame: FrameType | None, model: nn.Module | None = None
+) -> list[tuple[str, nn.Module]]:
+    """Return the outermost modules that own any of the parameters, each with a label of its own.
+
+    Looks where `describe` looks; the label is the variable that holds the module, else its class.
+    """
+    scopes = [_variables(each) for each in user_frames(frame)]
+    if model is not None:
+        scopes.append({"model": model})
+    wanted = {id(parameter) for parameter in parameters}
+    found: list[tuple[str, nn.Module]] = []
+    for looked_at in (_modules_in(scopes), None):
+        if looked_at is None and wanted:
+            looked_at = _unwrapped(
+                (type(each).__name__, each)
+                for each in gc.get_objects()
+                if issubclass(type(each), nn.Module)
+            )
+        for label, root in _roots(looked_at or []):
+            owned = wanted & {id(parameter) for parameter in root.parameters()}
+            if owned:
+                wanted -= owned
+                found.append((label, root))
+    labels: set[str] = set()
+    named: list[tuple[str, nn.Module]] = []
+    for label, root in found:
+        unique, number = label, 2
+        while unique in labels:
+            unique, number = f"{label}{number}", number + 1
+        labels.add(unique)
+        named.append((unique, root))
+    return named
+
+
+def variables_of(values: Sequence[object], frame: FrameType | None) -> dict[int, str]:
+    """Return by id the variable of the calling frames that holds each value, where one does."""
+    scopes = [_variables(each) for each in user_frames(frame)]
+    return _variable_names(scopes, {id(value) for value in values})
+
+
 def _variables(frame: FrameType) -> dict[str, Any]:
     """Return the variables of a frame, and leave nothing behind that keeps them alive.
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from gainstage.attach.clips import Clips, divided
 from gainstage.attach.columns import Columns, Plan
+from gainstage.attach.failure import Protection
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
@@ -97,7 +98,7 @@ class Recorder:
         self.treatments = tuple(treatments)
 
     def forget(self) -> None:
-        """Begin anew, as a forked child must: with step 0, no sink and no treatments."""
+        """Begin anew, as a forked child must: no step, no sink, no treatments, no protection."""
         self.step = 0
         self.step_calls = 0
         self.backward_calls = 0
@@ -106,6 +107,8 @@ class Recorder:
         self.in_backward = False
         self.loss_scale = LossScale()
         self.treatments: Sequence[Treatment] = ()
+        self.protection: Protection | None = None
+        """Black box and guard; the guard is besides the last of the treatments."""
         self._sink: Sink | None = None
         self._columns = Columns(self._model)
         self._announced = 0
@@ -117,6 +120,7 @@ class Recorder:
         self._skipped = 0
         self._stepping: Optimizer | None = None
         self._in_closure = False
+        self._evaluations = 0
         self._closure_reading: _Reading | None = None
         self._leaves: list[Tensor] = []
         self._weights_due = 0.0
@@ -218,6 +222,15 @@ class Recorder:
         if self.graph is not None:
             self.graph.audit.on_optimizer(optimizer)
 
+    def on_parameters(self, optimizer: Optimizer) -> None:
+        """Take note that an optimizer has its parameters now, or has got more of them."""
+        if self.protection is None or self._dead:
+            return
+        try:
+            self.protection.on_parameters(optimizer, self._given_model())
+        except Exception as error:
+            self.fault(error)
+
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """Record the step and treat it; a step with a closure is recorded when it has run.
 
@@ -235,6 +248,8 @@ class Recorder:
                 self._end_treatments(optimizer)  # its last step raised an error
             self._stepping = optimizer
             closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+            if self.treatments and self.protection is not None:
+                self.protection.before_treatments(optimizer, self._given_model())
             for treatment in self.treatments:
                 treatment.begin(optimizer)
             if not callable(closure):
@@ -251,8 +266,9 @@ class Recorder:
                 else:
                     self._record(plan, optimizer, self._read(plan, optimizer))
                 return None
-            self._in_closure, self._closure_reading = True, None
-            if not self.treatments:
+            self._in_closure, self._closure_reading, self._evaluations = True, None, 0
+            protection, plan = self.protection, self._columns.plan_of(optimizer)
+            if not self.treatments and (protection is None or not protection.reads_closures(plan)):
                 return None
             treated = self._treated(optimizer, closure)
             if "closure" in kwargs:
@@ -287,6 +303,8 @@ class Recorder:
             self.graph.on_skipped()
         self._clips.clear()
         self._loss_used = True
+        if self.protection is not None:
+            self.protection.on_skipped()
 
     def _end_treatments(self, optimizer: Optimizer) -> None:
         for treatment in self.treatments:
@@ -297,8 +315,10 @@ class Recorder:
 
         def treated() -> Any:
             loss = closure()
+            self._evaluations += 1
             try:
-                self._closure_reading = self._read(plan, optimizer)
+                reading = self._closure_reading = self._read(plan, optimizer)
+                self._protect(plan, reading[0], reading[1])
             except Exception as error:
                 self.fault(error)
             return loss
@@ -336,10 +356,15 @@ class Recorder:
         if treated is None:
             return norms, total, max_norm, coefficient, skipped
         if self.treatments:
+            self._protect(plan, norms, total)
             current = read(grads)[1] if self._clips else total
             step = Step(self.step, treated, plan.parameters, grads, current)
-            for treatment in self.treatments:
-                treatment.treat(step)
+            try:
+                for treatment in self.treatments:
+                    treatment.treat(step)
+            except SystemExit:  # a guard ends the process; the step that made it is told
+                self._record(plan, treated, (norms, total, max_norm, coefficient, -1))
+                raise
             if step.coefficient is not None:
                 coefficient = (1.0 if coefficient is None else coefficient) * step.coefficient
                 max_norm = step.max_norm
@@ -350,6 +375,7 @@ class Recorder:
         """Write the row of a step whose numbers are known."""
         if self._late:
             self._late.deliver(wait=True)  # this process steps on the CPU as well
+        self._protect(plan, reading[0], reading[1])
         loss, lr = self._loss, _lr(optimizer)
         now = time.time()
         self._write(
@@ -376,8 +402,7 @@ class Recorder:
         columns = self._columns
         sink = self._sink
         if sink is None:
-            sink = self._sink = self._open_sink(columns.tensors)
-            self._announced = len(columns.tensors)
+            sink = self._opened()
         elif self._announced != len(columns.tensors):
             sink.set_tensors(columns.tensors)
             self._announced = len(columns.tensors)
@@ -389,6 +414,38 @@ class Recorder:
         sink.append((self.step, now, loss, lr, total, max_norm, coefficient, skipped, norms))
         self.step += 1
         self._calls_at_step = self.backward_calls
+
+    def _opened(self) -> Sink:
+        if self._sink is None:
+            self._sink = self._open_sink(self._columns.tensors)
+            self._announced = len(self._columns.tensors)
+        return self._sink
+
+    def _protect(self, plan: Plan, norms: Norms, total: float | None) -> None:
+        """Have the state saved where a gradient is not finite and the optimizer has not acted yet.
+
+        It has where a closure was not read as it returned.
+        """
+        if total is None or math.isfinite(total) or (self._in_closure and self._evaluations == 0):
+            return
+        if self.graph is not None:
+            self.graph.judge(self.step, self._columns, plan.ids, norms, self._stepping)
+        places = plan.columns or range(len(plan.parameters))
+        hurt = [c for c, n in zip(places, norms, strict=True) if n is not None and n - n != 0]
+        self._fail(plan, hurt)
+
+    def _fail(self, plan: Plan | None, hurt: Sequence[int]) -> None:
+        if self.protection is None:
+            return
+        self._opened()
+        columns, model = self._columns, self._given_model()
+        names = [columns.tensors[column].name for column in hurt]
+        evaluation = self._evaluations if self._in_closure else 0
+        facts = {"nonfinite": names, "loss": self._loss, "evaluation": evaluation}
+        self.protection.fail(self.step, plan, facts, columns, self.loss_scale, model)
+
+    def _given_model(self) -> nn.Module | None:
+        return None if self._model is None else self._model()
 
     def _sample_weights(self, plans: Sequence[Plan]) -> None:
         """Read the weights as often as the budget allows, by what the last time took."""
@@ -446,10 +503,15 @@ class Recorder:
             self._late.add(late_norms(weights), functools.partial(self._append_weights, plans))
 
     def finish(self) -> None:
-        """Record what is still on its way from an accelerator; waits for it."""
-        if self._dead or not self._late:
+        """Record what is still on its way, and a fault that no step followed; waits for devices."""
+        if self._dead:
             return
         try:
+            if self.graph is not None and self.graph.faults.is_loss_bad:
+                self._opened()
+                self.graph.judge(self.step, self._columns, (), (), None)
+            if self.protection is not None and self.protection.has_fault_of(self.step):
+                self._fail(None, [])
             self._late.deliver(wait=True)
         except Exception as error:
             self.fault(error)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from gainstage.attach.blackbox import BlackBox, Evidence
 from gainstage.attach.config import RunConfig
+from gainstage.attach.failure import Protection
+from gainstage.attach.fault_watch import Found
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.hooks import attach
 from gainstage.attach.recorder import Recorder
 from gainstage.detect import scan
 from gainstage.errors import GainstageError
-from gainstage.graph.autopsy import Offence
 from gainstage.graph.site_map import SiteMap
 from gainstage.records import (
     Fault,
@@ -33,8 +36,9 @@ from gainstage.store.folder import claim_rank, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.sites import append_fault, append_observation, write_sites
 from gainstage.store.writer import StepWriter
+from gainstage.treat.guard import Guard
 from gainstage.treat.make import make
-from gainstage.treat.treatment import Treatment, parse
+from gainstage.treat.treatment import Treatment, parse, parse_guard
 
 if TYPE_CHECKING:
     from gainstage.show.live import LivePanel
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 _ALARMS_PRINTED = 3
 _GRAPH_SHARE = 0.6
 """Part of the overhead budget that reading graphs may use."""
+_GUARD_EVENTS_JOURNALED = 100
+"""Of each kind; how many there were in all stands in the line that ends the run."""
 
 active: Session | None = None
 """The session of this process, while it is attached."""
@@ -68,6 +74,19 @@ class Session:
         self.pid = os.getpid()
         self.rank: int | None = None
         self.treatments: list[Treatment] = [make(parse(text)) for text in self.config.treat]
+        self._specs = list(self.config.treat)
+        blackbox = BlackBox(
+            place=lambda: (self.config.folder, self.rank or 0),
+            limit_bytes=self.config.blackbox_limit_bytes,
+            warn=self._on_warning,
+        )
+        guard = parse_guard(self.config.guard)
+        self.guard = None if guard is None else Guard(guard, self._on_guard)
+        self.protection = Protection(blackbox, self.guard)
+        self._guard_events: Counter[str] = Counter()
+        if guard is not None and self.guard is not None:
+            self.treatments.append(self.guard)
+            self._specs.append(f"guard {guard.as_text()}")
         self._writer: StepWriter | None = None
         self._state: scan.ScanState | None = None
         self._alarms: set[str] = set()
@@ -93,6 +112,7 @@ class Session:
             on_fault=self._on_fault,
             graph=GraphWatch(self, share=self.config.budget * _GRAPH_SHARE, model=model),
         )
+        self.recorder.protection = self.protection
         self.detach = attach(self.recorder)
         if self.recorder.graph is not None:
             self.recorder.graph.begin()
@@ -153,9 +173,15 @@ class Session:
         if self._writer is not None:
             self._writer.append_profile(profile)
 
-    def on_fault(self, fault: Fault, offence: Offence | None) -> None:
+    def on_fault(self, fault: Fault, found: Found | None) -> None:
         """Put the first wrong operation of a step on disk, before the optimizer steps."""
         self._faults.append(fault)
+        if found is not None:
+            offence = found.offence
+            settings = {name: each for name, each in offence.settings.items() if name != "kind"}
+            kind = str(offence.settings["kind"])
+            evidence = Evidence(fault, kind, offence.inputs, settings, found.batch)
+            self.protection.note_fault(evidence)
         try:
             append_fault(self.config.folder, self.rank or 0, fault)
         except OSError as error:
@@ -166,7 +192,7 @@ class Session:
         self._observations.append(observation)
 
     def _journal_treatments(self, event: str) -> None:
-        for spec, treatment in zip(self.config.treat, self.treatments, strict=True):
+        for spec, treatment in zip(self._specs, self.treatments, strict=True):
             line = {
                 "event": event,
                 "rank": self.rank,
@@ -176,10 +202,47 @@ class Session:
                 "step": self.recorder.step,
                 "touched": treatment.touched,
             }
-            try:
-                append_line(self.config.folder / "treatments.jsonl", line)
-            except OSError as error:
-                self._on_warning(f"treatments.jsonl not written: {error}")
+            self._journal(line)
+
+    def _journal(self, line: dict[str, Any]) -> None:
+        try:
+            append_line(self.config.folder / "treatments.jsonl", line)
+        except OSError as error:
+            self._on_warning(f"treatments.jsonl not written: {error}")
+
+    def _on_guard(self, event: str, step: int, message: str, **details: Any) -> None:
+        """Say what the guard did: once a kind to people, and to the record until it is told."""
+        self._guard_events[event] += 1
+        guard = self.guard
+        if guard is None or self._guard_events[event] > _GUARD_EVENTS_JOURNALED:
+            return
+        line = {
+            "event": event,
+            "rank": self.rank,
+            "treat": self._specs[-1],
+            "remedy": guard.remedy,
+            "step": step,
+            "time": time.time(),
+            "message": message,
+            **details,
+        }
+        self._journal(line)
+        if self._guard_events[event] == 1:
+            rank = f" rank {self.rank}" if self.rank else ""
+            _print_line(f"gainstage:{rank} step {step}: {event} by {self._specs[-1]}: {message}")
+        if event == "stopped":
+            self._rescue()
+
+    def _rescue(self) -> None:
+        """Make a checkpoint of the black box, as a guard is about to end the process."""
+        from gainstage.attach.rescue import rescue
+
+        try:
+            made = rescue(self.config.folder, rank=self.rank)
+        except GainstageError as error:
+            self._on_warning(f"no checkpoint was made: {error}")
+        else:
+            _print_line(f"gainstage: wrote {made.path}, the state before step {made.step}")
 
     def _on_fault(self, error: BaseException) -> None:
         where = type(error).__name__
@@ -252,6 +315,7 @@ class Session:
         self._reset()
         self.recorder.forget()
         self.recorder.treatments = self.treatments
+        self.recorder.protection = self.protection
 
 
 def _print_line(line: str) -> None:

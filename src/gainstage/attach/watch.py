@@ -15,12 +15,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gainstage.attach import session as sessions
-from gainstage.attach.config import RunConfig
+from gainstage.attach.config import RunConfig, size_bytes
 from gainstage.attach.launch import run_info
 from gainstage.attach.session import Session
 from gainstage.errors import ConfigError
 from gainstage.store.folder import create_run_folder, update_run_info
-from gainstage.treat.treatment import parse
+from gainstage.treat.treatment import parse, parse_guard
 
 if TYPE_CHECKING:
     from gainstage.records import Findings
@@ -78,6 +78,8 @@ def watch(
     *,
     out: str | os.PathLike[str] | None = None,
     treat: str | Iterable[str] = (),
+    guard: str = "off",
+    blackbox_limit: str = "1GB",
     budget: float = 0.01,
     strict: bool = False,
 ) -> Watch:
@@ -91,6 +93,9 @@ def watch(
         optimizer: The optimizers that will step. Those alive are found by themselves.
         out: The run's folder; `gainstage-runs/<time>-<script>` where not given.
         treat: Treatments as `--treat` takes them, such as `"clip-global-norm:max_norm=1"`.
+        guard: What to do about gradients that are not finite, as `--guard` takes it; `stop` raises
+            `SystemExit(3)`.
+        blackbox_limit: Size of the black box at most, as `--blackbox-limit` takes it.
         budget: Share of the training time that sampled reads may take.
         strict: Raise on a fault of gainstage's own, instead of one warning.
 
@@ -117,14 +122,18 @@ def watch(
     specs = (treat,) if isinstance(treat, str) else tuple(treat)
     for spec in specs:
         parse(spec)
+    parse_guard(guard)
+    limit = size_bytes(blackbox_limit)
     script = sys.argv[0] or "python"
     name = os.path.basename(script) if os.path.isfile(script) else "notebook"
-    info = run_info(name, sys.argv, treat=specs)
+    info = run_info(name, sys.argv, treat=specs, guard=guard)
     folder = create_run_folder(None if out is None else Path(out), name, info=info)
     config = RunConfig(
         folder=folder.resolve(),
         main_pid=os.getpid(),
         treat=specs,
+        guard=guard,
+        blackbox_limit_bytes=limit,
         budget=budget,
         strict=strict,
     )
@@ -134,4 +143,5 @@ def watch(
     found = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
     for each in {id(each): each for each in [*given, *found]}.values():
         session.recorder.on_optimizer(each)
+        session.recorder.on_parameters(each)
     return Watch(session)

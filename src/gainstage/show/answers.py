@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gainstage.detect.gradient_growth import NOTABLE_BITS
 from gainstage.detect.trend import steepest_growth
 from gainstage.records import Findings, StepBlock, Symptom, TensorInfo
+from gainstage.store.blackbox import box_folders
 
 if TYPE_CHECKING:
     from gainstage.store.reader import Run
@@ -37,6 +38,8 @@ class Shown:
     treatments: Sequence[Mapping[str, Any]] = ()
     folder: str | None = None
     ranks: int = 1
+    box_step: int | None = None
+    """The step before which a black box was made, where one was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def shown_of(run: Run, findings: Findings) -> Shown:
         run.treatments,
         str(run.folder.resolve()) if near.startswith("..") else near,
         len(run.ranks),
+        next((step for step, _, _ in box_folders(run.folder)), None),
     )
 
 
@@ -92,6 +96,7 @@ def answers(shown: Shown) -> list[Answer]:
         *([Answer("", f"+ {len(rest) - _ALSO} more")] if len(rest) > _ALSO else []),
         *_clipped(shown),
         *_treated(shown),
+        *_saved(shown),
         *_exit(shown),
     ]
 
@@ -145,6 +150,8 @@ def treat_commands(shown: Shown) -> list[str]:
 def next_commands(shown: Shown) -> list[str]:
     """Return what to type next, ready to be copied."""
     commands = treat_commands(shown)
+    if shown.folder and shown.box_step is not None:
+        commands.append(f"gainstage rescue {shlex.quote(shown.folder)}")
     if shown.folder:
         commands.append(f"gainstage report {shlex.quote(shown.folder)} --open")
     return commands
@@ -217,6 +224,14 @@ def _treated(shown: Shown) -> list[Answer]:
         state = f"touched {counted(each.get('touched', 0), 'step')}" if ended else "running"
         lines.append(Answer("treated", f"{spec}, {state}"))
     return lines
+
+
+def _saved(shown: Shown) -> list[Answer]:
+    if shown.box_step is None:
+        return []
+    return [
+        Answer("saved", f"weights, optimizer and random states of before step {shown.box_step:,}")
+    ]
 
 
 def _exit(shown: Shown) -> list[Answer]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WIDEST = 120
 _LABEL = 8
 _STYLE = {"healthy": "green", "at-risk": "yellow", "failed": "bold red"}
-_BEHIND = {"clip", "treated", "exit"}
+_BEHIND = {"clip", "treated", "saved", "exit"}
 """Answers that stand below the pictures of the norm."""
 
 

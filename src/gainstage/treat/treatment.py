@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,8 +65,15 @@ class Spec:
         return f"{self.remedy}:{pairs}" if pairs else self.remedy
 
 
-def parse(text: str) -> Spec:
+def parse(
+    text: str, *, option: str = "--treat", known: Mapping[str, tuple[Setting, ...]] | None = None
+) -> Spec:
     """Return the treatment that a `--treat` option names. Needs no torch.
+
+    Args:
+        text: As it stands on the command line.
+        option: What a message calls it.
+        known: The remedies there are, with their settings; `SETTINGS` where not given.
 
     Raises:
         ConfigError: If remedy or setting is unknown, or a value is not one it can have.
@@ -75,33 +82,52 @@ def parse(text: str) -> Spec:
         >>> parse("clip-global-norm:max_norm=1")
         Spec(remedy='clip-global-norm', settings={'max_norm': 1.0})
     """
+    remedies = SETTINGS if known is None else known
     remedy, _, rest = text.partition(":")
-    if remedy not in SETTINGS:
+    if remedy not in remedies:
         raise ConfigError(
-            f"--treat {text!r}: no remedy {remedy!r}; there are {', '.join(SETTINGS)}"
+            f"{option} {text!r}: no remedy {remedy!r}; there are {', '.join(remedies)}"
         )
-    settings = {setting.name: setting.default for setting in SETTINGS[remedy]}
+    settings = {setting.name: setting.default for setting in remedies[remedy]}
     for pair in filter(None, rest.split(",")):
         name, equals, value = pair.partition("=")
         if name not in settings:
             has = ", ".join(settings) or "none"
-            raise ConfigError(f"--treat {text!r}: {remedy} has no setting {name!r}; it has {has}")
+            raise ConfigError(f"{option} {text!r}: {remedy} has no setting {name!r}; it has {has}")
         try:
             number = float(value)
         except ValueError:
             number = None
         if not equals or number is None:
-            raise ConfigError(f"--treat {text!r}: {name} must be a number, got {value!r}")
+            raise ConfigError(f"{option} {text!r}: {name} must be a number, got {value!r}")
         settings[name] = number
-    for setting in SETTINGS[remedy]:
+    for setting in remedies[remedy]:
         value = settings[setting.name]
+        if setting.is_whole and value % 1 != 0:
+            raise ConfigError(
+                f"{option} {text!r}: {setting.name} must be a whole number, got {value:g}"
+            )
         if not setting.above < value < setting.below:
             raise ConfigError(
-                f"--treat {text!r}: {setting.name} must be above {setting.above:g}"
+                f"{option} {text!r}: {setting.name} must be above {setting.above:g}"
                 f"{'' if setting.below == INFINITY else f' and below {setting.below:g}'}, "
                 f"got {value:g}"
             )
     return Spec(remedy, settings)
+
+
+def parse_guard(text: str) -> Spec | None:
+    """Return the guard that a `--guard` option names, None for `off`. Needs no torch.
+
+    Raises:
+        ConfigError: If guard or setting is unknown, or a value is not one it can have.
+
+    Example:
+        >>> parse_guard("rollback:to=20").as_text()
+        'rollback:to=20,factor=0.5'
+    """
+    spec = parse(text, option="--guard", known=GUARDS)
+    return None if spec.remedy == "off" else spec
 
 
 INFINITY = float("inf")
@@ -115,10 +141,18 @@ class Setting:
     default: float
     above: float = 0.0
     below: float = dataclasses.field(default=INFINITY)
+    is_whole: bool = False
 
 
 SETTINGS: dict[str, tuple[Setting, ...]] = {
     "clip-global-norm": (Setting("max_norm", 1.0),),
     "lower-lr": (Setting("factor", 0.1, below=1.0),),
     "skip-nonfinite": (),
+}
+
+GUARDS: dict[str, tuple[Setting, ...]] = {
+    "off": (),
+    "skip": (),
+    "stop": (),
+    "rollback": (Setting("to", 10.0, is_whole=True), Setting("factor", 0.5, below=1.0)),
 }
