@@ -29,7 +29,7 @@ class Evidence:
 
     fault: Fault
     op: str | None = None
-    """The culprit, as `graph.autopsy.reexecute` takes it."""
+    """The kind of the culprit's node, as `graph.replay.reexecute` takes it."""
     inputs: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """What the culprit was computed from, by the names that `reexecute` knows."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])

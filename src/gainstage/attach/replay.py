@@ -36,8 +36,8 @@ def replay(run: Path, rank: int | None = None, *, reexecute: Reexecute | None = 
     Args:
         run: The run's folder.
         rank: Whose box; the first one there is where not given.
-        reexecute: Takes the operation's name, its inputs and settings, and returns its result;
-            `gainstage.graph.autopsy.reexecute` where not given.
+        reexecute: Takes the kind of the operation's node, its inputs and settings, and returns its result;
+            `gainstage.graph.replay.reexecute` where not given.
 
     Raises:
         RunFolderError: If there is no box, it is damaged, or it holds no operation.
@@ -76,7 +76,7 @@ def replay(run: Path, rank: int | None = None, *, reexecute: Reexecute | None = 
 
 
 def _reexecute() -> Reexecute:
-    from gainstage.graph.autopsy import (  # pyright: ignore
+    from gainstage.graph.replay import (  # pyright: ignore
         reexecute,  # pyright: ignore
     )
 
@@ -92,6 +92,7 @@ def _told(
     fault: Mapping[str, Any] | None,
 ) -> Replayed:
     site = (fault or {}).get("site") or {}
+    op = site.get("op") or op
     where = f"   {site['file']}:{site['line']}" if site.get("file") else ""
     module = f"   module {site['module']}" if site.get("module") else ""
     lines = [f"step {step}   {op}{where}{module}"]
