@@ -36,8 +36,8 @@ def replay(run: Path, rank: int | None = None, *, reexecute: Reexecute | None = 
     Args:
         run: The run's folder.
         rank: Whose box; the first one there is where not given.
-        reexecute: Takes the kind of the operation's node, its inputs and settings, and returns its result;
-            `gainstage.graph.replay.reexecute` where not given.
+        reexecute: Takes the kind of the operation's node, its inputs and settings, and returns its
+            result; `gainstage.graph.replay.reexecute` where not given.
 
     Raises:
         RunFolderError: If there is no box, it is damaged, or it holds no operation.
