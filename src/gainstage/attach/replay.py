@@ -96,6 +96,7 @@ def _told(
     fault: Mapping[str, Any] | None,
 ) -> Replayed:
     site = (fault or {}).get("site") or {}
+    op = site.get("op") or op
     where = f"   {site['file']}:{site['line']}" if site.get("file") else ""
     module = f"   module {site['module']}" if site.get("module") else ""
     lines = [f"step {step}   {op}{where}{module}"]
