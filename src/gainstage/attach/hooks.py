@@ -81,7 +81,8 @@ def _hook_autograd(recorder: Recorder, undo: ExitStack) -> None:
             raise
         finally:
             recorder.in_backward = False
-        recorder.after_backward()
+        if not recorder.has_optimizer:
+            recorder.after_backward()
 
     @functools.wraps(torch_grad)
     def grad(*args: Any, **kwargs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from gainstage.norms.late import (
     total_of,
 )
 from gainstage.norms.replace import Clipped
-from gainstage.norms.total import gradient_norms
+from gainstage.norms.total import gradient_norms, small_norms
 from gainstage.records import TensorInfo
 from gainstage.store.ring import Row
 from gainstage.treat.treatment import Step, Treatment
@@ -37,12 +38,13 @@ _STEPS_BETWEEN_LATE_WEIGHTS = 64
 """On an accelerator, where what reading costs is not seen from here: 1.6% of a gradient read."""
 
 Norms = list[float | None]
+_GRAD = operator.attrgetter("grad")
 
 
 class Sink(Protocol):
     """Where rows go, such as a `StepWriter`."""
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Row, /) -> None:
         """Take the row of one step; called on every step, so it must not wait."""
         ...
 
@@ -55,7 +57,7 @@ class Sink(Protocol):
         ...
 
 
-_Reading: TypeAlias = tuple[Norms, float | None, float | None, float | None, int]
+_Reading: TypeAlias = tuple[Sequence[float | None], float | None, float | None, float | None, int]
 """Norms before anything clipped them, total, max_norm, coefficient, and steps skipped before."""
 
 
@@ -130,10 +132,14 @@ class Recorder:
             return
         try:
             self.backward_calls += 1
-            if self._clips:
+            if self._clips.calls:
                 self._clips.clear()
+            if self._loss_used or self._in_closure:
+                self._loss, self._loss_used = None, False
             roots: Sequence[Any] = tensors if isinstance(tensors, (list, tuple)) else (tensors,)
-            self._add_loss(roots)
+            for root in roots:
+                if isinstance(root, Tensor) and root.numel() == 1:
+                    self._add_loss(root)
             if not self._in_closure:
                 self._stepping = None
             if not self.has_optimizer:
@@ -155,20 +161,16 @@ class Recorder:
         except Exception as error:
             self.fault(error)
 
-    def _add_loss(self, roots: Sequence[Any]) -> None:
+    def _add_loss(self, root: Tensor) -> None:
         """Add to the loss of the coming step, as gradients of several backward calls add up.
 
         Within a closure the last call counts: its gradient is the one that is used.
         """
-        if self._loss_used or self._in_closure:
-            self._loss, self._loss_used = None, False
-        for root in roots:
-            if isinstance(root, Tensor) and root.numel() == 1:
-                value = self.loss_scale.unscaled_loss(root)
-                known = self._loss
-                if isinstance(known, Tensor) and isinstance(value, Tensor):
-                    known = known.to(value.device, non_blocking=True)
-                self._loss = value if known is None else known + value
+        value = self.loss_scale.unscaled_loss(root)
+        known = self._loss
+        if isinstance(known, Tensor) and isinstance(value, Tensor):
+            known = known.to(value.device, non_blocking=True)
+        self._loss = value if known is None else known + value
 
     # Clipping
 
@@ -209,9 +211,10 @@ class Recorder:
                 treatment.begin(optimizer)
             if not callable(closure):
                 plan = self._columns.plan_of(optimizer)
-                scaled = "found_inf" in vars(optimizer)
-                if plan.on_cpu and not (scaled or self._clips or self.treatments):
-                    norms, total = gradient_norms([each.grad for each in plan.parameters])
+                scaled = "found_inf" in optimizer.__dict__
+                if plan.on_cpu and not (scaled or self._clips.calls or self.treatments):
+                    read = small_norms if plan.is_small else gradient_norms
+                    norms, total = read(list(map(_GRAD, plan.parameters)))
                     skipped, self._skipped = self._skipped, 0
                     self._record(plan, optimizer, (norms, total, None, None, skipped))
                 elif not plan.on_cpu and not self.treatments:
@@ -280,7 +283,7 @@ class Recorder:
 
         Waits for an accelerator; without treatments and closures `_record_late` is there instead.
         """
-        if self._clips and not self.treatments:
+        if self._clips.calls and not self.treatments:
             known = self._clips.of_whole(plan)
             if known is not None:
                 skipped, self._skipped = self._skipped, 0
@@ -289,7 +292,7 @@ class Recorder:
         read = gradient_norms if plan.on_cpu else fetched_norms
         max_norm = coefficient = None
         scale = 1.0 if treated is None else self.loss_scale.of_fused(treated)
-        if self._clips:
+        if self._clips.calls:
             numbers = self._clips.before(plan, grads, scale, lambda rest: read(rest)[0])
             if any(isinstance(number, Tensor) for number in numbers):
                 numbers = Fetch(numbers).numbers()
@@ -304,7 +307,7 @@ class Recorder:
         if treated is None:
             return norms, total, max_norm, coefficient, skipped
         if self.treatments:
-            current = read(grads)[1] if self._clips else total
+            current = read(grads)[1] if self._clips.calls else total
             step = Step(self.step, treated, plan.parameters, grads, current)
             for treatment in self.treatments:
                 treatment.treat(step)
@@ -316,17 +319,15 @@ class Recorder:
 
     def _record(self, plan: Plan, optimizer: Optimizer | None, reading: _Reading) -> None:
         """Write the row of a step whose numbers are known."""
-        if self._late:
+        if self._late.waiting:
             self._late.deliver(wait=True)  # this process steps on the CPU as well
         loss, lr = self._loss, _lr(optimizer)
+        if loss is not None and type(loss) is not float:
+            loss = float(loss)
+        if lr is not None and type(lr) is not float:
+            lr = float(lr)
         now = time.time()
-        self._write(
-            plan,
-            now,
-            float(loss) if isinstance(loss, Tensor) else loss,
-            float(lr) if isinstance(lr, Tensor) else lr,
-            reading,
-        )
+        self._write(plan, now, loss, lr, reading)
         self._loss_used = True
         if now >= self._weights_due:
             self._sample_weights(self._columns.plans() or [plan])
@@ -377,7 +378,7 @@ class Recorder:
         grads = [parameter.grad for parameter in plan.parameters]
         scale = 1.0 if optimizer is None else self.loss_scale.of_fused(optimizer)
         found_inf = 0.0 if optimizer is None else self.loss_scale.found_inf(optimizer)
-        if self._clips:
+        if self._clips.calls:
             numbers = self._clips.before(plan, grads, scale, late_norms)
             scale = 1.0
         else:
@@ -405,7 +406,7 @@ class Recorder:
 
     def finish(self) -> None:
         """Record what is still on its way from an accelerator; waits for it."""
-        if self._dead or not self._late:
+        if self._dead:
             return
         try:
             self._late.deliver(wait=True)
@@ -417,4 +418,4 @@ def _lr(optimizer: Optimizer | None) -> Number:
     """Return the learning rate of an optimizer's first group."""
     groups = [] if optimizer is None else optimizer.param_groups
     lr = groups[0].get("lr") if groups else None
-    return lr if lr is None or isinstance(lr, Tensor) else float(lr)
+    return lr if lr is None or type(lr) is float or isinstance(lr, Tensor) else float(lr)
