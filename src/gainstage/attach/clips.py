@@ -19,10 +19,8 @@ class Clips:
     """Norms from before the script clipped, by which the record is written afterwards."""
 
     def __init__(self) -> None:
-        self._calls: list[tuple[list[int], Clipped]] = []
-
-    def __len__(self) -> int:
-        return len(self._calls)
+        self.calls: list[tuple[list[int], Clipped]] = []
+        """The ids of the parameters, and what the call saw."""
 
     def note(self, clipped: Clipped, scale: float | Tensor) -> None:
         """Keep what a call saw, with the loss scale taken out that was still in it."""
@@ -30,17 +28,17 @@ class Clips:
             limit = None if clipped.max_norm is None else clipped.max_norm / scale
             norms = divided(clipped.norms, scale)
             clipped = Clipped(clipped.parameters, norms, limit, clipped.coefficient)
-        self._calls.append((list(map(id, clipped.parameters)), clipped))
+        self.calls.append((list(map(id, clipped.parameters)), clipped))
 
     def clear(self) -> None:
         """Forget the calls, as a backward call makes new gradients."""
-        self._calls.clear()
+        self.calls.clear()
 
     def of_whole(self, plan: Plan) -> Before | None:
         """Return what the only call saw, as floats, if it clipped just the plan's gradients."""
-        if len(self._calls) != 1:
+        if len(self.calls) != 1:
             return None
-        ids, clipped = self._calls[0]
+        ids, clipped = self.calls[0]
         if clipped.total is None or ids != plan.ids:
             return None
         return cast("Before", (clipped.norms, clipped.total, clipped.max_norm, clipped.coefficient))
@@ -60,14 +58,14 @@ class Clips:
             scale: The factor that is in those which no clipping call saw.
             read: Returns the norms of these.
         """
-        if len(self._calls) == 1 and self._calls[0][0] == plan.ids:
-            clipped = self._calls[0][1]
+        if len(self.calls) == 1 and self.calls[0][0] == plan.ids:
+            clipped = self.calls[0][1]
             return [clipped.max_norm, clipped.coefficient, *clipped.norms]
         before: dict[int, Number] = {}
         max_norm: Number = None
         coefficient: Number = None
         mine = set(plan.ids)
-        for ids, clipped in self._calls:
+        for ids, clipped in self.calls:
             if mine.isdisjoint(ids):
                 continue
             for each, norm in zip(ids, clipped.norms, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import weakref
 from collections.abc import Iterable, Sequence
@@ -9,13 +10,16 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gainstage.attach.parameters import describe
+from gainstage.norms.sums import FAST_ROW
 from gainstage.records import TensorInfo
 
 Value = TypeVar("Value")
+_PARAMS = operator.itemgetter("params")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Plan:
     """Parameters in each group: other sizes mean that a group was changed."""
     on_cpu: bool
     """Whether all of them are there; else reading is done so that nothing waits."""
+    is_small: bool
+    """Whether `small_norms` is the way to read the gradients."""
     columns: list[int] | None
     """Column of each parameter; None where they are 0, 1, 2 ... in order."""
 
@@ -68,7 +74,7 @@ class Columns:
         key = id(optimizer)
         known = self._plans.get(key)
         groups = optimizer.param_groups
-        if known is not None and known[1].sizes == [len(group["params"]) for group in groups]:
+        if known is not None and known[1].sizes == list(map(len, map(_PARAMS, groups))):
             return known[1]
         if not self.tensors:
             self._optimizers.add(optimizer)
@@ -86,7 +92,8 @@ class Columns:
         columns = [self.by_id[each] for each in ids]
         in_order = columns == list(range(len(columns)))
         on_cpu = is_on_cpu(parameters)
-        return Plan(parameters, ids, sizes, on_cpu, None if in_order else columns)
+        is_small = all(map(_is_small, parameters))
+        return Plan(parameters, ids, sizes, on_cpu, is_small, None if in_order else columns)
 
     def named_parameters(self, plans: Iterable[Plan]) -> dict[str, Tensor]:
         """Return the parameters of plans by their names, in the order of the columns."""
@@ -102,7 +109,7 @@ class Columns:
         every = [reference() for reference, _ in self._plans.values()]
         return sorted((each for each in every if each is not None), key=place)
 
-    def spread(self, columns: list[int], values: list[Value | None]) -> list[Value | None]:
+    def spread(self, columns: list[int], values: Sequence[Value | None]) -> list[Value | None]:
         """Return a plan's values as a row: each in its column, None elsewhere."""
         row: list[Value | None] = [None] * len(self.tensors)
         for column, value in zip(columns, values, strict=True):
@@ -162,6 +169,10 @@ class _ById:
 def is_on_cpu(parameters: Iterable[Tensor]) -> bool:
     """Tell whether all parameters, and so their gradients, are in the host's memory."""
     return all(parameter.is_cpu for parameter in parameters)
+
+
+def _is_small(parameter: Tensor) -> bool:
+    return parameter.numel() <= FAST_ROW and parameter.dtype is not torch.float64
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

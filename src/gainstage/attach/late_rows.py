@@ -18,18 +18,16 @@ class LateRows:
     """A queue of rows under way. Neither adding nor delivering waits for the device."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Fetch, Finish]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: deque[tuple[Fetch, Finish]] = deque()
+        """Those under way, oldest first."""
 
     def add(self, numbers: Sequence[Number], finish: Finish) -> None:
         """Begin to fetch numbers; `finish` takes them as floats, in a later call of `deliver`."""
-        self._waiting.append((Fetch(numbers), finish))
+        self.waiting.append((Fetch(numbers), finish))
 
     def deliver(self, *, wait: bool = False) -> None:
         """Finish the rows that have arrived, in order; all of them where told to wait."""
-        waiting = self._waiting
+        waiting = self.waiting
         while waiting and (wait or len(waiting) > _MOST_WAITING or waiting[0][0].is_there()):
             fetch, finish = waiting.popleft()
             finish(fetch.numbers())

@@ -39,7 +39,7 @@ class LossScale:
 
         A tensor on its device where that is an accelerator.
         """
-        value = _value_of(loss)
+        value = loss.item() if loss.is_cpu else loss.detach()
         if self._scaler is None:
             return value
         for known, before in self._losses:

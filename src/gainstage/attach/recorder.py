@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from gainstage.norms.late import (
     total_of,
 )
 from gainstage.norms.replace import Clipped
-from gainstage.norms.total import gradient_norms
+from gainstage.norms.total import gradient_norms, small_norms
 from gainstage.records import TensorInfo
 from gainstage.store.ring import Row
 from gainstage.treat.treatment import Step, Treatment
@@ -40,12 +41,13 @@ _STEPS_BETWEEN_LATE_WEIGHTS = 64
 """On an accelerator, where what reading costs is not seen from here: 1.6% of a gradient read."""
 
 Norms = list[float | None]
+_GRAD = operator.attrgetter("grad")
 
 
 class Sink(Protocol):
     """Where rows go, such as a `StepWriter`."""
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Row, /) -> None:
         """Take the row of one step; called on every step, so it must not wait."""
         ...
 
@@ -58,7 +60,7 @@ class Sink(Protocol):
         ...
 
 
-_Reading: TypeAlias = tuple[Norms, float | None, float | None, float | None, int]
+_Reading: TypeAlias = tuple[Sequence[float | None], float | None, float | None, float | None, int]
 """Norms before anything clipped them, total, max_norm, coefficient, and steps skipped before."""
 
 
@@ -140,7 +142,7 @@ class Recorder:
             return
         try:
             self.backward_calls += 1
-            if self._clips:
+            if self._clips.calls:
                 self._clips.clear()
             roots: Sequence[Any] = tensors if isinstance(tensors, (list, tuple)) else (tensors,)
             is_finite = self._add_loss(roots)
@@ -254,9 +256,10 @@ class Recorder:
                 treatment.begin(optimizer)
             if not callable(closure):
                 plan = self._columns.plan_of(optimizer)
-                scaled = "found_inf" in vars(optimizer)
-                if plan.on_cpu and not (scaled or self._clips or self.treatments):
-                    norms, total = gradient_norms([each.grad for each in plan.parameters])
+                scaled = "found_inf" in optimizer.__dict__
+                if plan.on_cpu and not (scaled or self._clips.calls or self.treatments):
+                    read = small_norms if plan.is_small else gradient_norms
+                    norms, total = read(list(map(_GRAD, plan.parameters)))
                     skipped, self._skipped = self._skipped, 0
                     self._record(plan, optimizer, (norms, total, None, None, skipped))
                 elif not plan.on_cpu and not self.treatments:
@@ -332,7 +335,7 @@ class Recorder:
 
         Waits for an accelerator; without treatments and closures `_record_late` is there instead.
         """
-        if self._clips and not self.treatments:
+        if self._clips.calls and not self.treatments:
             known = self._clips.of_whole(plan)
             if known is not None:
                 skipped, self._skipped = self._skipped, 0
@@ -341,7 +344,7 @@ class Recorder:
         read = gradient_norms if plan.on_cpu else fetched_norms
         max_norm = coefficient = None
         scale = 1.0 if treated is None else self.loss_scale.of_fused(treated)
-        if self._clips:
+        if self._clips.calls:
             numbers = self._clips.before(plan, grads, scale, lambda rest: read(rest)[0])
             if any(isinstance(number, Tensor) for number in numbers):
                 numbers = Fetch(numbers).numbers()
@@ -357,7 +360,7 @@ class Recorder:
             return norms, total, max_norm, coefficient, skipped
         if self.treatments:
             self._protect(plan, norms, total)
-            current = read(grads)[1] if self._clips else total
+            current = read(grads)[1] if self._clips.calls else total
             step = Step(self.step, treated, plan.parameters, grads, current)
             try:
                 for treatment in self.treatments:
@@ -373,19 +376,16 @@ class Recorder:
 
     def _record(self, plan: Plan, optimizer: Optimizer | None, reading: _Reading) -> None:
         """Write the row of a step whose numbers are known."""
-        if self._late:
+        if self._late.waiting:
             self._late.deliver(wait=True)  # this process steps on the CPU as well
         self._protect(plan, reading[0], reading[1])
         loss, lr = self._loss, _lr(optimizer)
+        if loss is not None and type(loss) is not float:
+            loss = float(loss)
+        if lr is not None and type(lr) is not float:
+            lr = float(lr)
         now = time.time()
-        self._write(
-            plan,
-            optimizer,
-            now,
-            float(loss) if isinstance(loss, Tensor) else loss,
-            float(lr) if isinstance(lr, Tensor) else lr,
-            reading,
-        )
+        self._write(plan, optimizer, now, loss, lr, reading)
         self._loss_used = True
         if now >= self._weights_due:
             self._sample_weights(self._columns.plans() or [plan])
@@ -476,7 +476,7 @@ class Recorder:
         grads = [parameter.grad for parameter in plan.parameters]
         scale = 1.0 if optimizer is None else self.loss_scale.of_fused(optimizer)
         found_inf = 0.0 if optimizer is None else self.loss_scale.found_inf(optimizer)
-        if self._clips:
+        if self._clips.calls:
             numbers = self._clips.before(plan, grads, scale, late_norms)
             scale = 1.0
         else:
@@ -521,4 +521,4 @@ def _lr(optimizer: Optimizer | None) -> Number:
     """Return the learning rate of an optimizer's first group."""
     groups = [] if optimizer is None else optimizer.param_groups
     lr = groups[0].get("lr") if groups else None
-    return lr if lr is None or isinstance(lr, Tensor) else float(lr)
+    return lr if lr is None or type(lr) is float or isinstance(lr, Tensor) else float(lr)

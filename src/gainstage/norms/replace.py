@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,11 +28,14 @@ _CLEARLY_IDLE = 1.01
 """The limit must exceed the norm by this factor before the multiplication is left out: wide enough
 for the rounding of a bfloat16 division, which would give exactly 1 all the same."""
 _SMALLEST_SURE = 2.0**-35
+_DTYPE = operator.attrgetter("dtype")
+_LAYOUT = operator.attrgetter("layout")
+_REQUIRES_GRAD = operator.attrgetter("requires_grad")
+_IS_CPU = operator.attrgetter("is_cpu")
 
 
-@dataclass(frozen=True, slots=True)
-class Clipped:
-    """What a clipping call saw before it wrote."""
+class Clipped(NamedTuple):
+    """What a clipping call saw before it wrote; a tuple, which is made in a fifth of the time."""
 
     parameters: list[Tensor]
     """Those that had a gradient."""
@@ -109,9 +113,10 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
             record(Clipped(listed, norms, float(max_norm), _coefficient(max_norm, total_norm)))
             torch_scale(listed, max_norm, total_norm, foreach)
             return
-        coefficient = clip_coefficient(float(max_norm), total_norm.item())
+        value = total_norm.item()
+        coefficient = clip_coefficient(float(max_norm), value)
         record(Clipped(listed, norms, float(max_norm), coefficient))
-        _scale_as_torch(grads, float(max_norm), total_norm)
+        _scale_as_torch(grads, float(max_norm), total_norm, value)
 
     @_without_our_frames
     @functools.wraps(torch_clip)
@@ -137,7 +142,7 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
         owners = listed if len(listed) == len(grads) else _with_gradient(listed)
         norms, norm = _as_2_norms(grads, each, value, norm_type)
         record(Clipped(owners, norms, limit, clip_coefficient(limit, value), norm))
-        _scale_as_torch(grads, limit, total)
+        _scale_as_torch(grads, limit, total, value)
         return total
 
     @_without_our_frames
@@ -211,11 +216,11 @@ def _plain(grads: Sequence[Tensor], foreach: bool | None) -> bool:
     """Tell whether torch would treat the gradients as one group on the CPU, by its foreach path."""
     if not grads or not (foreach is None or foreach):
         return False
-    dtype = grads[0].dtype
-    for grad in grads:
-        if grad.dtype is not dtype or grad.requires_grad or not is_dense_cpu(grad):
-            return False
-    return True
+    # One call of C for all gradients at a time: after a backward pass Python's own is slow.
+    kinds = set(zip(map(type, grads), map(_DTYPE, grads), map(_LAYOUT, grads), strict=True))
+    if len(kinds) > 1 or any(map(_REQUIRES_GRAD, grads)) or not all(map(_IS_CPU, grads)):
+        return False
+    return is_dense_cpu(grads[0])
 
 
 def _torch_norms(grads: list[Tensor], norm_type: float) -> tuple[Tensor, list[float]]:
@@ -229,13 +234,20 @@ def _as_2_norms(
 ) -> tuple[list[float | None], float | None]:
     """Return the record's norms and total: torch's if they can be believed, read again if not."""
     if norm_type == 2.0 and min(each) > _SMALLEST_SURE and total < math.inf:
-        return list(each), total
+        return each, total  # pyright: ignore[reportReturnType]
     return gradient_norms(grads)
 
 
-def _scale_as_torch(grads: list[Tensor], max_norm: float, total_norm: Tensor) -> None:
-    """Multiply by torch's clamped coefficient, unless that is 1 beyond doubt."""
-    if max_norm > _CLEARLY_IDLE * total_norm.item() + 2e-6:
+def _scale_as_torch(grads: list[Tensor], max_norm: float, total_norm: Tensor, value: float) -> None:
+    """Multiply by torch's clamped coefficient, unless that is 1 beyond doubt.
+
+    Args:
+        grads: What is scaled.
+        max_norm: The limit.
+        total_norm: torch's norm.
+        value: The same as a number.
+    """
+    if max_norm > _CLEARLY_IDLE * value + 2e-6:
         return
     coefficient = torch.clamp(max_norm / (total_norm + 1e-6), max=1.0)
     torch._foreach_mul_(grads, coefficient)

@@ -24,6 +24,11 @@ from gainstage.norms.sums import (
 _SURE_SQUARES = 2.0**-70
 """Of 2^32 float32 elements whose squares sum to more, underflow has taken less than 1e-7."""
 
+_ITEM = Tensor.item
+_SURE_NORM = 2.0**-35
+_FEW = 24
+"""Up to here as many calls of `item` take less than a `stack` and a `tolist`."""
+
 _QUIET = contextvars.copy_context()
 """A context in which NumPy warns of no overflow: entering it costs a tenth of `np.errstate`."""
 _QUIET.run(np.seterr, all="ignore")
@@ -82,6 +87,44 @@ def _gradient_norms(
         return norms, math.sqrt(total)
     there = [norm for norm in norms if norm is not None]
     return norms, combine_norms(there, 2.0) if there else None
+
+
+def small_norms(grads: list[Tensor | None]) -> tuple[Sequence[float | None], float | None]:
+    """Return what `gradient_norms` does, quicker where all gradients are small: up to `FAST_ROW`.
+
+    After a backward pass no code is in the caches, so that the first call of anything costs 5 to
+    40 µs: here torch reads all gradients in one, by code that the optimizer needs next anyway.
+    """
+    try:
+        # float32 accumulates what is narrower without overflow; torch refuses what is wider.
+        each = torch._foreach_norm(grads, 2.0, torch.float32)  # pyright: ignore[reportArgumentType]
+    except (TypeError, RuntimeError):
+        return _norms_of_present(grads)
+    norms: list[float] = list(map(_ITEM, each)) if len(each) <= _FEW else _as_list(each)
+    total = math.hypot(*norms)
+    if min(norms) > _SURE_NORM and total < math.inf:
+        return norms, total
+    for position, norm in enumerate(norms):
+        if not _SURE_NORM < norm < math.inf:
+            (again,) = gradient_norms([grads[position]])[0]
+            norms[position] = 0.0 if again is None else again
+    return norms, combine_norms(norms, 2.0)
+
+
+def _norms_of_present(
+    grads: list[Tensor | None],
+) -> tuple[Sequence[float | None], float | None]:
+    """Return the norms of gradients some of which torch does not take: None, float64, sparse."""
+    present: list[Tensor | None] = [grad for grad in grads if grad is not None]
+    if not present or len(present) == len(grads):
+        return gradient_norms(grads)
+    known, total = small_norms(present)
+    norms = iter(known)
+    return [None if grad is None else next(norms) for grad in grads], total
+
+
+def _as_list(norms: Sequence[Tensor]) -> list[float]:
+    return torch.stack(norms).tolist()  # pyright: ignore
 
 
 def _norm_of_any(grad: Tensor, row: int) -> float:
