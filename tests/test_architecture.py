@@ -16,7 +16,7 @@ ALLOWED = {
     "records": set[str](),
     "errors": set[str](),
     "norms": {"errors"},
-    "graph": {"records"},
+    "graph": {"records", "errors"},
     "detect": {"records"},
     "store": {"records", "errors", "detect"},
     "treat": {"records", "errors", "norms"},

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from graph.faults import BACKWARD, FORWARD, HEALTHY, INF, NAN, SAMPLE, Case, given
 from torch import Tensor, nn
 
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of
 from gainstage.graph.held import find_backward, hold, singular
-from gainstage.graph.replay import reexecute, rederive
+from gainstage.graph.replay import rederive, reexecute
 from gainstage.graph.walk import walk
+from graph.faults import BACKWARD, FORWARD, HEALTHY, INF, NAN, SAMPLE, Case, given
 
 
 class Scale(nn.Module):
@@ -250,6 +250,17 @@ def test_samples_are_not_guessed_where_sizes_do_not_tell() -> None:
     offence = find_forward([y + other])
     assert offence is not None
     assert offence.samples is None
+
+
+def test_rows_of_a_weight_are_not_samples() -> None:
+    net = nn.Linear(3, 5)
+    with torch.no_grad():
+        net.weight[1] = 0
+    scaled = net.weight / net.weight.norm(dim=1, keepdim=True)
+    offence = find_forward([F.linear(given(0.5), scaled).mean()])
+    assert offence is not None
+    assert (offence.op, offence.kind, offence.samples) == ("div", "domain", None)
+    assert offence.evidence["batch_size"] == 5
 
 
 def test_the_batch_is_listed_by_argument() -> None:
