@@ -69,6 +69,7 @@ def deep(count: int) -> Tensor:
 def test_a_deep_graph_that_was_walked_is_freed_without_a_crash() -> None:
     y = deep(100_000)  # torch alone overflows the stack here
     assert len(walk([y])) == 100_001
+    assert len(walk([y])) == 100_001  # a second look must not look like a second owner
     kept = y.grad_fn
     assert sweep() == 100_001  # the script still owns it
     del y

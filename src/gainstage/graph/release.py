@@ -9,23 +9,23 @@ else owns them, and let go one by one, the latest first.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 DEEP = 4096
 """Graphs of fewer nodes are freed safely on any thread's stack."""
 
 OURS = 2
-"""References to a node that only our list holds: the list's, and that of the call that counts."""
+"""References to a node that only we hold: the variable's, and that of the call that counts."""
 
-_kept: list[list[Any]] = []
+_kept: dict[Any, None] = {}
+"""Each node once, however often its graph was walked: two references would look like two owners."""
 
 
-def keep(nodes: Iterable[Any]) -> None:
+def keep(nodes: Collection[Any]) -> None:
     """Keep the nodes of a deep graph, in forward order, until nobody else owns them."""
-    kept = list(nodes)
-    if len(kept) > DEEP:
-        _kept.append(kept)
+    if len(nodes) > DEEP:
+        _kept.update(dict.fromkeys(nodes))
 
 
 def sweep() -> int:
@@ -33,8 +33,9 @@ def sweep() -> int:
 
     Called by every walk. Call it after an optimizer's step as well: nodes need not outlive it.
     """
-    for nodes in _kept:
-        while nodes and sys.getrefcount(nodes[-1]) == OURS:
-            nodes.pop()
-    _kept[:] = [nodes for nodes in _kept if nodes]
-    return sum(len(nodes) for nodes in _kept)
+    while _kept:
+        node, _ = _kept.popitem()
+        if sys.getrefcount(node) > OURS:
+            _kept[node] = None
+            break
+    return len(_kept)
