@@ -252,6 +252,17 @@ def test_samples_are_not_guessed_where_sizes_do_not_tell() -> None:
     assert offence.samples is None
 
 
+def test_rows_of_a_weight_are_not_samples() -> None:
+    net = nn.Linear(3, 5)
+    with torch.no_grad():
+        net.weight[1] = 0
+    scaled = net.weight / net.weight.norm(dim=1, keepdim=True)
+    offence = find_forward([F.linear(given(0.5), scaled).mean()])
+    assert offence is not None
+    assert (offence.op, offence.kind, offence.samples) == ("div", "domain", None)
+    assert offence.evidence["batch_size"] == 5
+
+
 def test_the_batch_is_listed_by_argument() -> None:
     x, target = torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 1])
     found = batch_of(walk([F.cross_entropy(Net()(x), target)]))

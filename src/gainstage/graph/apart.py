@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 def apart(function: Callable[[], Result]) -> Result:
     """Return what the function returns, called in a thread of its own, without gradients.
 
-    Grad mode, autocast, modes, saved-tensor hooks and the count of sequence numbers belong to a thread:
-    there, none of the script's are in force and none can be changed.
+    Grad mode, autocast, modes, saved-tensor hooks and the count of sequence numbers belong to a
+    thread: there, none of the script's are in force and none can be changed.
     """
     results: list[Result] = []
     errors: list[BaseException] = []

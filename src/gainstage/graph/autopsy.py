@@ -14,7 +14,7 @@ from gainstage.graph.blame import Suspect, first_wrong, untracked
 from gainstage.graph.explain import Explanation, explain, of_operand
 from gainstage.graph.finite import nonfinite, status_of
 from gainstage.graph.operations.table import kind_of, op_of, operation_of
-from gainstage.graph.path import loss_side, path_down
+from gainstage.graph.path import above, loss_side, path_down
 from gainstage.graph.values import Values
 from gainstage.graph.walk import Node, walk
 from gainstage.records import FaultKind
@@ -53,20 +53,19 @@ def find_forward(roots: Iterable[Tensor]) -> Offence | None:
     """Return the first wrong operation behind roots that are NaN or inf.
 
     Call it as backward begins, while the nodes still hold what they saved. It changes nothing: no
-    hook runs, no random number is drawn, no gradient is recorded. Waits for the device. Takes about
-    as long as walking the graph, plus computing what on the way from the culprit to the loss was not
-    saved.
+    hook runs, no random number is drawn, no gradient is recorded. Waits for the device. Takes as
+    long as walking the graph, plus computing what between culprit and loss was not saved.
 
     Returns:
         None if all roots are finite, or hang on no graph.
     """
     given = [root for root in roots if root.grad_fn is not None]
-    if all((status := status_of(root)) is None or status.finite for root in given):
-        return None
     return apart(lambda: _find_forward(given))
 
 
 def _find_forward(roots: list[Tensor]) -> Offence | None:
+    if all((status := status_of(root)) is None or status.finite for root in roots):
+        return None
     nodes = walk(roots)
     values = Values(nodes, roots)
     suspect = first_wrong(values, roots)
@@ -77,9 +76,12 @@ def _find_forward(roots: list[Tensor]) -> Offence | None:
     found = _account(suspect, values, operands)
     in_loss = loss_side(node, values.consumers)
     kind = _kind(suspect, found, in_loss)
-    batch = batch_in(entering(nodes), values.consumers)
+    entrances = entering(nodes)
+    batch = batch_in(entrances, values.consumers)
     samples, time_step = None, None
-    if found.where is not None and kind != "parameter":
+    upstream = above(node)
+    from_batch = suspect.reason == "operand" or any(each in upstream for each, _ in entrances)
+    if found.where is not None and kind != "parameter" and from_batch:
         samples, time_step = samples_of(found.where, batch, node)
     return Offence(
         node=node,
@@ -121,7 +123,7 @@ def _account(suspect: Suspect, values: Values, operands: dict[str, Any]) -> Expl
 
 
 def _kind(suspect: Suspect, found: Explanation, in_loss: bool) -> FaultKind:
-    """Return the kind, told apart for operands: data that enter after the last parameter are targets."""
+    """Return the kind; data that enter after the last parameter are targets."""
     if suspect.reason != "operand":
         return found.kind
     value = dict(untracked(suspect.node)).get(suspect.operand or "")

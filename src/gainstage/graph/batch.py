@@ -49,8 +49,8 @@ def batch_of(nodes: Iterable[Node]) -> dict[str, Tensor]:
     """Return the untracked tensors that enter the graph, by operation and argument.
 
     These are inputs and targets, where the operation that took them saved them: what is only added
-    or subtracted leaves no trace. Nothing is copied. Names are such as `addmm.mat1`, `nll_loss.target`;
-    from the second on `mul.other#2`.
+    or subtracted leaves no trace. Nothing is copied. Names are such as `addmm.mat1`,
+    `nll_loss.target`; from the second on `mul.other#2`.
     """
     found: dict[str, Tensor] = {}
     seen: set[tuple[int, Shape]] = set()
@@ -78,7 +78,7 @@ def batch_in(entering: Iterable[Entrance], consumers: Consumers) -> Batch:
         consumers: As `consumers_of` returns it: who unflattens leading dimensions again.
     """
     shapes = _unflattened(entering, consumers)
-    flat = {s[0] * s[1] for s in shapes if len(s) > 2}
+    flat = {s[0] * s[1] for s in shapes if len(s) > 1 and s[1] > 1}
     whole = [s for s in shapes if s[0] not in flat]
     leads = {s[0] for s in whole}
     if len(leads) == 1:
@@ -116,9 +116,9 @@ def _unflattened(entrances: Iterable[Entrance], consumers: Consumers) -> list[Sh
         whole = shape
         for consumer, _, _ in consumers.get(node, ()):
             result = output_shape(consumer)
-            if result is not None and operation_of(consumer).op == "view":
-                if _unflattens(result, shape[0]):
-                    whole = (*result[:2], *shape[1:])
+            is_view = operation_of(consumer).op == "view"
+            if result is not None and is_view and _unflattens(result, shape[0]):
+                whole = (*result[:2], *shape[1:])
         shapes.append(whole)
     return list(dict.fromkeys(shapes))
 
@@ -176,9 +176,8 @@ def _flattened_from(rows: int, batch: Batch, node: Node) -> tuple[int, int] | No
     for _ in range(HOPS):
         shapes = [output_shape(each) for each in frontier]
         for shape in shapes:
-            if shape is not None and len(shape) > 1 and shape[0] * shape[1] == rows:
-                if shape[:2] in ((size, other), (other, size)):
-                    return shape[0], shape[1]
+            if shape is not None and shape[:2] in ((size, other), (other, size)):
+                return shape[0], shape[1]
         above = [p for each in frontier for p, _ in each.next_functions if p is not None]
         frontier = [p for p in dict.fromkeys(above) if p not in seen]
         seen.update(frontier)

@@ -1,9 +1,9 @@
 """Which node of a graph is the first wrong one, once a root is NaN or inf.
 
 From the root, non-finite values are followed towards the leaves. NaN is followed to the node that
-takes in no NaN. If that one takes in an inf (inf - inf, 0 × inf), the inf is followed to the node that
-made it of finite values, unless the user put it there as a mask: then the first node that could not
-cope with the mask is to blame, such as the softmax of a row that is masked wholly.
+takes in no NaN. If that one takes in an inf (inf - inf, 0 × inf), the inf is followed to the node
+that made it of finite values, unless the user put it there as a mask: then the first node that
+could not cope with the mask is to blame, such as the softmax of a row that is masked wholly.
 """
 
 from __future__ import annotations
@@ -250,9 +250,9 @@ def _within_unknown(values: Values, trail: _Trail, region: list[Node]) -> Suspec
         return Suspect(opaque[0], 0, value, "opaque")
     masks = [each for each in region if operation_of(each).masks]
     operation = operation_of(node)
-    if value in operation.makes:
-        if operation.op not in ("sum", "mean") or _near_overflow(values, node):
-            return Suspect(node, output, value, "made", unseen=True)
+    is_sum = operation.op in ("sum", "mean")
+    if value in operation.makes and (not is_sum or _near_overflow(values, node)):
+        return Suspect(node, output, value, "made", unseen=True)
     hidden = [each for each in region if has_unsaved_operand(each) and each not in masks]
     is_mask = masks or (trail.blamed and operation_of(trail.blamed[0]).op in TAKES_MASKS)
     if value == "inf" and trail.blamed is not None and is_mask:

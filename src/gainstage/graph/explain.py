@@ -15,7 +15,7 @@ from gainstage.graph.values import evaluate, in_float64
 from gainstage.records import FaultKind
 
 WIDE_LIMIT = 2**26
-"""Above this many elements no second opinion in float64 is taken: it would take longer than the step."""
+"""Above this many elements float64 is not asked: it would take longer than the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,8 @@ def _elementwise(operation: Operation, operands: Operands, result: Tensor | None
     """Return where the result is bad; of a reduced loss, where the unreduced one would be."""
     if operands.get("reduction"):
         whole = next(iter(evaluate(operation, {**operands, "reduction": 0})), None)
-        if whole is not None and not (status_of(whole) or (False, False)) == (False, False):
+        status = None if whole is None else status_of(whole)
+        if whole is not None and status is not None and not status.finite:
             return nonfinite(whole)
     return None if result is None else nonfinite(result)
 

@@ -29,7 +29,7 @@ FINITE = Status(nan=False, inf=False)
 
 
 def numbers(tensor: Tensor) -> Tensor:
-    """Return the tensor's numbers as real ones: a sparse tensor's values, both parts of complex ones."""
+    """Return a tensor's numbers as real ones: the values of a sparse one, both parts of complex."""
     plain = tensor.detach()
     if plain.layout is torch.sparse_coo:
         plain = plain._values()

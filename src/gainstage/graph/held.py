@@ -52,14 +52,14 @@ class Held:
     entrances: tuple[Entrance, ...]
     """Where the batch entered, and in which shapes."""
     bytes: int
-    """Of saved tensors that backward would have freed; leaves and views of one storage not counted twice."""
+    """Of the storages held, parameters among them, each counted once."""
 
 
 def singular(nodes: Iterable[Node]) -> list[Node]:
     """Return the nodes whose derivative can be infinite, or whose infinite result can be hidden.
 
-    Told by kind and settings alone: log is, x³ and x / 2 are not. A softmax only counts where a mask is
-    near above it. Call it where the graph's shape is new, and keep the places.
+    Told by kind and settings alone: log is, x³ and x / 2 are not. A softmax only counts where a
+    mask is near above it. Call it where the graph's shape is new, and keep the places.
     """
     return [node for node in nodes if _is_singular(node)]
 
@@ -97,8 +97,8 @@ def hold(
     Args:
         nodes: As `singular` returns them.
         graph: All nodes of the graph, as `walk` returns them.
-        entrances: The nodes at which the batch enters, as `entering` finds them, where they are known
-            from an earlier step of the same shape; None: all nodes are asked.
+        entrances: The nodes at which the batch enters, as `entering` finds them, where they are
+            known from an earlier step of the same shape; None: all nodes are asked.
     """
     entries: list[HeldNode] = []
     storages: dict[int, int] = {}

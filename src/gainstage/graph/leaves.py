@@ -7,6 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from gainstage.graph.release import keep
+from gainstage.graph.walk import forward_number
+
 
 def leaves_of(roots: Iterable[Tensor]) -> list[Tensor]:
     """Return the leaf tensors that the roots depend on, those nearest to the input first.
@@ -33,4 +36,5 @@ def leaves_of(roots: Iterable[Tensor]) -> list[Tensor]:
                 found[id(variable)] = variable
             layer.extend(parent for parent, _ in node.next_functions if parent is not None)
         queue = layer
+    keep(sorted(seen, key=forward_number))
     return list(found.values())[::-1]

@@ -12,7 +12,7 @@ ADDITIONS = ("add", "sub", "rsub")
 
 
 def path_down(node: Node, ends: Collection[Node], consumers: Consumers) -> tuple[Node, ...]:
-    """Return the shortest way from a node to one of the ends, both in it; only the node if there is none."""
+    """Return the shortest way down to one of the ends, both in it; the node if there is none."""
     before: dict[Node, Node | None] = {node: None}
     queue = [node]
     for current in queue:
@@ -26,7 +26,7 @@ def path_down(node: Node, ends: Collection[Node], consumers: Consumers) -> tuple
 
 
 def path_up(node: Node, ends: Collection[Node]) -> tuple[Node, ...]:
-    """Return the shortest way from a node to one of the leaves among the ends, both in it."""
+    """Return the shortest way up to one of the ends, both in it; the node if there is none."""
     before: dict[Node, Node | None] = {node: None}
     queue = [node]
     for current in queue:
@@ -55,6 +55,18 @@ def below(node: Node, consumers: Consumers) -> set[Node]:
             if consumer not in found:
                 found.add(consumer)
                 queue.append(consumer)
+    return found
+
+
+def above(node: Node) -> set[Node]:
+    """Return the node and all that it depends on."""
+    found = {node}
+    queue = [node]
+    while queue:
+        for parent, _ in queue.pop().next_functions:
+            if parent is not None and parent not in found:
+                found.add(parent)
+                queue.append(parent)
     return found
 
 

@@ -1,7 +1,7 @@
 """Reading what a node saved in the forward pass, without disturbing anything.
 
-A saved tensor may be packed away by hooks (activation checkpointing, offloading), freed by a backward
-call, or overwritten in place since: all of these read as None. Hooks are never run.
+A saved tensor may be packed away by hooks (activation checkpointing, offloading), freed by a
+backward call, or overwritten in place since: all of these read as None. Hooks are never run.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ PREFIX = "_saved_"
 INDEX_OF_NONE = 2**63
 """torch shows negative indices as unsigned numbers from here on."""
 
-_names: dict[type, tuple[str, ...]] = {}
+_layouts: dict[type, dict[str, tuple[str, str | None]]] = {}
+"""By kind and argument: the attribute to read, and for tensors the one that tells of hooks."""
 
 
-def saved_names(node: Node) -> tuple[str, ...]:
-    """Return the arguments and results that nodes of this kind save, such as `self` and `dim`."""
+def layout_of(node: Node) -> dict[str, tuple[str, str | None]]:
+    """Return what nodes of this kind save: by argument or result, the attributes that hold it."""
     kind = type(node)
-    if kind not in _names:
-        _names[kind] = tuple(
-            name.removeprefix(PREFIX) for name in dir(kind) if name.startswith(PREFIX)
-        )
-    return _names[kind]
+    layout = _layouts.get(kind)
+    if layout is None:
+        known = set(dir(kind))
+        names = sorted(name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX))
+        raws = {name: f"_raw{PREFIX}{name}" for name in names}
+        layout = {n: (PREFIX + n, raws[n] if raws[n] in known else None) for n in names}
+        _layouts[kind] = layout
+    return layout
 
 
 def read(node: Node, name: str) -> Any:
@@ -37,12 +41,14 @@ def read(node: Node, name: str) -> Any:
     Raises:
         LookupError: If this kind saves no such argument, or it cannot be read.
     """
-    if name not in saved_names(node) or is_packed(node, name):
+    attribute, raw = layout_of(node)[name]
+    if raw is not None and is_packed(getattr(node, raw)):
         raise LookupError(name)
     try:
-        return signed(getattr(node, PREFIX + name))
+        value = getattr(node, attribute)
     except (RuntimeError, ValueError) as error:  # freed, or modified in place
         raise LookupError(name) from error
+    return value if isinstance(value, Tensor) else signed(value)
 
 
 def saved(node: Node, name: str) -> Any:
@@ -53,11 +59,11 @@ def saved(node: Node, name: str) -> Any:
         return None
 
 
-def is_packed(node: Node, name: str) -> bool:
-    """Return whether reading the tensor would run somebody's unpack hook."""
-    raw = getattr(node, f"_raw_saved_{name}", None)
-    each = raw if isinstance(raw, (tuple, list)) else (raw,)
-    return any(getattr(one, "unpack_hook", None) is not None for one in each)
+def is_packed(raw: Any) -> bool:
+    """Return whether reading the tensor, or one of several, would run somebody's unpack hook."""
+    if isinstance(raw, (tuple, list)):
+        return any(is_packed(each) for each in raw)
+    return getattr(raw, "unpack_hook", None) is not None
 
 
 def saved_tensors(node: Node) -> list[tuple[str, Tensor]]:
@@ -66,11 +72,11 @@ def saved_tensors(node: Node) -> list[tuple[str, Tensor]]:
     Those of a `torch.autograd.Function` are called `saved0`, `saved1`, …
     """
     found: list[tuple[str, Tensor]] = []
-    for name in saved_names(node):
-        value = saved(node, name)
+    for name, (_, raw) in layout_of(node).items():
+        value = None if raw is None else saved(node, name)
         if isinstance(value, Tensor):
             found.append((name, value))
-    if not hasattr(node, "_raw_saved_tensors") or is_packed(node, "tensors"):
+    if not hasattr(node, "_raw_saved_tensors") or is_packed(node._raw_saved_tensors):
         return found
     try:
         custom = node.saved_tensors

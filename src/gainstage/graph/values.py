@@ -1,4 +1,4 @@
-"""The values that flowed along the graph's edges: found where a node saved them, or computed again."""
+"""The values that flowed along the graph's edges: found where saved, or computed again."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ Value = tuple[Node, int]
 class Values:
     """What is known of the values of a graph. Make it anew for every backward call.
 
-    A value is known where the node itself or whoever took it saved it, where it is a leaf or a root,
-    and else where it can be computed from known ones. Use it without gradients.
+    A value is known where the node itself or whoever took it saved it, where it is a leaf or a
+    root, and else where it can be computed from known ones. Use it without gradients.
     """
 
     def __init__(self, nodes: Iterable[Node], roots: Iterable[Tensor] = ()) -> None:
         self.consumers = consumers_of(nodes)
         self._roots = {(root.grad_fn, root.output_nr): root.detach() for root in roots}
+        self._unsaved: set[Value] = set()
         self._computed: dict[Node, tuple[Tensor, ...]] = {}
         self._bytes = 0
         self._statuses: dict[Value, Status | None] = {}
@@ -90,10 +91,13 @@ class Values:
             return node.variable.detach()
         if (node, output) in self._roots:
             return self._roots[node, output]
+        if (node, output) in self._unsaved:
+            return None
         for holder in self._holders(node, output):
             for _, tensor in saved_tensors(holder):
                 if tensor.output_nr == output and tensor.grad_fn == node:
                     return tensor.detach()
+        self._unsaved.add((node, output))
         return None
 
     def _holders(self, node: Node, output: int) -> Iterator[Node]:

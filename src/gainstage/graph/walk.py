@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from gainstage.graph.release import keep, sweep
+
 Node = Any
 """A node of autograd's graph, as `grad_fn` gives it.
 
-torch makes a new Python object for a C++ node once the last one is gone, but equality and hash are the
-node's own (the object lives as long as anyone holds it): nodes are safe as keys of sets and dicts.
+A node has one Python object for as long as it lives (torch 2.13), and before that equal ones: nodes
+are safe as keys of sets and dicts.
 """
 
 Consumers = dict[Node, list[tuple[Node, int, int]]]
@@ -24,9 +26,10 @@ LEAF_NUMBER = 2**64 - 1
 def walk(roots: Iterable[Tensor]) -> list[Node]:
     """Return the nodes that the roots depend on, leaves first, then in forward order.
 
-    Forward order is that of `_sequence_nr()`, which counts in each thread for itself. Iterative, about 1 µs
-    a node; holds one reference a node.
+    Forward order is that of `_sequence_nr()`, which counts in each thread for itself. Iterative;
+    holds one reference a node. Nodes of a deep graph are kept until they can be let go of safely.
     """
+    sweep()
     queue: list[Node] = [root.grad_fn for root in roots if root.grad_fn is not None]
     seen: set[Node] = set(queue)
     queue = list(seen)
@@ -35,7 +38,9 @@ def walk(roots: Iterable[Tensor]) -> list[Node]:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 queue.append(parent)
-    return sorted(seen, key=forward_number)
+    nodes = sorted(seen, key=forward_number)
+    keep(nodes)
+    return nodes
 
 
 def forward_number(node: Node) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Operands = Mapping[str, Any]
-"""Arguments by torch's names: tensors, and settings such as `dim`. `shape` and `dtype` are the result's."""
+"""Arguments by torch's names: tensors, settings like `dim`, the result's `shape` and `dtype`."""
 
 
 @dataclass(frozen=True, slots=True)
