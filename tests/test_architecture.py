@@ -19,7 +19,7 @@ ALLOWED = {
     "graph": {"records"},
     "detect": {"records"},
     "store": {"records", "errors", "detect"},
-    "treat": {"records", "errors", "norms"},
+    "treat": {"records", "errors", "norms", "graph"},
     "show": {"records", "errors", "detect", "store"},
     "attach": {"records", "errors", "norms", "graph", "detect", "store", "treat", "show"},
     "cli": {"errors", "attach", "store", "show", "treat"},

@@ -15,6 +15,7 @@ from gainstage.attach.clips import Clips, divided
 from gainstage.attach.columns import Columns, Plan
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
+from gainstage.attach.script import WatchedScript
 from gainstage.graph.leaves import leaves_of
 from gainstage.norms.late import (
     Fetch,
@@ -28,7 +29,8 @@ from gainstage.norms.replace import Clipped
 from gainstage.norms.total import gradient_norms
 from gainstage.records import TensorInfo
 from gainstage.store.ring import Row
-from gainstage.treat.treatment import Step, Treatment
+from gainstage.treat.stack import Stack
+from gainstage.treat.treatment import Backward, Step, Treatment
 
 _WEIGHTS_SHARE = 0.2
 """Part of the overhead budget that reading the weights may use."""
@@ -88,8 +90,9 @@ class Recorder:
         self._weights_share = max(budget * _WEIGHTS_SHARE, 1e-6)
         self.has_optimizer = False
         self._model = None if model is None else weakref.ref(model)
+        self.script = WatchedScript(model)
         self.forget()
-        self.treatments = tuple(treatments)
+        self.treatments = Stack(treatments)
 
     def forget(self) -> None:
         """Begin anew, as a forked child must: with step 0, no sink and no treatments."""
@@ -99,7 +102,7 @@ class Recorder:
         self.grad_calls = 0
         self.in_backward = False
         self.loss_scale = LossScale()
-        self.treatments: Sequence[Treatment] = ()
+        self.treatments = Stack()
         self._sink: Sink | None = None
         self._columns = Columns(self._model)
         self._announced = 0
@@ -113,6 +116,7 @@ class Recorder:
         self._in_closure = False
         self._closure_reading: _Reading | None = None
         self._leaves: list[Tensor] = []
+        self._backward: Backward | None = None
         self._weights_due = 0.0
         self._dead = False
 
@@ -138,17 +142,28 @@ class Recorder:
                 self._stepping = None
             if not self.has_optimizer:
                 self._leaves = leaves_of(root for root in roots if isinstance(root, Tensor))
+            if self.treatments:
+                self._backward = Backward(self.step, roots)
+                self.treatments.before_backward(self._backward)
         except Exception as error:
             self.fault(error)
 
     def after_backward(self) -> None:
         """Write the row where no optimizer will: a script that steps by hand."""
-        if self.has_optimizer or self._dead or not self._leaves:
+        if self._dead:
             return
         try:
+            if self._backward is not None:
+                backward, self._backward = self._backward, None
+                self.treatments.after_backward(backward)
+            if self.has_optimizer or not self._leaves:
+                return
             leaves, self._leaves = self._leaves, []
             plan = self._columns.plan_for(leaves, [len(leaves)])
-            if plan.on_cpu:
+            if self.treatments:
+                self._record(plan, None, self._read(plan, None, is_treated=True))
+                self.treatments.end(None, self.step)
+            elif plan.on_cpu:
                 self._record(plan, None, self._read(plan, None))
             else:
                 self._record_late(plan, None)
@@ -187,6 +202,7 @@ class Recorder:
         """Note that an optimizer exists, so that its steps count and not the backward calls."""
         self.has_optimizer = True
         self._columns.expect(optimizer)
+        self.script.add_optimizer(optimizer)
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """Record the step and treat it; a step with a closure is recorded when it has run.
@@ -201,12 +217,10 @@ class Recorder:
             self.has_optimizer = True
             if self._stepping is not None and self._stepping is not optimizer:
                 return None  # an optimizer that steps within another one's step
-            if self._stepping is not None:
-                self._end_treatments(optimizer)  # its last step raised an error
             self._stepping = optimizer
             closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-            for treatment in self.treatments:
-                treatment.begin(optimizer)
+            if self.treatments:
+                self.treatments.begin(optimizer, self.step)
             if not callable(closure):
                 plan = self._columns.plan_of(optimizer)
                 scaled = "found_inf" in vars(optimizer)
@@ -240,7 +254,7 @@ class Recorder:
             self._stepping = None
             return
         try:
-            self._end_treatments(optimizer)
+            self.treatments.end(optimizer, self.step + self._in_closure)
             if self._in_closure and not self._dead:
                 plan = self._columns.plan_of(optimizer)
                 reading = self._closure_reading or self._read(plan, None)
@@ -255,10 +269,6 @@ class Recorder:
         self._skipped += 1
         self._clips.clear()
         self._loss_used = True
-
-    def _end_treatments(self, optimizer: Optimizer) -> None:
-        for treatment in self.treatments:
-            treatment.end(optimizer)
 
     def _treated(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         plan = self._columns.plan_of(optimizer)
@@ -275,8 +285,10 @@ class Recorder:
 
     # Rows
 
-    def _read(self, plan: Plan, treated: Optimizer | None) -> _Reading:
-        """Read the gradients, and treat them where an optimizer is given.
+    def _read(
+        self, plan: Plan, treated: Optimizer | None, *, is_treated: bool | None = None
+    ) -> _Reading:
+        """Read the gradients, and treat them where an optimizer is given or it is asked for.
 
         Waits for an accelerator; without treatments and closures `_record_late` is there instead.
         """
@@ -301,13 +313,16 @@ class Recorder:
             if scale != 1.0 and total is not None:
                 norms, total = [n if n is None else n / scale for n in norms], total / scale
         skipped, self._skipped = self._skipped, 0
-        if treated is None:
-            return norms, total, max_norm, coefficient, skipped
-        if self.treatments:
-            current = read(grads)[1] if self._clips else total
-            step = Step(self.step, treated, plan.parameters, grads, current)
-            for treatment in self.treatments:
-                treatment.treat(step)
+        if is_treated is None:
+            is_treated = treated is not None
+        if self.treatments and is_treated:
+            current, scale = (
+                (read(grads)[1], float(scale)) if self._clips else (total, float(scale))
+            )
+            if self._clips and current is not None:
+                current /= scale
+            step = Step(self.step, treated, plan.parameters, grads, current, scale)
+            self.treatments.treat(step)
             if step.coefficient is not None:
                 coefficient = (1.0 if coefficient is None else coefficient) * step.coefficient
                 max_norm = step.max_norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ from gainstage.store.folder import claim_rank, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
 from gainstage.treat.make import make
+from gainstage.treat.stack import Stack
 from gainstage.treat.treatment import Treatment, parse
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Session:
         self._state: scan.ScanState | None = None
         self._alarms: set[str] = set()
         self._panel: LivePanel | None = None
+        self._notes_said = 0
 
     @property
     def is_main(self) -> bool:
@@ -73,7 +76,14 @@ class Session:
             budget=self.config.budget,
             on_fault=self._on_fault,
         )
-        self.detach = attach(self.recorder)
+        self.detach = self._attach_all()
+
+    def _attach_all(self) -> Callable[[], None]:
+        with ExitStack() as undo:
+            undo.callback(attach(self.recorder))
+            undo.callback(self.recorder.treatments.attach(self.recorder.script))
+            return undo.pop_all().close
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Take the hooks out and write what is still in memory. A second call does nothing."""
@@ -90,6 +100,7 @@ class Session:
             self._writer.close()
             self._writer = None
             self._draw(lambda panel: panel.close())
+            self._say_notes()
             self._journal_treatments("ended")
 
     def flush(self) -> None:
@@ -131,10 +142,19 @@ class Session:
                 "step": self.recorder.step,
                 "touched": treatment.touched,
             }
+            if treatment.notes:
+                line["notes"] = treatment.notes
             try:
                 append_line(self.config.folder / "treatments.jsonl", line)
             except OSError as error:
                 self._on_warning(f"treatments.jsonl not written: {error}")
+
+    def _say_notes(self) -> None:
+        """Print what treatments have to tell that has not been told."""
+        notes = [note for treatment in self.treatments for note in tuple(treatment.notes)]
+        for note in notes[self._notes_said :]:
+            self._notes_said += 1
+            _print_line(f"gainstage: {note}")
 
     def _on_fault(self, error: BaseException) -> None:
         where = type(error).__name__
@@ -157,6 +177,7 @@ class Session:
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
             append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
+        self._say_notes()
         self._draw(lambda panel: panel.update(writer.tensors, block, changed))
 
     def _draw(self, draw: Callable[[LivePanel], None]) -> None:
@@ -185,7 +206,7 @@ class Session:
             return
         self._reset()
         self.recorder.forget()
-        self.recorder.treatments = self.treatments
+        self.recorder.treatments = Stack(self.treatments)
 
 
 def _print_line(line: str) -> None:
