@@ -316,11 +316,10 @@ class Recorder:
         if is_treated is None:
             is_treated = treated is not None
         if self.treatments and is_treated:
-            current, scale = (
-                (read(grads)[1], float(scale)) if self._clips else (total, float(scale))
-            )
-            if self._clips and current is not None:
-                current /= scale
+            scale, current = float(scale), total
+            if self._clips:
+                norm = read(grads)[1]
+                current = None if norm is None else norm / scale
             step = Step(self.step, treated, plan.parameters, grads, current, scale)
             self.treatments.treat(step)
             if step.coefficient is not None:

@@ -133,7 +133,7 @@ class Session:
 
     def _journal_treatments(self, event: str) -> None:
         for spec, treatment in zip(self.config.treat, self.treatments, strict=True):
-            line = {
+            line: dict[str, Any] = {
                 "event": event,
                 "rank": self.rank,
                 "treat": spec,

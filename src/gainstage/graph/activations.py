@@ -41,6 +41,13 @@ _PRODUCTS = (
     "MmBackward0",
     "MvBackward0",
 )
+_PASSED = (
+    *("Add", "Sub", "Mul", "Div", "Cat", "Stack", "Mean"),
+    *("NativeLayerNorm", "NativeBatchNorm", "NativeGroupNorm", "FusedRmsNorm"),
+    *("MkldnnBatchNorm", "CudnnBatchNorm", "NativeDropout"),
+    *("MaxPool", "AvgPool", "AdaptiveAvgPool", "UpsampleNearest"),
+)
+"""Beginnings of the names of nodes that stand between a layer and its activation."""
 _MOST_NODES = 64
 """Looked at for one layer: what follows is near, or is not its activation."""
 
@@ -119,8 +126,4 @@ def _is_passed(node: Any) -> bool:
     name = node.name()
     if name in RESHAPING:
         return True
-    return name.startswith(
-        ("Add", "Sub", "Mul", "Div", "Cat", "Stack", "NativeLayerNorm", "NativeBatchNorm")
-        + ("NativeGroupNorm", "MkldnnBatchNorm", "CudnnBatchNorm", "FusedRmsNorm")
-        + ("NativeDropout", "MaxPool", "AvgPool", "AdaptiveAvgPool", "Mean", "UpsampleNearest")
-    ) and not is_product(node)
+    return name.startswith(_PASSED) and not is_product(node)

@@ -46,8 +46,8 @@ class WeightUse:
 def weight_uses(graph: Graph) -> list[WeightUse]:
     """Return the weights of a graph in forward order, each once.
 
-    A leaf counts if it is a factor of a matrix product or convolution directly, or through what only
-    moves or casts it. Embeddings and weights that multiply entry by entry are not among them.
+    A leaf counts if it is a factor of a matrix product or convolution directly, or through what
+    only moves or casts it. Embeddings, and weights that multiply entry by entry, do not.
     """
     products: dict[int, list[tuple[Any, int, Tensor]]] = {}
     for node in graph.nodes:
@@ -122,7 +122,7 @@ def _is_inputs_first(node: Any, operand: int, leaf: Tensor, fan_in: int) -> bool
 
 
 def _has_inputs_first(node: Any, operand: int) -> bool:
-    """Tell the layout by how often the leaf was transposed on its way: the right factor is (in, out)."""
+    """Tell the layout by how often the leaf was transposed: the right factor is (in, out)."""
     turned = 0
     on_way = node.next_functions[operand][0]
     while on_way is not None and leaf_of(on_way) is None:
@@ -200,7 +200,7 @@ def residual_ends(graph: Graph, uses: list[WeightUse]) -> tuple[dict[int, Weight
 
 
 def _last_weight(branch: Any, stream: Any, by_node: dict[Any, WeightUse]) -> WeightUse | None:
-    """Return the weight nearest to a branch's end, None if the branch does not come from the stream."""
+    """Return the weight nearest to a branch's end, None where it does not begin at the stream."""
     oldest = stream._sequence_nr()
     stack, seen = [branch], {branch}
     end: WeightUse | None = None

@@ -98,7 +98,8 @@ def clip_per_parameter_(
     """Scale each parameter's gradient by itself, so that its own norm is at most `max_norm`.
 
     A parameter with a huge gradient does not starve the others, as it does by global norm; in
-    return the direction of the whole is not kept, only of each part. Costs as `clip_by_global_norm_`.
+    return the direction of the whole is not kept, only of each part. Costs what
+    `clip_by_global_norm_` does.
 
     Returns:
         Each gradient's norm before clipping.
@@ -156,7 +157,7 @@ def clip_adaptive_(
 
     Args:
         parameters: Tensors whose `.grad` is clipped, or one.
-        clipping: Largest ratio of the two norms, above 0; 0.01 in the paper, more for small batches.
+        clipping: Largest ratio of the two norms, above 0; 0.01 in the paper for large batches.
         eps: Smallest weight norm that counts, so that weights of 0 can move.
 
     Returns:

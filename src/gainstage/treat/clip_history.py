@@ -81,16 +81,16 @@ class ZClip:
     """Steps without a limit of its own, 2 or more."""
     max_norm: float = math.inf
     """A fixed limit besides, which also holds during the warm-up."""
-    mean: float = 0.0
-    variance: float = 0.0
-    first: list[float] = field(default_factory=list[float])
+    mean: float = field(default=0.0, kw_only=True)
+    variance: float = field(default=0.0, kw_only=True)
+    first: list[float] = field(default_factory=list[float], kw_only=True)
     """Norms of the warm-up, while it lasts."""
-    begun: bool = False
+    begun: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not (0 < self.alpha < 1 and self.z > 0 and self.warm_up >= 2 and self.max_norm > 0):
             raise ConfigError(
-                "alpha must be above 0 and below 1, z and max_norm above 0, warm_up at least 2, got "
+                "alpha must lie between 0 and 1, z and max_norm above 0, warm_up at 2 or more, got "
                 f"{self.alpha!r}, {self.z!r}, {self.max_norm!r}, {self.warm_up!r}"
             )
 

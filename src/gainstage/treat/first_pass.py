@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -62,7 +64,7 @@ class FirstPass:
     def void(self) -> None:
         """Let the gradients of this backward call count for nothing, and of graphs made before."""
         self._void = set(map(id, self._leaves))
-        self._newest_old_node = torch._C._autograd._get_sequence_nr()
+        self._newest_old_node = _next_sequence_number()
 
     def end(self) -> None:
         """Set the gradients that are void to 0, NaN and inf included; backward has ended."""
@@ -88,6 +90,11 @@ class FirstPass:
     def give_back(self) -> None:
         """Let the script find its gradients again."""
         self._taken.give_back()
+
+
+def _next_sequence_number() -> int:
+    autograd: Any = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]
+    return int(autograd._get_sequence_nr())
 
 
 def _sequence_of(root: Tensor) -> int:

@@ -51,7 +51,8 @@ class Fp32Module(Treatment):
         self._used = False
 
     def _without_autocast(self) -> Callable[[], None]:
-        enter = torch.autocast.__enter__
+        autocast: Any = torch.autocast
+        enter = autocast.__enter__
 
         @functools.wraps(enter)
         def without(region: torch.autocast) -> Any:
@@ -62,11 +63,11 @@ class Fp32Module(Treatment):
                 self._used = True
             return entered
 
-        torch.autocast.__enter__ = without
+        autocast.__enter__ = without
 
         def restore() -> None:
-            if torch.autocast.__enter__ is without:
-                torch.autocast.__enter__ = enter
+            if autocast.__enter__ is without:
+                autocast.__enter__ = enter
 
         return restore
 

@@ -1,6 +1,4 @@
-"""Initial weights by what the graph does with them: scales from fan and activation, then torch's
-own `nn.init` draws.
-"""
+"""Initial weights by what the graph does with them, over torch's own `nn.init`."""
 
 from __future__ import annotations
 

@@ -119,9 +119,7 @@ class InsertNorm(Treatment):
             if self.at != "growth" or grows:
                 why_not = self._why_not(site)
                 if why_not:
-                    self.notes.append(
-                        f"insert-norm:kind={self.kind} left out {site.name}: {why_not}"
-                    )
+                    self.notes.append(f"insert-norm left out {site.name}: {why_not}")
                 else:
                     self._chosen.append(site)
 
@@ -147,9 +145,7 @@ class InsertNorm(Treatment):
             axis, width = features_of(site.module, site.output)
             site.norm = NormAfter(site.module, self.kind, axis, width, self.eps)
             if not site.norm.join(self._script.optimizers()):
-                self.notes.append(
-                    f"insert-norm after {site.name} stays at scale 1: no optimizer holds {site.name}"
-                )
+                self.notes.append(f"insert-norm after {site.name} will not learn: no optimizer")
         if self._chosen:
             self._pass.void()
             self._chosen = []

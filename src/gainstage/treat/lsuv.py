@@ -1,4 +1,4 @@
-"""Layer-sequential unit variance (Mishkin & Matas 2016), measured in the script's own forward pass."""
+"""Layer-sequential unit variance (Mishkin & Matas 2016), measured while the script itself runs."""
 
 from __future__ import annotations
 

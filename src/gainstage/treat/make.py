@@ -63,12 +63,16 @@ def _make(remedy: str, values: dict[str, Any]) -> Treatment:
             raise ConfigError(f"no remedy {remedy!r}")
 
 
+def _zclip(alpha: float, z: float, warm_up: float, max_norm: float) -> ZClip:
+    return ZClip(alpha, z, int(warm_up), max_norm)
+
+
 def _clip_adaptive(kind: str, **values: Any) -> Treatment:
     match kind:
         case "autoclip":
             return ClipByHistory(AutoClip(**values))
         case "zclip":
-            return ClipByHistory(ZClip(**values | {"warm_up": int(values["warm_up"])}))
+            return ClipByHistory(_zclip(**values))
         case "update":
             return ClipUpdate(**values)
         case _:

@@ -104,7 +104,7 @@ class Reinit(Treatment):
     def _plan_for(self, graph: Graph, new: Sequence[Tensor], script: Script) -> None:
         names = dict(zip(map(id, new), script.parameter_names(new), strict=True))
         modules = [module for _, module in script.named_modules()]
-        owned = self._plan_recurrent_modules(modules, names)
+        owned = self._plan_recurrent(modules, names)
         uses = [
             use
             for use in weight_uses(graph)
@@ -129,9 +129,7 @@ class Reinit(Treatment):
         if rewritten:
             self._plan.extend(_reset_statistics(modules, names))
 
-    def _plan_recurrent_modules(
-        self, modules: Sequence[nn.Module], names: dict[int, str]
-    ) -> set[int]:
+    def _plan_recurrent(self, modules: Sequence[nn.Module], names: dict[int, str]) -> set[int]:
         owned: set[int] = set()
         for module in modules:
             if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
@@ -163,7 +161,10 @@ class Reinit(Treatment):
 
 def _write(parameter: Tensor, values: Tensor) -> Callable[[], None]:
     # Through `.data`: a graph that the script has retained must not be told to be out of date.
-    return lambda: parameter.data.copy_(values) and None
+    def write() -> None:
+        parameter.data.copy_(values)
+
+    return write
 
 
 def _said(use: WeightUse, kind: str, factor: float) -> str:

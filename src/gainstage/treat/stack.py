@@ -12,9 +12,9 @@ from gainstage.treat.treatment import Backward, Script, Step, Treatment
 class Stack:
     """Treatments in the order in which they were given.
 
-    Going in, the first one acts first: before backward, as the step begins, on the gradients. Coming
-    out, after backward and after the step, the last one undoes its change first. Whether a step lies
-    between `from` and `until` is decided once for all of it, forward pass and undoing included.
+    Going in, the first one acts first: before backward, as the step begins, on the gradients.
+    Coming out, after backward and after the step, the last one undoes its change first. Whether a
+    step lies between `from` and `until` is decided once for all of it, undoing included.
     """
 
     def __init__(self, treatments: Sequence[Treatment] = ()) -> None:

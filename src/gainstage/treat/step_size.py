@@ -69,7 +69,8 @@ class LowerLr(Treatment):
 class WarmUp(Treatment):
     """Raise the learning rate from 1/steps of itself to itself, linearly over the first steps.
 
-    Counted by the record's steps from `from` on, whichever optimizer makes them. Goyal et al. (2017).
+    Counted in the record's steps from `from` on, whichever optimizer makes them; Goyal et al.
+    (2017).
     """
 
     remedy = "warm-up"
