@@ -253,7 +253,9 @@ def test_an_update_is_shortened_to_an_rms_of_one_learning_rate() -> None:
     assert small.tolist() == pytest.approx([-0.15, -0.2])
 
 
-def test_adams_update_after_a_jump_of_the_gradient_is_shortened_though_no_gradient_clip_is() -> None:
+def test_adams_update_after_a_jump_of_the_gradient_is_shortened_though_no_gradient_clip_is() -> (
+    None
+):
     def move(clipped: bool) -> float:
         weight = nn.Parameter(torch.zeros(4))
         adam = torch.optim.Adam([weight], lr=0.1)

@@ -72,7 +72,10 @@ def test_defaults_are_those_of_the_kind_that_was_chosen() -> None:
         ("lower-lr:factor=1", "factor must be above 0 and below 1, got 1"),
         ("warm-up:steps=1.5", "steps must be a whole number above 0, got 1.5"),
         ("reinit:kind=nice", "kind must be one of auto, he, .*, lsuv, got 'nice'"),
-        ("reinit:kind=lsuv,mode=fan_in", "mode goes with kind=auto or kind=he or .*, not with kind"),
+        (
+            "reinit:kind=lsuv,mode=fan_in",
+            "mode goes with kind=auto or kind=he or .*, not with kind",
+        ),
         ("clip-adaptive:percentile=5", "percentile goes with kind=autoclip, not with kind=agc"),
         ("lower-lr:for=10", "for goes with after=spike, not with after=start"),
         ("insert-norm:at=", "at needs a value"),

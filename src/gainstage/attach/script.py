@@ -27,7 +27,10 @@ class WatchedScript:
 
     def parameter_names(self, parameters: Sequence[Tensor]) -> list[str]:
         """Return what the parameters are called, as in the record; no two may be the same."""
-        named = describe(parameters, sys._getframe(), self._model_alive())
+        # Together with all others, for names that two networks share are told apart by their roots.
+        others = [p for each in self.optimizers() for g in each.param_groups for p in g["params"]]
+        together = {id(parameter): parameter for parameter in (*others, *parameters)}
+        named = describe(list(together.values()), sys._getframe(), self._model_alive())
         names = {id(parameter): info.name for parameter, info in named}
         return [names[id(parameter)] for parameter in parameters]
 
