@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -62,6 +62,7 @@ def test_other_norms_than_the_euclidean_one(
         assert after.tolist() == pytest.approx(want, rel=1e-5)
 
 
+@settings(max_examples=25)
 @given(gradients, st.floats(1e-3, 1e3), st.sampled_from([1.0, 2.0, 4.0, math.inf]))
 def test_clipping_by_global_norm_keeps_direction_and_limit(
     values: list[list[float]], max_norm: float, norm_type: float
@@ -77,6 +78,7 @@ def test_clipping_by_global_norm_keeps_direction_and_limit(
     torch.testing.assert_close(torch.cat(grads_of(parameters)).double(), once, rtol=2e-3, atol=0)
 
 
+@settings(max_examples=25)
 @given(gradients, st.floats(1e-2, 1e2))
 def test_what_is_far_above_the_limit_clips_alike_at_any_scale(
     values: list[list[float]], factor: float
@@ -123,6 +125,7 @@ def test_a_gradient_that_is_not_finite_is_left_alone(clipper: Clipper, wrong: fl
 # Value, parameter, group
 
 
+@settings(max_examples=25)
 @given(gradients, st.floats(2**-10, 2**10, width=32))
 def test_clipping_by_value_is_torchs(values: list[list[float]], value: float) -> None:
     ours, theirs = with_grads(*values), with_grads(*values)
@@ -164,6 +167,7 @@ def test_agc_limits_each_unit_to_a_share_of_its_weights() -> None:
     assert bias.grad.tolist() == pytest.approx([0.003, 0.004])
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 2**16), st.floats(1e-3, 1.0))
 def test_agc_holds_its_limit_is_idempotent_and_scales_with_the_weights(
     seed: int, clipping: float

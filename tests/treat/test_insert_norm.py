@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +33,7 @@ def test_an_inserted_norm_is_torchs(kind: str, scale: float) -> None:
     torch.testing.assert_close(norm.of(x * scale).double(), want, rtol=1e-3, atol=1e-4)
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.sampled_from([0.25, 8.0, 1e6]))
 def test_norms_over_features_do_not_see_the_scale(seed: int, scale: float) -> None:
     torch.manual_seed(seed)

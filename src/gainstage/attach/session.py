@@ -204,9 +204,13 @@ class Session:
         """Begin anew in a forked child: threads and files of the parent are not the child's."""
         if self.detach is None:
             return
+        treatments = self.treatments  # their hooks in torch are the child's, too
         self._reset()
+        self.treatments = treatments
+        for treatment in treatments:
+            treatment.touched = 0
         self.recorder.forget()
-        self.recorder.treatments = Stack(self.treatments)
+        self.recorder.treatments = Stack(treatments)
 
 
 def _print_line(line: str) -> None:
