@@ -121,7 +121,7 @@ def test_a_treatment_acts_between_from_and_until_and_leaves_no_trace(
         train(20, net, optimizer)
         (treatment,) = watch._session.treatments
         assert watch._session.faults == []
-    if treatment.remedy != "skip-nonfinite":
+    if treatment.remedy != "skip-nonfinite" and "spike" not in text:  # nothing to treat here
         assert 1 <= treatment.touched <= 16
     assert watch.findings.steps == 20
     lines = (tmp_path / "run" / "treatments.jsonl").read_text().splitlines()
