@@ -22,7 +22,7 @@ ALLOWED = {
     "detect": {"records", "bits"},
     "diagnose": {"records", "bits", "detect"},
     "store": {"records", "errors", "detect", "diagnose"},
-    "treat": {"records", "errors", "norms"},
+    "treat": {"records", "errors", "norms", "graph"},
     "show": {"records", "errors", "detect", "store"},
     "attach": {"records", "errors", "norms", "graph", "detect", "store", "treat", "show"},
     "cli": {"errors", "attach", "store", "show", "treat"},

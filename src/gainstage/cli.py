@@ -101,7 +101,8 @@ def run(
     from gainstage.attach.config import RunConfig, size_bytes
     from gainstage.attach.launch import check_script, execute, run_info
     from gainstage.store.folder import create_run_folder
-    from gainstage.treat.treatment import parse, parse_guard
+    from gainstage.treat.guard_spec import parse_guard
+    from gainstage.treat.treatment import parse
 
     share = _share(budget)
     if fail_on not in (None, "warning", "critical"):

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 import gainstage
-from gainstage.treat.treatment import SETTINGS, parse
 
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"momentum": 0.9, "weight_decay": 0.1}),
@@ -123,12 +119,3 @@ def test_a_treated_closure_is_clipped(tmp_path: Path) -> None:
     assert weight.tolist() == pytest.approx([2.4, 3.2])
     assert watch.run.block().grad_norm.tolist() == pytest.approx([5.0])
     assert watch.run.block().loss.tolist() == pytest.approx([12.5])
-
-
-@given(st.sampled_from(sorted(SETTINGS)), st.floats(1e-3, 0.999))
-def test_a_spec_survives_being_written_and_read(remedy: str, value: float) -> None:
-    value = float(f"{value:g}")
-    settings = ",".join(f"{setting.name}={value:g}" for setting in SETTINGS[remedy])
-    spec = parse(f"{remedy}:{settings}" if settings else remedy)
-    assert parse(spec.as_text()) == spec
-    assert copy.copy(spec) == spec

@@ -139,6 +139,24 @@ def variables_of(values: Sequence[object], frame: FrameType | None) -> dict[int,
     return _variable_names(scopes, {id(value) for value in values})
 
 
+def named_modules(model: nn.Module | None = None) -> list[tuple[str, nn.Module]]:
+    """Return all modules alive by their name within their root; the roots themselves are ''.
+
+    Walks all objects of the process: some tens of ms.
+
+    Args:
+        model: A module to take first, whose wrappers are left out.
+    """
+    alive = [("", each) for each in gc.get_objects() if issubclass(type(each), nn.Module)]
+    first = [] if model is None else [("", model)]
+    roots = _roots(_unwrapped([*first, *alive]))
+    named: dict[int, tuple[str, nn.Module]] = {}
+    for _, root in roots:
+        for name, module in root.named_modules():
+            named.setdefault(id(module), (name, module))
+    return list(named.values())
+
+
 def _variables(frame: FrameType) -> dict[str, Any]:
     """Return the variables of a frame, and leave nothing behind that keeps them alive.
 

@@ -19,6 +19,7 @@ from gainstage.attach.failure import Protection
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
+from gainstage.attach.script import WatchedScript
 from gainstage.graph.leaves import leaves_of
 from gainstage.norms.late import (
     Fetch,
@@ -32,7 +33,8 @@ from gainstage.norms.replace import Clipped
 from gainstage.norms.total import gradient_norms, small_norms
 from gainstage.records import TensorInfo
 from gainstage.store.ring import Row
-from gainstage.treat.treatment import Step, Treatment
+from gainstage.treat.stack import Stack
+from gainstage.treat.treatment import Backward, Step, Treatment
 
 _WEIGHTS_SHARE = 0.2
 """Part of the overhead budget that reading the weights may use."""
@@ -96,8 +98,9 @@ class Recorder:
         self.has_optimizer = False
         self._model = None if model is None else weakref.ref(model)
         self.graph = graph
+        self.script = WatchedScript(model)
         self.forget()
-        self.treatments = tuple(treatments)
+        self.treatments = Stack(treatments)
 
     def forget(self) -> None:
         """Begin anew, as a forked child must: no step, no sink, no treatments, no protection."""
@@ -108,7 +111,7 @@ class Recorder:
         self._calls_at_step = -1
         self.in_backward = False
         self.loss_scale = LossScale()
-        self.treatments: Sequence[Treatment] = ()
+        self.treatments = Stack()
         self.protection: Protection | None = None
         """Black box and guard; the guard is besides the last of the treatments."""
         self._sink: Sink | None = None
@@ -125,6 +128,7 @@ class Recorder:
         self._evaluations = 0
         self._closure_reading: _Reading | None = None
         self._leaves: list[Tensor] = []
+        self._backward: Backward | None = None
         self._weights_due = 0.0
         self._dead = False
 
@@ -153,6 +157,9 @@ class Recorder:
                 self.graph.before_backward(roots, self.step, scale, is_finite=is_finite)
             if not self.has_optimizer:
                 self._leaves = leaves_of(root for root in roots if isinstance(root, Tensor))
+            if self.treatments:
+                self._backward = Backward(self.step, roots)
+                self.treatments.before_backward(self._backward)
         except Exception as error:
             self.fault(error)
 
@@ -163,11 +170,17 @@ class Recorder:
         try:
             if self.graph is not None:
                 self.graph.after_backward()
+            if self._backward is not None:
+                backward, self._backward = self._backward, None
+                self.treatments.after_backward(backward)
             if self.has_optimizer or not self._leaves:
                 return
             leaves, self._leaves = self._leaves, []
             plan = self._columns.plan_for(leaves, [len(leaves)])
-            if plan.on_cpu:
+            if self.treatments:
+                self._record(plan, None, self._read(plan, None, is_treated=True))
+                self.treatments.end(None, self.step)
+            elif plan.on_cpu:
                 self._record(plan, None, self._read(plan, None))
             else:
                 self._record_late(plan, None)
@@ -221,6 +234,7 @@ class Recorder:
         """Note that an optimizer exists, so that its steps count and not the backward calls."""
         self.has_optimizer = True
         self._columns.expect(optimizer)
+        self.script.add_optimizer(optimizer)
         if self.graph is not None:
             self.graph.audit.on_optimizer(optimizer)
 
@@ -246,14 +260,12 @@ class Recorder:
             self.has_optimizer = True
             if self._stepping is not None and self._stepping is not optimizer:
                 return None  # an optimizer that steps within another one's step
-            if self._stepping is not None:
-                self._end_treatments(optimizer)  # its last step raised an error
             self._stepping = optimizer
             closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-            if self.treatments and self.protection is not None:
-                self.protection.before_treatments(optimizer, self._given_model())
-            for treatment in self.treatments:
-                treatment.begin(optimizer)
+            if self.treatments:
+                if self.protection is not None:
+                    self.protection.before_treatments(optimizer, self._given_model())
+                self.treatments.begin(optimizer, self.step)
             if not callable(closure):
                 plan = self._columns.plan_of(optimizer)
                 scaled = "found_inf" in optimizer.__dict__
@@ -289,7 +301,7 @@ class Recorder:
             self._stepping = None
             return
         try:
-            self._end_treatments(optimizer)
+            self.treatments.end(optimizer, self.step + self._in_closure)
             if self._in_closure and not self._dead:
                 plan = self._columns.plan_of(optimizer)
                 reading = self._closure_reading or self._read(plan, None)
@@ -309,10 +321,6 @@ class Recorder:
         if self.protection is not None:
             self.protection.on_skipped()
 
-    def _end_treatments(self, optimizer: Optimizer) -> None:
-        for treatment in self.treatments:
-            treatment.end(optimizer)
-
     def _treated(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         plan = self._columns.plan_of(optimizer)
 
@@ -330,8 +338,10 @@ class Recorder:
 
     # Rows
 
-    def _read(self, plan: Plan, treated: Optimizer | None) -> _Reading:
-        """Read the gradients, and treat them where an optimizer is given.
+    def _read(
+        self, plan: Plan, treated: Optimizer | None, *, is_treated: bool | None = None
+    ) -> _Reading:
+        """Read the gradients, and treat them where an optimizer is given or it is asked for.
 
         Waits for an accelerator; without treatments and closures `_record_late` is there instead.
         """
@@ -356,15 +366,17 @@ class Recorder:
             if scale != 1.0 and total is not None:
                 norms, total = [n if n is None else n / scale for n in norms], total / scale
         skipped, self._skipped = self._skipped, 0
-        if treated is None:
-            return norms, total, max_norm, coefficient, skipped
-        if self.treatments:
+        if is_treated is None:
+            is_treated = treated is not None
+        if self.treatments and is_treated:
             self._protect(plan, norms, total)
-            current = read(grads)[1] if self._clips.calls else total
-            step = Step(self.step, treated, plan.parameters, grads, current)
+            scale, current = float(scale), total
+            if self._clips.calls:
+                norm = read(grads)[1]
+                current = None if norm is None else norm / scale
+            step = Step(self.step, treated, plan.parameters, grads, current, scale)
             try:
-                for treatment in self.treatments:
-                    treatment.treat(step)
+                self.treatments.treat(step)
             except SystemExit:  # a guard ends the process; the step that made it is told
                 self._record(plan, treated, (norms, total, max_norm, coefficient, -1))
                 raise
@@ -421,7 +433,7 @@ class Recorder:
             self._announced = len(self._columns.tensors)
         return self._sink
 
-    def _protect(self, plan: Plan, norms: Norms, total: float | None) -> None:
+    def _protect(self, plan: Plan, norms: Sequence[float | None], total: float | None) -> None:
         """Have the state saved where a gradient is not finite and the optimizer has not acted yet.
 
         It has where a closure was not read as it returned.

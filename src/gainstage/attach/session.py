@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,8 +38,10 @@ from gainstage.store.journal import append_line
 from gainstage.store.sites import append_fault, append_observation, write_sites
 from gainstage.store.writer import StepWriter
 from gainstage.treat.guard import Guard
+from gainstage.treat.guard_spec import parse_guard
 from gainstage.treat.make import make
-from gainstage.treat.treatment import Treatment, parse, parse_guard
+from gainstage.treat.stack import Stack
+from gainstage.treat.treatment import Treatment, parse
 
 if TYPE_CHECKING:
     from gainstage.show.live import LivePanel
@@ -94,6 +97,7 @@ class Session:
         self._faults: deque[Fault] = deque()
         self._observations: deque[Observation] = deque()
         self._panel: LivePanel | None = None
+        self._notes_said = 0
 
     @property
     def is_main(self) -> bool:
@@ -113,9 +117,16 @@ class Session:
             graph=GraphWatch(self, share=self.config.budget * _GRAPH_SHARE, model=model),
         )
         self.recorder.protection = self.protection
-        self.detach = attach(self.recorder)
+        self.detach = self._attach_all()
         if self.recorder.graph is not None:
             self.recorder.graph.begin()
+
+    def _attach_all(self) -> Callable[[], None]:
+        with ExitStack() as undo:
+            undo.callback(attach(self.recorder))
+            undo.callback(self.recorder.treatments.attach(self.recorder.script))
+            return undo.pop_all().close
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Take the hooks out and write what is still in memory. A second call does nothing."""
@@ -134,6 +145,7 @@ class Session:
             self._writer.close()
             self._writer = None
             self._draw(lambda panel: panel.close())
+            self._say_notes()
             self._journal_treatments("ended")
 
     def flush(self) -> None:
@@ -193,7 +205,7 @@ class Session:
 
     def _journal_treatments(self, event: str) -> None:
         for spec, treatment in zip(self._specs, self.treatments, strict=True):
-            line = {
+            line: dict[str, Any] = {
                 "event": event,
                 "rank": self.rank,
                 "treat": spec,
@@ -202,6 +214,8 @@ class Session:
                 "step": self.recorder.step,
                 "touched": treatment.touched,
             }
+            if treatment.notes:
+                line["notes"] = treatment.notes
             self._journal(line)
 
     def _journal(self, line: dict[str, Any]) -> None:
@@ -244,6 +258,13 @@ class Session:
         else:
             _print_line(f"gainstage: wrote {made.path}, the state before step {made.step}")
 
+    def _say_notes(self) -> None:
+        """Print what treatments have to tell that has not been told."""
+        notes = [note for treatment in self.treatments for note in tuple(treatment.notes)]
+        for note in notes[self._notes_said :]:
+            self._notes_said += 1
+            _print_line(f"gainstage: {note}")
+
     def _on_fault(self, error: BaseException) -> None:
         where = type(error).__name__
         self._on_warning(f"a fault of gainstage's own, so watching ended: {where}: {error}")
@@ -275,6 +296,7 @@ class Session:
         graph = self.recorder.graph
         if graph is not None and any(symptom.severity != "info" for symptom in changed):
             graph.on_danger(self.recorder.step)
+        self._say_notes()
         self._draw(lambda panel: panel.update(writer.tensors, block, changed))
 
     def _write_sites(self) -> None:
@@ -312,9 +334,14 @@ class Session:
         """Begin anew in a forked child: threads and files of the parent are not the child's."""
         if self.detach is None:
             return
+        treatments = self.treatments[: len(self.config.treat)]
         self._reset()
+        # Their hooks in torch are the child's, too; a guard has none, and begins anew.
+        self.treatments[: len(treatments)] = treatments
+        for treatment in treatments:
+            treatment.touched = 0
         self.recorder.forget()
-        self.recorder.treatments = self.treatments
+        self.recorder.treatments = Stack(self.treatments)
         self.recorder.protection = self.protection
 
 

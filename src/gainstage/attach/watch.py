@@ -20,7 +20,8 @@ from gainstage.attach.launch import run_info
 from gainstage.attach.session import Session
 from gainstage.errors import ConfigError
 from gainstage.store.folder import create_run_folder, update_run_info
-from gainstage.treat.treatment import parse, parse_guard
+from gainstage.treat.guard_spec import parse_guard
+from gainstage.treat.treatment import parse
 
 if TYPE_CHECKING:
     from gainstage.records import Findings

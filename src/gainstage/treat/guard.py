@@ -17,8 +17,9 @@ from torch.optim import LBFGS
 
 from gainstage.treat.leave_out import LeftOut
 from gainstage.treat.rollback import Rollback
+from gainstage.treat.settings import Value
 from gainstage.treat.snapshot import Statistics
-from gainstage.treat.treatment import Spec, Step
+from gainstage.treat.treatment import Spec, Step, Treatment
 
 EXIT_STOPPED: Final = 3
 
@@ -31,7 +32,7 @@ class Report(Protocol):
         ...
 
 
-class Guard:
+class Guard(Treatment):
     """Keep parameters, optimizer state and statistics of batch norm from a bad step.
 
     A bad step is one whose gradients, as they are after all treatments, hold NaN or inf. `skip`
@@ -48,18 +49,19 @@ class Guard:
             report: Takes each thing that it did.
         """
         self.remedy = f"guard-{spec.remedy}"
-        self.touched = 0
+        super().__init__()
         self.statistics = Statistics()
         self._spec = spec
         self._report = report
         self._left_out = LeftOut()
         self._rollback = None
         if spec.remedy == "rollback":
-            self._rollback = Rollback(to=int(spec.settings["to"]), factor=spec.settings["factor"])
+            to, factor = (float(spec.settings[name]) for name in ("to", "factor"))
+            self._rollback = Rollback(to=int(to), factor=factor)
         self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._has_refused = False
 
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, Value]:
         """Return the settings by name."""
         return self._spec.settings
 

@@ -26,6 +26,10 @@ class LeftOut:
     def take(self, step: Step) -> None:
         """Have the optimizer leave out the step that it is about to make."""
         step.skipped = True
+        if step.optimizer is None:
+            for grad in step.present():
+                zero(grad)
+            return
         if _heeds_found_inf(step):
             step.optimizer.grad_scale = None
             step.optimizer.found_inf = torch.ones((), device=step.parameters[0].device)
@@ -45,6 +49,12 @@ class LeftOut:
             for flag in _FLAGS:
                 delattr(self._flagged, flag)
             self._flagged = None
+
+
+def zero(grad: Any) -> None:
+    """Set a gradient to 0 in place; NaN and inf go as well."""
+    with torch.no_grad():
+        grad.zero_()
 
 
 def _heeds_found_inf(step: Step) -> bool:

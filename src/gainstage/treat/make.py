@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gainstage.errors import ConfigError
-from gainstage.treat.clip import ClipGlobalNorm
-from gainstage.treat.lower_lr import LowerLr
+from gainstage.treat.clip_history import AutoClip, ZClip
+from gainstage.treat.clipping import (
+    ClipAdaptive,
+    ClipByHistory,
+    ClipGlobalNorm,
+    ClipUpdate,
+    ClipValue,
+)
+from gainstage.treat.fp32_module import Fp32Module
+from gainstage.treat.insert_norm import InsertNorm
+from gainstage.treat.reinit import Reinit
+from gainstage.treat.scale_loss import ScaleLoss
 from gainstage.treat.skip import SkipNonfinite
+from gainstage.treat.step_size import CoolDown, LowerLr, RaiseEps, WarmUp
 from gainstage.treat.treatment import Spec, Treatment
 
 
@@ -15,12 +28,52 @@ def make(spec: Spec) -> Treatment:
     Raises:
         ConfigError: If there is no such remedy.
     """
-    match spec.remedy:
+    treatment = _make(spec.remedy, spec.values())
+    treatment.spec = spec
+    return treatment
+
+
+def _make(remedy: str, values: dict[str, Any]) -> Treatment:
+    match remedy:
         case "clip-global-norm":
-            return ClipGlobalNorm(**spec.settings)
+            return ClipGlobalNorm(**values)
+        case "clip-value":
+            return ClipValue(**values)
+        case "clip-adaptive":
+            return _clip_adaptive(**values)
+        case "lower-lr" if values["after"] == "spike":
+            return CoolDown(values["factor"], values["for"], values["z"])
         case "lower-lr":
-            return LowerLr(**spec.settings)
+            return LowerLr(values["factor"])
+        case "warm-up":
+            return WarmUp(**values)
+        case "reinit":
+            return Reinit(**values)
+        case "insert-norm":
+            return InsertNorm(**values)
         case "skip-nonfinite":
             return SkipNonfinite()
+        case "raise-eps":
+            return RaiseEps(**values)
+        case "fp32-module":
+            return Fp32Module(**values)
+        case "scale-loss":
+            return ScaleLoss(**values)
         case _:
-            raise ConfigError(f"no remedy {spec.remedy!r}")
+            raise ConfigError(f"no remedy {remedy!r}")
+
+
+def _zclip(alpha: float, z: float, warm_up: float, max_norm: float) -> ZClip:
+    return ZClip(alpha, z, int(warm_up), max_norm)
+
+
+def _clip_adaptive(kind: str, **values: Any) -> Treatment:
+    match kind:
+        case "autoclip":
+            return ClipByHistory(AutoClip(**values))
+        case "zclip":
+            return ClipByHistory(_zclip(**values))
+        case "update":
+            return ClipUpdate(**values)
+        case _:
+            return ClipAdaptive(**values)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gainstage.treat.lower_lr import LowerLr
 from gainstage.treat.snapshot import Snapshot, Statistics
+from gainstage.treat.step_size import Rates
 
 MOST_IN_A_ROW: Final = 3
 """Rollbacks with fewer good steps between them than one goes back."""
@@ -44,7 +44,7 @@ class Rollback:
         self._since_last = 0
         self._in_a_row = 0
         self._rollbacks = 0
-        self._lower = LowerLr()
+        self._rates = Rates()
 
     @property
     def nbytes(self) -> int:
@@ -88,16 +88,15 @@ class Rollback:
         count, snapshot = held[-1]
         snapshot.restore()
         back, self._good_steps = self._good_steps - count, count
-        self._lower.end(None)  # by the factor with which this step began
+        self._rates.give_back()  # by the factor with which this step began
         self.lr_factor *= self._factor
-        self._lower.factor = self.lr_factor
         return back
 
     def begin(self, optimizer: Any) -> None:
         """Lower the learning rate for the time of a step, once there was a rollback."""
         if self._rollbacks:
-            self._lower.begin(optimizer)
+            self._rates.multiply(optimizer, self.lr_factor)
 
     def end(self, optimizer: Any) -> None:
         """Give the rate back that script and scheduler know."""
-        self._lower.end(optimizer)
+        self._rates.give_back()

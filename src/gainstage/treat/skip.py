@@ -6,28 +6,21 @@ import math
 from typing import Any
 
 from gainstage.treat.leave_out import LeftOut
-from gainstage.treat.treatment import Step
+from gainstage.treat.treatment import Step, Treatment
 
 
-class SkipNonfinite:
+class SkipNonfinite(Treatment):
     """Leave parameters and optimizer state untouched by a step with a NaN or inf gradient.
 
-    Statistics of batch norm were updated in the forward pass and are not undone: that is what
-    `--guard skip` does besides.
+    Afterwards the script finds its gradients again. Statistics of batch norm were updated in the
+    forward pass and are not undone: that is what `--guard skip` does besides.
     """
 
     remedy = "skip-nonfinite"
 
     def __init__(self) -> None:
-        self.touched = 0
+        super().__init__()
         self._left_out = LeftOut()
-
-    def settings(self) -> dict[str, float]:
-        """Return the settings by name: there are none."""
-        return {}
-
-    def begin(self, optimizer: Any) -> None:
-        """Change nothing before the gradients are there."""
 
     def treat(self, step: Step) -> None:
         """Leave the step out if any gradient is not finite."""

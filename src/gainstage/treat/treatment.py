@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gainstage.errors import ConfigError
+from gainstage.treat.settings import SCHEDULE, SETTINGS, Value, check, with_defaults
 
 
 @dataclass(slots=True)
@@ -16,39 +16,60 @@ class Step:
 
     index: int
     optimizer: Any
-    """A `torch.optim.Optimizer`."""
+    """A `torch.optim.Optimizer`; None where the script steps by hand."""
     parameters: Sequence[Any]
     grads: list[Any]
     """One gradient a parameter, None where there is none; as the script has left them."""
     grad_norm: float | None
-    """2-norm of `grads` together, None where there is no gradient."""
+    """2-norm of the unscaled `grads` together, None where there is no gradient."""
+    scale: float = 1.0
+    """Factor still in `grads`, which a fused optimizer will divide by (see `unscale_`)."""
     max_norm: float | None = None
     coefficient: float | None = None
     """Factor by which treatments have scaled the gradients, None where none has clipped."""
     skipped: bool = False
 
+    def present(self) -> list[Any]:
+        """Return the gradients that are there."""
+        return [grad for grad in self.grads if grad is not None]
 
-class Treatment(Protocol):
-    """A change to every step of a run. It undoes in `end` what must not outlast the step."""
+    def group_sizes(self) -> list[int]:
+        """Return how many of the parameters each of the optimizer's groups holds."""
+        if self.optimizer is None:
+            return [len(self.parameters)]
+        return [len(group["params"]) for group in self.optimizer.param_groups]
 
-    remedy: str
-    touched: int
-    """Steps that it has changed so far."""
+    def note_clip(self, coefficient: float, max_norm: float | None = None) -> None:
+        """Tell the record that the gradients' norm has been scaled by a factor."""
+        known = 1.0 if self.coefficient is None else self.coefficient
+        self.coefficient, self.max_norm = known * coefficient, max_norm
+        if self.grad_norm is not None:
+            self.grad_norm *= coefficient
 
-    def settings(self) -> dict[str, float]:
-        """Return the settings by name."""
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """One outermost call of `backward` by the script, before or after it ran."""
+
+    index: int
+    """Of the step that it is made for."""
+    roots: Sequence[Any]
+    """The tensors it begins at, usually one loss."""
+
+
+class Script(Protocol):
+    """What a treatment may ask about the script that it treats."""
+
+    def parameter_names(self, parameters: Sequence[Any]) -> list[str]:
+        """Return what the parameters are called, as in the record."""
         ...
 
-    def begin(self, optimizer: Any) -> None:
-        """Change the optimizer before its step."""
+    def named_modules(self) -> list[tuple[str, Any]]:
+        """Return all modules alive, by their name within their root. Takes tens of ms."""
         ...
 
-    def treat(self, step: Step) -> None:
-        """Change the gradients, when they are all there and nothing has been applied."""
-        ...
-
-    def end(self, optimizer: Any) -> None:
-        """Undo, after the optimizer's step."""
+    def optimizers(self) -> list[Any]:
+        """Return the optimizers made so far."""
         ...
 
 
@@ -57,102 +78,103 @@ class Spec:
     """A treatment by name, as the command line gives it and the record keeps it."""
 
     remedy: str
-    settings: dict[str, float]
+    settings: dict[str, Value]
+    """Those that were given."""
 
     def as_text(self) -> str:
         """Return the spec in the form that `parse` reads."""
-        pairs = ",".join(f"{key}={value:g}" for key, value in self.settings.items())
+        pairs = ",".join(f"{key}={_text_of(value)}" for key, value in self.settings.items())
         return f"{self.remedy}:{pairs}" if pairs else self.remedy
 
+    def values(self) -> dict[str, Value]:
+        """Return all settings that count, those not given at their defaults; no schedule."""
+        return with_defaults(self.remedy, self.settings)
 
-def parse(
-    text: str, *, option: str = "--treat", known: Mapping[str, tuple[Setting, ...]] | None = None
-) -> Spec:
+    def span(self) -> tuple[float, float]:
+        """Return the first step that is treated, and the first one that is not any more."""
+        start, until = (self.settings.get(each.name, each.default) for each in SCHEDULE)
+        return float(start), float(until)
+
+
+class Treatment:
+    """A change to a run from outside, called at every moment at which one can be made.
+
+    Each moment does nothing unless a treatment says so. In which order several are called, and for
+    which steps, is `Stack`'s to decide.
+    """
+
+    remedy: str
+
+    def __init__(self) -> None:
+        self.spec = Spec(self.remedy, {})
+        """What it was made from."""
+        self.active = True
+        """Whether the step in progress, its forward pass included, is to be treated."""
+        self.touched = 0
+        """Steps that it has changed so far."""
+        self.notes: list[str] = []
+        """What must be told, one sentence each, such as why it could not be done."""
+
+    def settings(self) -> dict[str, Value]:
+        """Return all settings by name, defaults and schedule included."""
+        given = self.spec.settings
+        schedule = {each.name: given[each.name] for each in SCHEDULE if each.name in given}
+        return self.spec.values() | schedule
+
+    def attach(self, script: Script) -> Callable[[], None] | None:
+        """Hook into torch, where gradients alone do not do; return what takes the hooks out."""
+
+    def before_backward(self, backward: Backward) -> None:
+        """Look at the graph, which is whole now."""
+
+    def after_backward(self, backward: Backward) -> None:
+        """Change what backward has left."""
+
+    def begin(self, optimizer: Any) -> None:
+        """Change the optimizer before its step."""
+
+    def treat(self, step: Step) -> None:
+        """Change the gradients, when they are all there and nothing has been applied."""
+
+    def end(self, optimizer: Any) -> None:
+        """Undo, after the optimizer's step, what must not outlast it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what belongs into a checkpoint, in JSON types: empty for most."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what `state_dict` returned."""
+
+
+def parse(text: str) -> Spec:
     """Return the treatment that a `--treat` option names. Needs no torch.
-
-    Args:
-        text: As it stands on the command line.
-        option: What a message calls it.
-        known: The remedies there are, with their settings; `SETTINGS` where not given.
 
     Raises:
         ConfigError: If remedy or setting is unknown, or a value is not one it can have.
 
     Example:
-        >>> parse("clip-global-norm:max_norm=1")
-        Spec(remedy='clip-global-norm', settings={'max_norm': 1.0})
+        >>> parse("clip-global-norm:max_norm=1,until=500")
+        Spec(remedy='clip-global-norm', settings={'max_norm': 1.0, 'until': 500.0})
     """
-    remedies = SETTINGS if known is None else known
     remedy, _, rest = text.partition(":")
-    if remedy not in remedies:
+    if remedy not in SETTINGS:
         raise ConfigError(
-            f"{option} {text!r}: no remedy {remedy!r}; there are {', '.join(remedies)}"
+            f"--treat {text!r}: no remedy {remedy!r}; there are {', '.join(SETTINGS)}"
         )
-    settings = {setting.name: setting.default for setting in remedies[remedy]}
-    for pair in filter(None, rest.split(",")):
-        name, equals, value = pair.partition("=")
-        if name not in settings:
-            has = ", ".join(settings) or "none"
-            raise ConfigError(f"{option} {text!r}: {remedy} has no setting {name!r}; it has {has}")
-        try:
-            number = float(value)
-        except ValueError:
-            number = None
-        if not equals or number is None:
-            raise ConfigError(f"{option} {text!r}: {name} must be a number, got {value!r}")
-        settings[name] = number
-    for setting in remedies[remedy]:
-        value = settings[setting.name]
-        if setting.is_whole and value % 1 != 0:
-            raise ConfigError(
-                f"{option} {text!r}: {setting.name} must be a whole number, got {value:g}"
-            )
-        if not setting.above < value < setting.below:
-            raise ConfigError(
-                f"{option} {text!r}: {setting.name} must be above {setting.above:g}"
-                f"{'' if setting.below == INFINITY else f' and below {setting.below:g}'}, "
-                f"got {value:g}"
-            )
+    known = {setting.name: setting for setting in (*SETTINGS[remedy], *SCHEDULE)}
+    settings: dict[str, Value] = {}
+    try:
+        for pair in filter(None, rest.split(",")):
+            name, equals, value = pair.partition("=")
+            if name not in known:
+                raise ConfigError(f"{remedy} has no setting {name!r}; it has {', '.join(known)}")
+            settings[name] = known[name].read(value if equals else "")
+        check(remedy, settings)
+    except ConfigError as error:
+        raise ConfigError(f"--treat {text!r}: {error}") from None
     return Spec(remedy, settings)
 
 
-def parse_guard(text: str) -> Spec | None:
-    """Return the guard that a `--guard` option names, None for `off`. Needs no torch.
-
-    Raises:
-        ConfigError: If guard or setting is unknown, or a value is not one it can have.
-
-    Example:
-        >>> parse_guard("rollback:to=20").as_text()
-        'rollback:to=20,factor=0.5'
-    """
-    spec = parse(text, option="--guard", known=GUARDS)
-    return None if spec.remedy == "off" else spec
-
-
-INFINITY = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A number that a remedy takes, with its default and the open interval it must lie in."""
-
-    name: str
-    default: float
-    above: float = 0.0
-    below: float = dataclasses.field(default=INFINITY)
-    is_whole: bool = False
-
-
-SETTINGS: dict[str, tuple[Setting, ...]] = {
-    "clip-global-norm": (Setting("max_norm", 1.0),),
-    "lower-lr": (Setting("factor", 0.1, below=1.0),),
-    "skip-nonfinite": (),
-}
-
-GUARDS: dict[str, tuple[Setting, ...]] = {
-    "off": (),
-    "skip": (),
-    "stop": (),
-    "rollback": (Setting("to", 10.0, is_whole=True), Setting("factor", 0.5, below=1.0)),
-}
+def _text_of(value: Value) -> str:
+    return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
