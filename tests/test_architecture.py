@@ -21,11 +21,20 @@ ALLOWED = {
     "store": {"records", "errors", "detect"},
     "treat": {"records", "errors", "norms"},
     "show": {"records", "errors", "detect", "store"},
+    "lab": {"records", "errors", "norms", "graph", "detect", "analysis", "treat", "store", "show"},
     "attach": {"records", "errors", "norms", "graph", "detect", "store", "treat", "show"},
-    "cli": {"errors", "attach", "store", "show", "treat"},
+    "cli": {"errors", "attach", "store", "show", "treat", "lab"},
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ["records", "errors", "detect.scan", "store.reader", "show.terminal", "cli"]
+WITHOUT_TORCH = [
+    "records",
+    "errors",
+    "detect.scan",
+    "store.reader",
+    "show.terminal",
+    "lab.commands",
+    "cli",
+]
 
 
 def room_of(path: Path) -> str:
