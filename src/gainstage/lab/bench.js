@@ -35,11 +35,11 @@ function ticks(low, high) {
 }
 
 // Draw lines, each a list of [x, y] in bits, over a common axis; `levels` are horizontal.
-function draw(svg, { lines, levels, xLabel, yLabel, lostAt }) {
+function draw(svg, { lines, levels, xLabel, yLabel, lostAt, xRange }) {
   svg.replaceChildren();
   const points = lines.flatMap((line) => line.points).filter(([, y]) => Number.isFinite(y));
   const xs = points.map(([x]) => x), ys = points.map(([, y]) => y);
-  const xLow = Math.min(...xs), xHigh = Math.max(...xs, xLow + 1);
+  const [xLow, xHigh] = xRange ?? [Math.min(...xs), Math.max(...xs, Math.min(...xs) + 1)];
   const axis = ticks(Math.min(...ys, ...levels.map((l) => l.at)), Math.max(...ys, ...levels.map((l) => l.at)));
   const bottom = axis[0], top = axis[axis.length - 1];
   const px = (x) => LEFT + ((x - xLow) / (xHigh - xLow)) * (WIDTH - LEFT - RIGHT);
@@ -49,7 +49,7 @@ function draw(svg, { lines, levels, xLabel, yLabel, lostAt }) {
     svg.append(shape("text", { class: "tick", x: LEFT - 6, y: py(value) + 4, "text-anchor": "end" }, short(value)));
   }
   for (const value of ticks(xLow, xHigh)) {
-    if (value < xLow || value > xHigh) continue;
+    if (value < xLow || value > xHigh || (xRange && !Number.isInteger(value))) continue;
     svg.append(shape("text", { class: "tick", x: px(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, short(value)));
   }
   svg.append(shape("text", { class: "axis", x: (WIDTH + LEFT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, xLabel));
@@ -57,13 +57,21 @@ function draw(svg, { lines, levels, xLabel, yLabel, lostAt }) {
   svg.append(shape("text", { class: "axis", x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, yLabel));
   for (const { name, at } of levels) {
     svg.append(shape("line", { class: "level", x1: LEFT, x2: WIDTH - RIGHT, y1: py(at), y2: py(at) }));
-    svg.append(shape("text", { class: "tick", x: WIDTH - RIGHT, y: py(at) - 4, "text-anchor": "end" }, name));
+    svg.append(shape("text", { class: "tick", x: LEFT + 6, y: py(at) - 4 }, name));
   }
   if (lostAt !== null && lostAt <= xHigh) {
     const x = Math.max(px(lostAt), LEFT);
     svg.append(shape("rect", { class: "dead", x, y: TOP, width: Math.max(WIDTH - RIGHT - x, 2), height: HEIGHT - TOP - BOTTOM }));
   }
   lines.forEach((line, i) => {
+    if (line.columns) {
+      // Columns beside each other, from 0 up or down.
+      for (const [x, y] of line.points) {
+        const at = px(x) + (i - lines.length / 2) * 30, from = py(Math.max(y, 0));
+        svg.append(shape("rect", { class: `column c${i}`, x: at, y: from, width: 26, height: Math.max(Math.abs(py(y) - py(0)), 1) }));
+      }
+      return;
+    }
     const path = line.points
       .filter(([, y]) => Number.isFinite(y))
       .map(([x, y], at) => `${at ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`)
@@ -198,9 +206,9 @@ function clipBench() {
         text: `norm ${short(norm)}, factor ${short(factor)}: [${scaled.map(short).join(", ")}]. `
           + `By value: [${cut.map(short).join(", ")}], cosine ${cosine.toFixed(3)}.`,
         names: ["gradient", "by norm", "by value"],
-        lines: [gradient, scaled, cut].map((v, i) => ({ points: v.map((y, at) => [at + 1, y]), dashed: i === 2 })),
+        lines: [gradient, scaled, cut].map((v, i) => ({ columns: true, points: v.map((y, at) => [at + 1, y]) })),
         levels: [{ name: "threshold", at: max }, { name: "", at: -max }],
-        xLabel: "entry", yLabel: "value", lostAt: null,
+        xLabel: "entry", yLabel: "value", lostAt: null, xRange: [0.5, 3.5],
       };
     },
   );

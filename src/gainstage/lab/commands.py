@@ -1,9 +1,9 @@
-"""`gainstage lab …`: each command computes one topic and shows it. Importing this needs no torch."""
+"""`gainstage lab …`: each command computes one topic and shows it. Imports no torch by itself."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -171,18 +171,18 @@ def exercises(
 
 
 @app.command("all")
-def everything(html: Html = None) -> None:
+def everything(
+    html: Html = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Smaller, and without the longer trainings.")
+    ] = False,
+) -> None:
     """Compute every topic, a minute or two; with --html, as one page with knobs to turn."""
-    import gainstage.lab as lab
+    from gainstage.lab.lecture import lecture
     from gainstage.lab.terminal import print_sheet
 
-    made: list[Shown] = []
     with _progress() as tell:
-        for name in TOPICS:
-            tell(name)
-            topic = getattr(lab, name)
-            made.append(topic() if name in _QUICK else topic(tell=tell))
-    sheets = [each.sheet() for each in made]
+        sheets = lecture(quick=quick, tell=tell)
     if html is None:
         for sheet in sheets:
             print_sheet(sheet, sys.stdout)
@@ -191,20 +191,6 @@ def everything(html: Html = None) -> None:
 
     write_page(sheets, html)
     _wrote(html)
-
-
-TOPICS = (
-    "chain",
-    "crossover",
-    "init",
-    "recurrent",
-    "clip",
-    "norm",
-    "symptoms",
-    "exercises",
-)
-"""In the order in which a lecture would take them."""
-_QUICK = ("chain", "crossover", "exercises")
 
 
 def _show(make: Callable[[], Shown], html: Path | None) -> None:
@@ -225,7 +211,7 @@ def _wrote(path: Path) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def _progress() -> Generator[Callable[[str], None]]:
     """Say on standard error what is being done: a spinner in a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
         yield lambda what: typer.echo(f"gainstage: {what}", err=True)

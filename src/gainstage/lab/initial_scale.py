@@ -1,4 +1,4 @@
-"""Initialisation: bits a layer by scheme and activation, and the layer at which N(0, 1) overflows."""
+"""Initialisation: bits a layer by scheme and activation, and where N(0, 1) overflows."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def init(width: int = 128, depth: int = 100, *, seed: int = 0, tell: Tell = quie
     Raises:
         ConfigError: If width or depth are out of range.
     """
-    counted("width", width, 1024)
+    counted("width", width, 1024, 2)
     counted("layers", depth, 300)
     depths = [each for each in DEPTHS if each < depth] + [depth]
     schemes: list[Scheme] = []

@@ -73,12 +73,12 @@ def finite(name: str, value: float) -> float:
     return value
 
 
-def counted(name: str, value: int, most: int) -> int:
-    """Return a count that must lie between 1 and `most`.
+def counted(name: str, value: int, most: int, least: int = 1) -> int:
+    """Return a count that must lie between `least` and `most`.
 
     Raises:
         ConfigError: If it does not.
     """
-    if not 1 <= value <= most:
-        raise ConfigError(f"{name} must be between 1 and {most}, got {value!r}")
+    if not least <= value <= most:
+        raise ConfigError(f"{name} must be between {least} and {most}, got {value!r}")
     return value

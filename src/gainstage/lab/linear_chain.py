@@ -1,8 +1,8 @@
 """The linear chain a_i = w·a_{i−1}: forward, backward and one update, by autograd.
 
-Two conventions are in print. δ_i by `text` is the gradient at a layer's output, 1 at the last layer;
-δ_i by `code` is what a loop records that multiplies before it records: the gradient at the layer's
-input, w times as large. Autograd has both, and neither is made up here.
+Two conventions are in print. δ_i by `text` is the gradient at a layer's output, 1 at the last
+layer; δ_i by `code` is what a loop records that multiplies before it records: the gradient at the
+layer's input, w times as large. Autograd has both, and neither is made up here.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ STYLE = """
 .gainstage-lab th { font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--edge); }
 .gainstage-lab th, .gainstage-lab td { padding: 3px 14px 3px 0; text-align: right;
   background: none; vertical-align: top; }
-.gainstage-lab .text { text-align: left; }
+.gainstage-lab td:not(.text) { white-space: nowrap; }
+.gainstage-lab .text { text-align: left; min-width: 6em; }
 .gainstage-lab tr + tr td { border-top: 1px solid var(--card); }
 .gainstage-lab svg { display: block; width: 100%; max-width: 720px; height: auto; }
 .gainstage-lab svg text { fill: currentColor; font-size: 12px; }
@@ -86,4 +87,7 @@ def _table(part: Table) -> str:
         + "</tr>"
         for row in part.rows
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(part.title)}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )

@@ -37,6 +37,11 @@ a { color: var(--focus); }
 .bench { border: 1px solid var(--edge); border-radius: 8px; padding: 12px 16px 16px;
   margin: 18px 0; background: var(--card); }
 .bench h2 { margin-top: 0; }
+.bench svg:not(.swatch) { max-width: none; }
+.bench .column { opacity: 0.9; }
+.bench .column.c0 { fill: var(--c0); }
+.bench .column.c1 { fill: var(--c1); }
+.bench .column.c2 { fill: var(--c2); }
 .knobs { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr));
   gap: 8px 24px; margin: 8px 0 12px; }
 .knobs label { display: block; font-size: 13.5px; }
@@ -72,9 +77,10 @@ form-action 'none'">
 <h1>Exploding gradients</h1>
 <p>A deep network is a chain of amplifiers. Each stage multiplies the signal on its way forward and
 the gradient on its way back; a little too much gain a stage, and after enough stages nothing is
-left but infinity. All levels here are in bits (log2), so a slope of +1 bit a layer doubles at every
-layer, and the distance to a number format's largest value is a count of bits. Every number below was
-computed by the run that wrote this page, by training and differentiating, on torch {torch}.</p>
+left but infinity. All levels here are in bits (log2), so a slope of +1 bit a layer doubles at
+every layer, and the distance to a number format's largest value is a count of bits. Every number
+below was computed by the run that wrote this page, by training and differentiating, on torch
+{torch}.</p>
 <nav aria-label="topics">{links}</nav>
 <div id="bench"></div>
 <noscript><p>The bench with its sliders needs JavaScript; all that follows does not.</p></noscript>

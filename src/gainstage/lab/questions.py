@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -244,18 +243,15 @@ def _pair_hint(before: Sequence[float]) -> Callable[[Answer], str]:
     return hint
 
 
-_failing_run = cache(symptoms)
-
-
 def _first_alarm() -> Answer:
-    rang = {d.name: d.first_step for d in _failing_run().diagnostics}
+    rang = {d.name: d.first_step for d in symptoms().diagnostics}
     order = {"loss": "mean loss", "norm": "gradient norm", "update": "update / weight"}
     steps = {word: rang[name] for word, name in order.items()}
     return min(order, key=lambda word: math.inf if steps[word] is None else float(steps[word] or 0))
 
 
 def _alarm_hint(given: Answer) -> str:
-    rang = ", ".join(f"{d.name} at step {d.first_step}" for d in _failing_run().diagnostics)
+    rang = ", ".join(f"{d.name} at step {d.first_step}" for d in symptoms().diagnostics)
     return f"you said {as_text(given)}; in the run: {rang}"
 
 

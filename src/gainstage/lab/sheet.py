@@ -1,4 +1,4 @@
-"""What a topic of the lab shows: text, tables and pictures, before terminal or page lays them out."""
+"""What a topic of the lab shows: text, tables and pictures, not yet laid out."""
 
 from __future__ import annotations
 

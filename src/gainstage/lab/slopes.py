@@ -164,8 +164,8 @@ def crossover(depth: int = 30, width: int = 96, *, seed: int = 0) -> Crossover:
     Raises:
         ConfigError: If depth or width are out of range.
     """
-    counted("layers", depth, 200)
-    counted("width", width, 1024)
+    counted("layers", depth, 200, 2)
+    counted("width", width, 1024, 2)
     stacks = [
         _slope(matrix, act, gain, depth, width, seed)
         for matrix in MATRICES

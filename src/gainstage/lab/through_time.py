@@ -180,7 +180,7 @@ class Recurrent(Shown):
             (_curve("before the clip", before), _curve("after the clip", after)),
             note=f"norm 2^{log2(each.grad_norm):.0f}, factor 2^{shift:.0f}: the whole curve is "
             f"moved down by {-shift:.0f} bits, and no time step gains on another: the recent end "
-            "now adds next to nothing. Clipping bounds the step; it does not bring back what was lost.",
+            "now adds next to nothing. Clipping bounds the step; it brings nothing back.",
         )
 
     def _training(self) -> tuple[Table, Figure]:
@@ -201,8 +201,9 @@ class Recurrent(Shown):
                     )
                     for each in self.learned
                 ),
-                "error: mean square; guessing always says 1 and scores 0.1667. Horizon: how far back a "
-                "gradient reaches, before and after the clipped training; 500 steps are far beyond",
+                "error: mean square; guessing always says 1 and scores 0.1667. Horizon: how far "
+                "back a gradient reaches, before and after the clipped training. Signals from 500 "
+                "steps away lie beyond it",
             ),
             Figure(
                 "The honest limit: error over length, clipped all the way",

@@ -71,7 +71,7 @@ def watch_runs(commands: Sequence[Sequence[str]], tell: Tell = quiet) -> list[Wa
         GainstageError: If a training does not run to its end.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda command: _watch(tuple(command), tell), commands))
+        return [each.result() for each in [pool.submit(_watch, tuple(c), tell) for c in commands]]
 
 
 def _watch(command: tuple[str, ...], tell: Tell) -> Watched:
