@@ -24,11 +24,21 @@ ALLOWED = {
     "store": {"records", "errors", "detect", "diagnose"},
     "treat": {"records", "errors", "norms", "graph"},
     "show": {"records", "errors", "detect", "store"},
+    "lab": {"records", "errors", "bits", "norms", "graph", "detect", "analysis", "treat", "store", "show"},
     "attach": {"records", "errors", "norms", "graph", "detect", "store", "treat", "show"},
-    "cli": {"errors", "attach", "store", "show", "treat"},
+    "cli": {"errors", "attach", "store", "show", "treat", "lab"},
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ["records", "errors", "bits", "detect.scan", "store.reader", "show.terminal", "cli"]
+WITHOUT_TORCH = [
+    "records",
+    "errors",
+    "bits",
+    "detect.scan",
+    "store.reader",
+    "show.terminal",
+    "lab.commands",
+    "cli",
+]
 
 
 def room_of(path: Path) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from gainstage import __version__
 from gainstage.errors import ConfigError, GainstageError
+from gainstage.lab.commands import app as lab_app
 
 if TYPE_CHECKING:
     from gainstage.store.reader import Run
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(lab_app, name="lab")
 
 
 def _version(asked: bool) -> None:

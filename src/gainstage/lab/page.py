@@ -1,0 +1,140 @@
+"""The lab's page: one file without a network, with the sheets of a run and a bench to turn knobs.
+
+The page's policy allows the one script it came with, as the report's does.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+from gainstage import __version__
+from gainstage.errors import ConfigError
+from gainstage.lab.levels import DTYPES
+from gainstage.lab.markup import STYLE, body
+from gainstage.lab.sheet import Sheet
+from gainstage.store.journal import to_json, write_text
+
+_PAGE_STYLE = """
+:root { color-scheme: light dark; --text: #1f2733; --ground: #ffffff; --focus: #0072b2; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e3e8f0; --ground: #12151b; --focus: #56b4e9; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--text);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif; }
+main { max-width: 860px; margin: 0 auto; padding: 20px 24px 64px; }
+h1 { font-size: 24px; margin: 0 0 4px; }
+nav { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 12px 0; }
+a { color: var(--focus); }
+:focus-visible { outline: 2px solid var(--focus); outline-offset: 2px; }
+.bench { border: 1px solid var(--edge); border-radius: 8px; padding: 12px 16px 16px;
+  margin: 18px 0; background: var(--card); }
+.bench h2 { margin-top: 0; }
+.bench svg:not(.swatch) { max-width: none; }
+.bench .column { opacity: 0.9; }
+.bench .column.c0 { fill: var(--c0); }
+.bench .column.c1 { fill: var(--c1); }
+.bench .column.c2 { fill: var(--c2); }
+.knobs { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr));
+  gap: 8px 24px; margin: 8px 0 12px; }
+.knobs label { display: block; font-size: 13.5px; }
+.knobs input, .knobs select { width: 100%; font: inherit; color: inherit;
+  accent-color: var(--focus); }
+.knobs select { background: var(--ground); border: 1px solid var(--edge); border-radius: 4px; }
+.knobs output { font-weight: 600; font-variant-numeric: tabular-nums; float: right; }
+.said { font-weight: 600; min-height: 3em; margin: 4px 0; }
+.bench .lost { stroke: var(--c7); stroke-width: 2; fill: none; }
+.bench .dead { fill: var(--c7); opacity: 0.16; }
+footer { margin-top: 48px; font-size: 13px; color: var(--quiet); }
+@media (max-width: 640px) { main { padding: 12px 12px 40px; } .bench { padding: 10px 12px; } }
+@media print {
+  main { max-width: none; padding: 0; } nav { display: none; }
+  h2, h3 { break-after: avoid; } svg, table, .bench { break-inside: avoid; }
+}
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+form-action 'none'">
+<title>gainstage lab: exploding gradients</title>
+<style>{style}</style>
+</head>
+<body>
+<main class="gainstage-lab">
+<h1>Exploding gradients</h1>
+<p>A deep network is a chain of amplifiers. Each stage multiplies the signal on its way forward and
+the gradient on its way back; a little too much gain a stage, and after enough stages nothing is
+left but infinity. All levels here are in bits (log2), so a slope of +1 bit a layer doubles at
+every layer, and the distance to a number format's largest value is a count of bits. Every number
+below was computed by the run that wrote this page, by training and differentiating, on torch
+{torch}.</p>
+<nav aria-label="topics">{links}</nav>
+<div id="bench"></div>
+<noscript><p>The bench with its sliders needs JavaScript; all that follows does not.</p></noscript>
+{sections}
+<footer>Written by gainstage {version}, torch {torch}. No part of this page asks a network for
+anything.</footer>
+</main>
+<script type="application/json" id="data">{data}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def write_page(sheets: Sequence[Sheet], path: Path) -> None:
+    """Write sheets as one page; a file that is there stays whole until it is replaced.
+
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
+    if path.is_dir():
+        raise ConfigError(f"cannot write the page to {str(path)!r}: a folder; name a file in it")
+    try:
+        write_text(path, render_page(sheets))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the page to {str(path)!r}: {error.strerror or error}; "
+            "name a file in a folder that exists and can be written"
+        ) from error
+
+
+def render_page(sheets: Sequence[Sheet]) -> str:
+    """Return sheets as one page with the bench before them."""
+    script = files("gainstage.lab").joinpath("bench.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    links = "".join(f'<a href="#{s.name}">{html.escape(s.name)}</a>' for s in sheets)
+    return _PAGE.format(
+        digest=digest,
+        style=STYLE + _PAGE_STYLE,
+        torch=html.escape(torch.__version__),
+        version=__version__,
+        links=f'<a href="#bench">bench</a>{links}',
+        sections="".join(f"<section>{body(sheet)}</section>" for sheet in sheets),
+        data=to_json({"dtypes": _dtypes()}),
+        script=script,
+    )
+
+
+def _dtypes() -> list[dict[str, object]]:
+    """Return what the bench needs to know of each dtype, as torch has it."""
+    found: list[dict[str, object]] = []
+    for name, dtype in DTYPES.items():
+        info = torch.finfo(dtype)
+        found.append(
+            {"name": name, "largest": info.max, "smallest": info.smallest_normal * info.eps}
+        )
+    return found

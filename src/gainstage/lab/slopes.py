@@ -1,0 +1,258 @@
+"""Where a stack neither explodes nor vanishes: slopes over the gain, measured beside theory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from gainstage.lab import mean_field
+from gainstage.lab.deep_net import ACTIVATIONS, MATRICES, Profile, profile
+from gainstage.lab.levels import counted, level_bits, slope_bits
+from gainstage.lab.linear_chain import run_chain
+from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number
+
+WEIGHTS = (0.5, 0.7, 0.9, 1.0, -1.0, 1.1, 1.4, 2.0)
+GAINS = (0.5, 0.71, 1.0, 1.41, 2.0)
+_LONG = 400
+"""Powers of one matrix after which only its spectral radius counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """One stack: how it was set up, what was measured, what theory says."""
+
+    matrix: str
+    activation: str
+    gain: float
+    forward: float
+    backward: float
+    theory_forward: float
+    theory_backward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """The gain at which the backward slope is 0 bits a layer."""
+
+    matrix: str
+    activation: str
+    measured: float | None
+    theory: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """One matrix applied again and again, as a recurrent net does."""
+
+    name: str
+    spectral_radius: float
+    spectral_norm: float
+    early_bits: float
+    """Largest gain, in bits, of any input over the first step."""
+    late_bits: float
+    """Measured slope, bits a step, once it has settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crossover(Shown):
+    """Slopes over the gain, and where they cross zero."""
+
+    depth: int
+    width: int
+    scalar: tuple[Slope, ...]
+    stacks: tuple[Slope, ...]
+    crossings: tuple[Crossing, ...]
+    powers: tuple[Power, ...]
+
+    def sheet(self) -> Sheet:
+        """Return the crossover as text, tables and pictures."""
+        return Sheet(
+            "crossover",
+            f"Where is 0 bits a layer? {self.depth} layers, matrices of width {self.width}",
+            (
+                "Above 0 bits a layer the signal explodes with depth, below it vanishes.",
+                Table(
+                    "The linear chain, w a number",
+                    ("w", "forward", "backward", "theory log2|w|"),
+                    tuple(
+                        (number(s.gain), bits(s.forward), bits(s.backward), bits(s.theory_backward))
+                        for s in self.scalar
+                    ),
+                ),
+                self._picture(),
+                self._stack_table(),
+                Table(
+                    "Gain at which δ neither grows nor shrinks",
+                    ("matrix", "activation:", "measured", "theory"),
+                    tuple(
+                        (c.matrix, c.activation, _gain(c.measured), _gain(c.theory))
+                        for c in self.crossings
+                    ),
+                    "tanh settles at any gain above 1 forward, so the gradient decides; GELU has "
+                    "no scale-free point, its crossing depends on the level of the input",
+                ),
+                Table(
+                    f"One matrix used {_LONG} times, as through time",
+                    ("matrix", "spectral radius", "largest singular", "first step", "late"),
+                    tuple(
+                        (
+                            p.name,
+                            number(p.spectral_radius, 4),
+                            number(p.spectral_norm, 4),
+                            bits(p.early_bits),
+                            bits(p.late_bits),
+                        )
+                        for p in self.powers
+                    ),
+                    "in bits a step: the largest singular value rules the first step, the "
+                    "spectral radius all that comes late; above 1 the one is necessary for an "
+                    "explosion, not sufficient",
+                ),
+            ),
+        )
+
+    def _picture(self) -> Figure:
+        lines: list[Line] = []
+        for act in ACTIVATIONS:
+            own = [s for s in self.stacks if s.activation == act and s.matrix == "gaussian"]
+            x = tuple(math.log2(s.gain) for s in own)
+            lines.append(Line(act, x, tuple(s.backward for s in own)))
+            lines.append(
+                Line(f"{act}, theory", x, tuple(s.theory_backward for s in own), is_dashed=True)
+            )
+        return Figure(
+            "Slope of δ over the gain, Gaussian matrices",
+            "gain in bits",
+            "bits a layer",
+            tuple(lines),
+            (("neither grows nor shrinks", 0.0),),
+        )
+
+    def _stack_table(self) -> Table:
+        return Table(
+            "Matrices and non-linearity: bits a layer, measured (theory)",
+            ("stack", "gain", "forward", "(theory)", "backward", "(theory)"),
+            tuple(
+                (
+                    f"{s.matrix} {s.activation}",
+                    number(s.gain),
+                    bits(s.forward),
+                    f"({bits(s.theory_forward)})",
+                    bits(s.backward),
+                    f"({bits(s.theory_backward)})",
+                )
+                for s in self.stacks
+            ),
+            "gain: singular values are of that size, root mean square; theory: mean field at "
+            "infinite width",
+        )
+
+
+def crossover(depth: int = 30, width: int = 96, *, seed: int = 0) -> Crossover:
+    """Measure slopes over gains from 0.5 to 2 and find where they cross zero.
+
+    Args:
+        depth: Layers of a stack, 2 to 200.
+        width: Of its matrices, 2 to 1024.
+        seed: Of the weights.
+
+    Raises:
+        ConfigError: If depth or width are out of range.
+    """
+    counted("layers", depth, 200, 2)
+    counted("width", width, 1024, 2)
+    stacks = [
+        _slope(matrix, act, gain, depth, width, seed)
+        for matrix in MATRICES
+        for act in ACTIVATIONS
+        for gain in GAINS
+    ]
+    crossings = [
+        Crossing(
+            matrix,
+            act,
+            _zero(lambda g, m=matrix, a=act: _stack(m, a, g, depth, width, seed).backward_slope),
+            _zero(lambda g, a=act: mean_field.slopes(a, g, depth)[1]),
+        )
+        for matrix in MATRICES
+        for act in ACTIVATIONS
+    ]
+    return Crossover(
+        depth,
+        width,
+        tuple(_scalar(w, depth) for w in WEIGHTS),
+        tuple(stacks),
+        tuple(crossings),
+        tuple(_powers(width, seed)),
+    )
+
+
+def _scalar(weight: float, depth: int) -> Slope:
+    layers = run_chain(weight, depth, 1.0, 0.0, torch.float64).layers
+    forward = slope_bits([math.log2(abs(layer.activation)) for layer in layers])
+    backward = slope_bits([layer.delta_bits for layer in layers[::-1]])
+    theory = math.log2(abs(weight))
+    return Slope("number", "linear", weight, forward, backward, theory, theory)
+
+
+@lru_cache(maxsize=4)
+def _unit(matrix: str, depth: int, width: int, seed: int) -> tuple[Tensor, list[Tensor]]:
+    """Return inputs and the weights of gain 1, which every other gain scales."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = [MATRICES[matrix](width, 1.0, generator) for _ in range(depth)]
+    return torch.randn(64, width, generator=generator), weights
+
+
+def _stack(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> Profile:
+    inputs, weights = _unit(matrix, depth, width, seed)
+    return profile([gain * weight for weight in weights], inputs, act)
+
+
+def _slope(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> Slope:
+    found = _stack(matrix, act, gain, depth, width, seed)
+    forward, backward = mean_field.slopes(act, gain, depth)
+    return Slope(matrix, act, gain, found.forward_slope, found.backward_slope, forward, backward)
+
+
+def _zero(slope: Callable[[float], float]) -> float | None:
+    """Return where a rising slope crosses 0 between gains 0.5 and 4, by halving; else None."""
+    low, high = 0.5, 4.0
+    if slope(low) > 0 or slope(high) < 0:
+        return None
+    for _ in range(12):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _powers(width: int, seed: int) -> list[Power]:
+    generator = torch.Generator().manual_seed(seed)
+    sheared = torch.tensor([[0.9, 10.0], [0.0, 0.9]])
+    matrices = {
+        "gaussian 1": MATRICES["gaussian"](width, 1.0, generator),
+        "gaussian 0.7": MATRICES["gaussian"](width, 0.7, generator),
+        "orthogonal 1": MATRICES["orthogonal"](width, 1.0, generator),
+        "[[0.9, 10], [0, 0.9]]": sheared,
+    }
+    return [_power(name, matrix.double()) for name, matrix in matrices.items()]
+
+
+def _power(name: str, matrix: torch.Tensor) -> Power:
+    radius = float(torch.linalg.eigvals(matrix).abs().max())
+    _, singular, right = torch.linalg.svd(matrix)
+    state = right[0]
+    levels = [level_bits(state)]
+    for _ in range(_LONG):
+        state = matrix @ state
+        levels.append(level_bits(state))
+    late = slope_bits(levels[_LONG // 2 :])
+    return Power(name, radius, float(singular[0]), levels[1] - levels[0], late)
+
+
+def _gain(value: float | None) -> str:
+    return "none in 0.5 .. 4" if value is None else f"{value:.3f}"
