@@ -40,7 +40,7 @@ class Vanishing:
 def look(state: Vanishing, piece: StepBlock, tensors: Sequence[TensorInfo]) -> list[Sign]:
     """Return the signs of one piece of the record."""
     norms = np.where(piece.present, piece.grad_norms, np.nan).astype(np.float64)
-    there = np.isfinite(norms).any(axis=0)
+    there: NDArray[np.bool_] = np.asarray(np.isfinite(norms).any(axis=0))
     if not there.any():
         return []
     largest, middle = np.zeros(len(there)), np.zeros(len(there))
