@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def theil_sen(x: ArrayLike, y: ArrayLike) -> float:
         2.0
     """
     xs, ys = _pairs(x), _pairs(y)
-    first, second = np.triu_indices(len(xs), 1)
+    first, second = _all_pairs(len(xs))
     run = xs[second] - xs[first]
     apart = run != 0
     if not apart.any():
@@ -49,7 +50,7 @@ def mann_kendall(y: ArrayLike) -> float:
     count = len(ys)
     if count < 3:
         return 0.0
-    first, second = np.triu_indices(count, 1)
+    first, second = _all_pairs(count)
     score = float(np.sign(ys[second] - ys[first]).sum())
     spread = math.sqrt(count * (count - 1) * (2 * count + 5) / 18.0)
     return (score - math.copysign(1.0, score)) / spread if score else 0.0
@@ -96,6 +97,13 @@ def steepest_growth(
         slope = theil_sen(block.step[usable], np.log2(norms[usable]))
         found.append((index, slope, headroom_bits(float(norms[usable[-1]]), tensors[index].dtype)))
     return sorted(found, key=lambda each: -each[1])[:count]
+
+
+@lru_cache(maxsize=128)
+def _all_pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices i < j of all pairs; making them takes longer than using them."""
+    first, second = np.triu_indices(count, 1)
+    return first, second
 
 
 def _pairs(values: ArrayLike) -> NDArray[Any]:
