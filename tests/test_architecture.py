@@ -24,7 +24,7 @@ ALLOWED = {
     "store": {"records", "errors", "detect", "diagnose"},
     "treat": {"records", "errors", "norms", "graph"},
     "show": {"records", "errors", "detect", "store"},
-    "lab": {"records", "errors", "bits", "norms", "graph", "detect", "analysis", "treat", "store", "show"},
+    "lab": {"errors", "bits", "norms", "graph", "detect", "analysis", "treat", "store", "show"},
     "attach": {"records", "errors", "norms", "graph", "detect", "store", "treat", "show"},
     "cli": {"errors", "attach", "store", "show", "treat", "lab"},
     "__main__": {"cli"},

@@ -14,12 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.corpus.families import FAULTY, HEALTHY, cases
 from benchmarks.corpus.play import play_all
 from benchmarks.corpus.score import Outcome, judge_all, wilson
+from rich.console import Console
+from rich.table import Table
 
 
 def main() -> None:

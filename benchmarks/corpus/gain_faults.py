@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 
 import torch
-from torch import nn
-
 from benchmarks.corpus.case import Loop, Training, log_uniform, seeded
 from benchmarks.corpus.nets import (
     Attention,
@@ -19,6 +17,7 @@ from benchmarks.corpus.nets import (
     regression,
     sequences,
 )
+from torch import nn
 
 STEPS = 160
 
@@ -48,10 +47,10 @@ def recurrent_gain(draw: random.Random, faulty: bool) -> Training:
     """Recurrent weights that multiply the signal at every time step."""
     batches = seeded(draw)
     length, hidden = draw.randint(30, 90), draw.choice([16, 32, 48])
-    bits = draw.uniform(10, 50)
+    bits = draw.uniform(8, 30)
     gain = 2 ** (bits / length) if faulty else draw.uniform(0.8, 0.95)
-    model = Recurrent(2, hidden, 1, "relu", gain * (draw.uniform(1.05, 1.15) if faulty else 1.0))
-    rate = log_uniform(draw, 1e-4, 1e-2)
+    model = Recurrent(2, hidden, 1, "relu", gain * (draw.uniform(1.1, 1.15) if faulty else 1.0))
+    rate = log_uniform(draw, 2e-3, 3e-2)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=draw.choice([0.0, 0.9]))
     task = sequences(draw, batches, length=length)
     loop = Loop(list(model.parameters()), optimizer, fit(model, task), STEPS)
@@ -66,7 +65,7 @@ def learning_rate(draw: random.Random, faulty: bool) -> Training:
     model = mlp([16, *[width] * depth, out], draw.choice(["relu", "tanh", "gelu"]))
     adam = draw.random() < 0.4
     rate = 1e-3 if adam else 0.01
-    multiple = log_uniform(draw, 300, 3000) if adam else log_uniform(draw, 60, 600)
+    multiple = log_uniform(draw, 300, 3000) if adam else log_uniform(draw, 100, 1000)
     form = draw.choice(["start", "jump", "ramp"])
     begin = 0 if form == "start" else draw.randint(40, 90)
     growth = draw.uniform(1.1, 1.3)

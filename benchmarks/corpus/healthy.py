@@ -6,11 +6,10 @@ import math
 import random
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from benchmarks.corpus.case import Loop, Training, log_uniform, seeded
 from benchmarks.corpus.nets import Recurrent, classification, fit, mlp, regression, sequences
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 STEPS = 300
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ def mlp(
 ) -> nn.Sequential:
     """Return a multilayer perceptron with weights of `gain` times He's or Xavier's scale."""
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         linear = nn.Linear(n_in, n_out)
         scale = 2.0 if activation != "tanh" and i < len(sizes) - 2 else 1.0
         nn.init.normal_(linear.weight, std=gain * (scale / n_in) ** 0.5)

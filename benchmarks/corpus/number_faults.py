@@ -6,11 +6,10 @@ import math
 import random
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from benchmarks.corpus.case import Loop, Training, log_uniform, seeded
 from benchmarks.corpus.nets import classification, fit, mlp, regression
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 STEPS = 160
 
@@ -113,43 +112,40 @@ def dtype_overflow(draw: random.Random, faulty: bool) -> Training:
 
 
 def normalization(draw: random.Random, faulty: bool) -> Training:
-    """Statistics of a batch whose variance is zero, or nearly, divided by without an eps."""
+    """A batch or a row whose variance is zero, divided by without an eps."""
     batches = seeded(draw)
-    form = draw.choice(["constant", "nearly constant", "one sample"])
-    plain = classification(draw, batches)
-    begin, often = draw.randint(20, 80), draw.randint(1, 8)
-    eps = 1e-3 if not faulty else (0.0 if form == "constant" else 1e-16)
-    spread = log_uniform(draw, 1e-6, 1e-4)
+    form = draw.choice(["constant feature", "one sample", "empty row", "dead unit"])
+    plain = classification(draw, batches, batch=4 if form == "dead unit" else 32)
+    begin = 0 if form == "dead unit" else draw.randint(20, 120)
+    eps = 0.0 if faulty else 1e-3
+    over = 1 if form == "empty row" else 0
 
     def next_batch(step: int) -> tuple[Tensor, Tensor]:
         x, y = plain(step)
-        if step >= begin and (step - begin) % often == 0:
-            if form == "constant":
+        if step == begin:
+            if form == "constant feature":
                 x[:, 0] = 1.0
-            elif form == "nearly constant":
-                # As from a sorted data set: all samples of a batch are one, but for noise.
-                x, y = x[:1] + spread * (x - x[:1]), y[:1].expand(len(y))
-            else:
-                x, y = x[:1].expand(2, -1) + spread * torch.randn(2, 16, generator=batches), y[:2]
+            elif form == "one sample":
+                x, y = x[:1], y[:1]
+            elif form == "empty row":
+                x[7] = 0.0
         return x, y
 
-    inner = mlp([16, 48, 48, 5], "relu")
-    first = nn.Linear(16, 16)
+    layers = mlp([16, 24, 24, 5], "relu")
 
     def model(x: Tensor) -> Tensor:
-        for layer in inner:
+        for layer in layers:
             if isinstance(layer, nn.Linear):
-                x = (x - x.mean(0)) / (x.var(0, unbiased=False) + eps).sqrt()
+                centred = x - x.mean(over, keepdim=True)
+                x = centred / ((centred**2).mean(over, keepdim=True) + eps).sqrt()
             x = layer(x)
         return x
 
     def loss_of(step: int) -> Tensor:
         x, y = next_batch(step)
-        return F.cross_entropy(model(x if form == "constant" else first(x)), y)
+        return F.cross_entropy(model(x), y)
 
-    parameters = [*first.parameters(), *inner.parameters()]
-    rate = log_uniform(draw, 0.01, 0.05)
-    optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9)
-    loop = Loop(parameters, optimizer, loss_of, STEPS)
-    settings = dict(form=form, spread=spread, often=often, lr=rate)
-    return Training(loop, settings, fault_step=begin)
+    rate = log_uniform(draw, 0.003, 0.03)
+    optimizer = torch.optim.SGD(layers.parameters(), lr=rate, momentum=0.9)
+    loop = Loop(list(layers.parameters()), optimizer, loss_of, STEPS)
+    return Training(loop, dict(form=form, lr=rate), fault_step=begin)

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-
-import gainstage
 from benchmarks.corpus.case import Case
 from benchmarks.corpus.families import family_of
+
+import gainstage
 
 TRUTH = "truth.json"
 BUDGET = 0.1

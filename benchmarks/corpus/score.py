@@ -11,10 +11,10 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-
-import gainstage
 from benchmarks.corpus.case import Case
 from benchmarks.corpus.play import TRUTH
+
+import gainstage
 from gainstage.records import Findings, StepBlock
 
 _RUNAWAY = 100.0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 
 import torch
-from torch import Tensor
-
 from benchmarks.corpus.case import Loop, Training, log_uniform, seeded
 from benchmarks.corpus.nets import Recurrent, classification, fit, mlp, regression, sequences
+from torch import Tensor
 
 STEPS = 160
 
@@ -17,7 +16,7 @@ def clip_misuse(draw: random.Random, faulty: bool) -> Training:
     """A recurrent net that clipping saves; the clip comes after the step or leaves out a part."""
     batches = seeded(draw)
     length = draw.randint(30, 70)
-    model = Recurrent(2, 32, 1, "relu", 1.1 * 2 ** (draw.uniform(6, 12) / length))
+    model = Recurrent(2, 32, 1, "relu", 1.1 * 2 ** (draw.uniform(9, 17) / length))
     task = sequences(draw, batches, length=length)
     optimizer = torch.optim.SGD(model.parameters(), lr=log_uniform(draw, 1e-2, 5e-2))
     form = draw.choice(["after the step", "head only", "far too high"])

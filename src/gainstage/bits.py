@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 LARGEST: Final = {
     "float16": 65504.0,
@@ -26,9 +27,16 @@ def theil_sen(x: ArrayLike, y: ArrayLike) -> float:
         2.0
     """
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    first, second = np.triu_indices(len(xs), 1)
+    first, second = all_pairs(len(xs))
     run = xs[second] - xs[first]
     apart = run != 0
     if not apart.any():
         return 0.0
     return float(np.median((ys[second] - ys[first])[apart] / run[apart]))
+
+
+@lru_cache(maxsize=128)
+def all_pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices i < j of all pairs; making them takes longer than using them."""
+    first, second = np.triu_indices(count, 1)
+    return first, second

@@ -1,4 +1,4 @@
-"""A record in pieces of 16 steps, however it arrives: for what is judged over all tensors at once."""
+"""A record in pieces of 16 steps, however it arrives, for what is judged over all tensors."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def weigh(state: Level, weight_bits: float) -> Sign | None:
         "gradient",
         "critical",
         state.step,
-        f"the gradient norm is beyond 2^{ABSURD_BITS:.0f} at step {state.step} by the network's own "
-        f"doing: the loss changes {elasticity:.2g} times as much as the weights",
+        f"the norm of the gradient is above 2^{ABSURD_BITS:.0f} at step {state.step}: "
+        f"the loss changes {elasticity:.2g} times as much as the weights do",
         strong=True,
         last_step=state.step,
         evidence={"elasticity": elasticity},

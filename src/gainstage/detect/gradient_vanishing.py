@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.bits import theil_sen
 from gainstage.detect.sign import Sign
-from gainstage.detect.trend import mann_kendall, theil_sen
+from gainstage.detect.trend import mann_kendall
 from gainstage.records import StepBlock, TensorInfo
 
 LOST_BITS = 24.0
@@ -39,13 +40,16 @@ class Vanishing:
 
 def look(state: Vanishing, piece: StepBlock, tensors: Sequence[TensorInfo]) -> list[Sign]:
     """Return the signs of one piece of the record."""
-    norms = np.where(piece.present, piece.grad_norms, np.nan).astype(np.float64)
-    there = np.isfinite(norms).any(axis=0)
+    norms = np.where(piece.present & np.isfinite(piece.grad_norms), piece.grad_norms, np.nan)
+    # NaN sorts to the end, which is several times faster than NumPy's own nanmedian.
+    ordered = np.sort(norms.astype(np.float64), axis=0)
+    given = np.count_nonzero(~np.isnan(ordered), axis=0)
+    there = given > 0
     if not there.any():
         return []
-    largest, middle = np.zeros(len(there)), np.zeros(len(there))
-    finite = np.where(np.isfinite(norms[:, there]), norms[:, there], np.nan)
-    largest[there], middle[there] = np.nanmax(finite, axis=0), np.nanmedian(finite, axis=0)
+    columns = np.arange(len(given))
+    largest = np.where(there, ordered[given - 1, columns], 0.0)
+    middle = np.where(there, ordered[(given - 1) // 2, columns], 0.0)
     found = [
         *_over_steps(state, piece, largest, there),
         *_over_depth(state, piece, middle, tensors),

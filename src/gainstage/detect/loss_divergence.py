@@ -1,8 +1,8 @@
 """`loss-divergence`: the loss has left what the run has known, upward or downward without end.
 
 Scale-free and for losses of either sign: heights are measured in units of what the loss has ranged
-over so far, not in units of the loss. Four ways to leave: far above and rising; above for good; worse
-than untrained after it had been good; below zero and falling ever faster.
+over so far, not in units of the loss. Four ways to leave: far above and rising; above for good;
+worse than untrained after it had been good; below zero and falling ever faster.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def _above(state: Divergence, history: History, reach: float, step: int) -> Sign
     height = (middle - state.highest) / unit
     return _sign(
         step,
-        f"the loss is {history.recent[-1]:.3g} at step {step} and {'stays' if stays else 'rising'}; "
-        f"the run had known at most {state.highest:.3g}",
+        f"the loss is {history.recent[-1]:.3g} at step {step} and {'stays' if stays else 'rising'};"
+        f" the run had known at most {state.highest:.3g}",
         strong=height >= _STRONG_RATIO or (height >= _RANGES and history.count > _LONG),
         form="above",
         loss=history.recent[-1],
@@ -130,8 +130,8 @@ def _unlearnt(state: Divergence, history: History, norm: History | None, step: i
     grown = 0.0 if norm is None or not norm.count else norm.median(CHUNK) - norm.level
     return _sign(
         step,
-        f"the loss stays at {high:.3g}, worse than untrained ({state.start:.3g}), after it had been "
-        f"{best:.3g}; the gradient norm is {grown:+.1f} bits from its level",
+        f"the loss stays at {high:.3g}, worse than untrained ({state.start:.3g}), after it had "
+        f"been {best:.3g}; the gradient norm is {grown:+.1f} bits from its level",
         strong=True,
         critical=grown >= _SECOND_BITS,
         form="unlearnt",
@@ -156,8 +156,8 @@ def _falls_ever_faster(
     grown = 0.0 if norm is None or not norm.chunks else norm.chunks[-1] - norm.chunks[0]
     return _sign(
         step,
-        f"the loss falls ever faster, from {chunks[0]:.3g} to {now:.3g}: it has no lower bound; the "
-        f"gradient norm has grown {grown:.1f} bits",
+        f"the loss falls ever faster, from {chunks[0]:.3g} to {now:.3g}: it has no lower bound; "
+        f"the gradient norm has grown {grown:.1f} bits",
         strong=True,
         critical=grown >= _SECOND_BITS,
         form="unbounded",

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gainstage.detect import (
     chunks,
-    clip_activity,
     depth_gain,
-    gradient_growth,
-    gradient_imbalance,
     gradient_nonfinite,
     gradient_norm,
-    gradient_spike,
-    gradient_vanishing,
     headroom_low,
-    loss_divergence,
     loss_nonfinite,
-    overflow_forecast,
-    step_skipped,
     time_gain,
     update_nonfinite,
-    update_spike,
     weight_growth,
 )
-from gainstage.detect.history import History
+from gainstage.detect.rows import Group, Pieces, signs_of_piece, signs_of_row
 from gainstage.detect.sign import Sign
 from gainstage.detect.trend import LARGEST
 from gainstage.detect.verdict import verdict_of
@@ -51,39 +42,14 @@ _REMEMBERED = 100
 
 
 @dataclass(slots=True)
-class _Group:
-    """The steps that had gradients for the same tensors: one optimizer's of several."""
-
-    norm: History = field(default_factory=History)
-    loss: History = field(default_factory=History)
-    growth: gradient_growth.Growth = field(default_factory=gradient_growth.Growth)
-    level: gradient_norm.Level = field(default_factory=gradient_norm.Level)
-    spike: gradient_spike.Spike = field(default_factory=gradient_spike.Spike)
-    divergence: loss_divergence.Divergence = field(default_factory=loss_divergence.Divergence)
-    update: update_spike.Update = field(default_factory=update_spike.Update)
-    forecast: overflow_forecast.Watched = field(default_factory=overflow_forecast.Watched)
-
-
-@dataclass(slots=True)
-class _Pieces:
-    """What is judged 16 steps at a time, over all tensors."""
-
-    chunks: chunks.Chunks = field(default_factory=chunks.Chunks)
-    vanishing: gradient_vanishing.Vanishing = field(default_factory=gradient_vanishing.Vanishing)
-    imbalance: gradient_imbalance.Imbalance = field(default_factory=gradient_imbalance.Imbalance)
-    clip: clip_activity.Clip = field(default_factory=clip_activity.Clip)
-    skipped: step_skipped.Skipped = field(default_factory=step_skipped.Skipped)
-
-
-@dataclass(slots=True)
 class ScanState:
     """What the detectors remember of a run: bounded, however long it is."""
 
     tensors: tuple[TensorInfo, ...]
     steps: int = 0
-    groups: dict[bytes, _Group] = field(default_factory=dict[bytes, _Group])
+    groups: dict[bytes, Group] = field(default_factory=dict[bytes, Group])
     weights: weight_growth.Weights = field(default_factory=weight_growth.Weights)
-    pieces: _Pieces = field(default_factory=_Pieces)
+    pieces: Pieces = field(default_factory=Pieces)
     depth: depth_gain.Depth = field(default_factory=depth_gain.Depth)
     time: time_gain.Time = field(default_factory=time_gain.Time)
     headroom: headroom_low.Headroom = field(default_factory=headroom_low.Headroom)
@@ -212,7 +178,7 @@ def _signs(state: ScanState, block: StepBlock, weights: WeightBlock | None) -> l
     ]
     signs += _signs_in_order(state, block, weights)
     for piece in chunks.pieces(state.pieces.chunks, block):
-        signs += _signs_of_piece(state, piece)
+        signs += signs_of_piece(state.pieces, piece, state.tensors)
     return signs
 
 
@@ -233,12 +199,8 @@ def _signs_in_order(state: ScanState, block: StepBlock, weights: WeightBlock | N
 
 
 def _signs_of_sample(state: ScanState, weights: WeightBlock, sample: int) -> list[Sign]:
-    part = WeightBlock(
-        *(
-            each[sample : sample + 1]
-            for each in (weights.step, weights.weight_norms, weights.present)
-        )
-    )
+    one = slice(sample, sample + 1)
+    part = WeightBlock(weights.step[one], weights.weight_norms[one], weights.present[one])
     signs = weight_growth.look(state.weights, part, state.tensors)
     for group in state.groups.values():
         if group.level.elasticity:
@@ -247,70 +209,38 @@ def _signs_of_sample(state: ScanState, weights: WeightBlock, sample: int) -> lis
     return signs
 
 
-def _signs_of_piece(state: ScanState, piece: StepBlock) -> list[Sign]:
-    pieces = state.pieces
-    found = [
-        gradient_imbalance.look(pieces.imbalance, piece, state.tensors),
-        step_skipped.look(pieces.skipped, piece),
-        *gradient_vanishing.look(pieces.vanishing, piece, state.tensors),
-        *clip_activity.look(pieces.clip, piece),
-    ]
-    return [sign for sign in found if sign is not None]
-
-
 def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) -> list[Sign]:
     if start >= stop:
         return []
+    rows = slice(start, stop)
+    # Without a clip the coefficient is NaN. A treatment that left the step out moves nothing.
+    clipped, left_out = block.clip_coefficient[rows], block.skipped[rows] < 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        bits = np.log2(block.grad_norm[start:stop])
-        # Without a clip the coefficient is NaN; a gradient clipped to nothing moves nothing.
-        scale = np.where(np.isnan(block.clip_coefficient), 1.0, block.clip_coefficient)
-        updates = bits + np.log2(block.lr * scale)[start:stop] - state.weights.latest
-    losses = np.where(block.has_loss, block.loss, np.nan)[start:stop].tolist()
-    rows = zip(
-        block.step[start:stop].tolist(),
-        bits.tolist(),
-        losses,
-        updates.tolist(),
-        _keys(block)[start:stop],
-        strict=True,
-    )
+        bits = np.log2(block.grad_norm[rows])
+        rate = block.lr[rows] * np.where(np.isnan(clipped), 1.0, clipped) * ~left_out
+        ratios = bits + np.log2(rate) - state.weights.latest
+    dtype = state.narrowest
     signs: list[Sign] = []
-    for step, bit, loss, ratio, key in rows:
+    for step, bit, loss, ratio, key in zip(
+        block.step[rows].tolist(),
+        bits.tolist(),
+        np.where(block.has_loss, block.loss, np.nan)[rows].tolist(),
+        ratios.tolist(),
+        _keys(block.present[rows]),
+        strict=True,
+    ):
         group = state.groups.get(key)
         if group is None:
-            group = state.groups[key] = _Group()
-        signs += _signs_of_row(group, step, bit, loss, ratio, state.narrowest)
+            group = state.groups[key] = Group()
+        signs += signs_of_row(group, step, bit, loss, ratio, dtype)
     return signs
 
 
-def _signs_of_row(
-    group: _Group, step: int, bit: float, loss: float, ratio: float, dtype: str
-) -> list[Sign]:
-    found: list[Sign | None] = []
-    if math.isfinite(loss):
-        group.loss.push(step, loss)
-        found.append(loss_divergence.look(group.divergence, group.loss, step, group.norm))
-    if math.isfinite(bit):
-        norm = group.norm
-        norm.push(step, bit)
-        found += [
-            gradient_growth.look(group.growth, norm, step),
-            gradient_norm.look(group.level, norm, step, loss),
-            gradient_spike.look(group.spike, norm, group.loss, step),
-            overflow_forecast.look(group.forecast, norm, math.log2(LARGEST[dtype]), dtype, step),
-            update_spike.look(
-                group.update, norm, ratio_bits=ratio, is_loss_out=group.divergence.is_out, step=step
-            ),
-        ]
-    return [sign for sign in found if sign is not None]
-
-
-def _keys(block: StepBlock) -> list[bytes]:
+def _keys(present: NDArray[np.bool_]) -> list[bytes]:
     """Return, for every row, which tensors had a gradient, however many there are by now."""
-    if block.present.all():
-        return [np.packbits(block.present[0]).tobytes().rstrip(b"\0")] * len(block)
-    return [row.tobytes().rstrip(b"\0") for row in np.packbits(block.present, axis=1)]
+    if present.all():
+        return [np.packbits(present[0]).tobytes().rstrip(b"\0")] * len(present)
+    return [row.tobytes().rstrip(b"\0") for row in np.packbits(present, axis=1)]
 
 
 def _note(state: ScanState, sign: Sign) -> None:

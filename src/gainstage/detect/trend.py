@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gainstage.bits import LARGEST, theil_sen
+from gainstage.bits import LARGEST, all_pairs, theil_sen
 from gainstage.records import StepBlock, TensorInfo
 
 _WINDOW = 64
@@ -24,7 +24,7 @@ def mann_kendall(y: ArrayLike) -> float:
     count = len(ys)
     if count < 3:
         return 0.0
-    first, second = np.triu_indices(count, 1)
+    first, second = all_pairs(count)
     score = float(np.sign(ys[second] - ys[first]).sum())
     spread = math.sqrt(count * (count - 1) * (2 * count + 5) / 18.0)
     return (score - math.copysign(1.0, score)) / spread if score else 0.0

@@ -1,9 +1,9 @@
 """`update-spike`: a step about to move the weights by as much as they are.
 
 The update itself is not in the record. Measured is lr·c·‖g‖/‖w‖ in bits, with c the clip
-coefficient: the update ratio of plain gradient descent. Adam divides the gradient's size out, so the
-ratio alone is no sign; told is a jump of the gradient that brings it above 0 bits while the loss is
-out of all bounds.
+coefficient: the update ratio of plain gradient descent. Adam divides the gradient's size out, so
+the ratio alone is no sign; told is a jump of the gradient that brings it above 0 bits while the
+loss is out of all bounds.
 """
 
 from __future__ import annotations

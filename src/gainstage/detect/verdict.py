@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gainstage.detect.history import CHUNK
 from gainstage.records import Symptom, Verdict
 
 _FATAL = ("loss-nonfinite", "gradient-nonfinite", "update-nonfinite")
@@ -23,6 +24,9 @@ def verdict_of(symptoms: Iterable[Symptom], last_step: int) -> Verdict:
     for symptom in critical:
         if symptom.symptom in _FATAL:
             return "failed"
-        if symptom.symptom == "loss-divergence" and symptom.evidence["last_step"] >= last_step - 1:
-            return "failed"
+        if symptom.symptom == "loss-divergence":
+            # Forms other than a loss that is high are looked at once a chunk.
+            slack = CHUNK if symptom.evidence.get("form", "above") != "above" else 1
+            if symptom.evidence["last_step"] >= last_step - slack:
+                return "failed"
     return "at-risk" if critical else "healthy"

@@ -2,7 +2,8 @@
 
 Weights grow a little in every healthy training, and those that begin at zero by any factor. Told
 is a tensor that has grown 16-fold since a quarter of the run, rises at every sample, and whose
-elements are no longer of ordinary size; and weights that have doubled, all together, within 32 steps.
+elements are no longer of ordinary size; and weights that have doubled, all together, within 32
+steps.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> l
             known = norms[~np.isnan(norms)]
             state.total.append(float(np.log2(np.linalg.norm(known))) if len(known) else math.nan)
         state.steps.append(int(block.step[row]))
-        found += [s for s in (_judge(state, tensors), _jump(state)) if s is not None]
+        found += [s for s in (_judge(state, tensors), _jump(state, tensors)) if s is not None]
         if len(state.steps) >= _MOST:
             state.steps, state.bits = state.steps[1::2], state.bits[1::2]
             state.total = state.total[1::2]
@@ -106,7 +107,7 @@ def _judge(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
     )
 
 
-def _jump(state: Weights) -> Sign | None:
+def _jump(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
     """Return a sign if all weights together have doubled at a stroke, beyond all before."""
     if len(state.total) < 2 or not math.isfinite(state.latest):
         return None
@@ -114,13 +115,17 @@ def _jump(state: Weights) -> Sign | None:
     largest, state.largest = max(state.largest, before), max(state.largest, now)
     if now - largest < _DOUBLED_BITS or state.steps[-1] - state.steps[-2] > _STROKE_STEPS:
         return None
+    elements = sum(info.numel for info in tensors)
+    if now - 0.5 * math.log2(max(elements, 1)) < math.log2(_ORDINARY_RMS):
+        return None
     step = state.steps[-1]
     return Sign(
         "weight-growth",
         "weight",
         "warning",
         step,
-        f"the norm of all weights rose {now - before:.1f} bits from step {state.steps[-2]} to {step}",
+        f"the norm of all weights rose {now - before:.1f} bits from step {state.steps[-2]} to "
+        f"{step}",
         strong=True,
         last_step=step,
         evidence={"bits_gained": now - before, "norm_bits": now, "steps": step - state.steps[-2]},

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gainstage.detect.trend import theil_sen
+from gainstage.bits import theil_sen
 from gainstage.errors import ConfigError
 from gainstage.norms.sums import norm_of
 

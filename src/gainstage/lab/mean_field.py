@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from gainstage.detect.trend import theil_sen
+from gainstage.bits import theil_sen
 from gainstage.lab.deep_net import ACTIVATIONS
 
 _NODES = 201

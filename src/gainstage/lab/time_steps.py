@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gainstage.detect.trend import theil_sen
+from gainstage.bits import theil_sen
 from gainstage.lab.adding_task import Adder
 from gainstage.lab.levels import level_bits
 
