@@ -15,13 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from gainstage.graph.autopsy import Offence, find_forward
-from gainstage.graph.batch import batch_of
+from gainstage.graph.batch import batch_of, entering
 from gainstage.graph.held import Held, find_backward, hold, singular
 from gainstage.graph.site_map import Match, SiteMap, shape_of
 from gainstage.records import Fault, Phase, Site
 
 _MOST_FAULTS = 8
 """Told in one run: where bad steps are left out, it may go on with others."""
+_MOST_SHAPES = 64
 _MOST_HELD = 8
 """Backward calls of one step whose suspects are held, the latest."""
 _CHAIN = 12
@@ -39,6 +40,16 @@ class Found:
     """The data that entered the graph, where it was whole when looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspects:
+    """What of graphs of one shape is held, by place among the nodes without leaves."""
+
+    places: list[int]
+    """Nodes whose derivative can be infinite."""
+    entrances: list[int]
+    """Nodes at which the batch enters."""
+
+
 class FaultWatch:
     """Looks for the culprit. One a process, in the training thread."""
 
@@ -50,7 +61,8 @@ class FaultWatch:
         """
         self.faults = 0
         self._sites = sites
-        self._singular: dict[tuple[str, ...], list[int]] = {}
+        self._singular: dict[tuple[str, ...], _Suspects] = {}
+        self._has_suspects = False
         self._loss: Found | None = None
         self._held: list[tuple[Held, Match, list[Any]]] = []
         self.is_loss_bad = False
@@ -59,7 +71,7 @@ class FaultWatch:
     @property
     def holds(self) -> bool:
         """Tell whether the graphs of this run have nodes that are held until a step is judged."""
-        return any(self._singular.values())
+        return self._has_suspects
 
     @property
     def bytes_held(self) -> int:
@@ -72,11 +84,7 @@ class FaultWatch:
         Args:
             nodes: Those of the graph without leaves, in forward order.
         """
-        shape = shape_of(nodes)
-        if shape not in self._singular:
-            suspects = set(singular(nodes))
-            places = [place for place, node in enumerate(nodes) if node in suspects]
-            self._singular[shape] = places
+        self._suspects_of(nodes)
 
     def on_bad_loss(self, roots: Sequence[Tensor], nodes: Sequence[Any]) -> None:
         """Find what made the loss not finite; call it as backward begins."""
@@ -97,14 +105,27 @@ class FaultWatch:
         """
         if self.faults >= _MOST_FAULTS:
             return
-        match = self._sites.match(nodes)
-        places = self._singular.get(shape_of(nodes))
-        if places is None:
-            suspects = set(singular(nodes))
-            places = [place for place, node in enumerate(nodes) if node in suspects]
-        if places:
-            held = hold([nodes[place] for place in places], graph)
+        suspects = self._suspects_of(nodes)
+        if suspects.places:
+            entrances = [nodes[place] for place in suspects.entrances]
+            held = hold([nodes[place] for place in suspects.places], graph, entrances)
+            match = self._sites.match(nodes)
             self._held = [*self._held[1 - _MOST_HELD :], (held, match, list(nodes))]
+
+    def _suspects_of(self, nodes: Sequence[Any]) -> _Suspects:
+        """Return the suspects of a graph's shape, which is looked at once."""
+        shape = shape_of(nodes)
+        known = self._singular.get(shape)
+        if known is None:
+            places = {node: place for place, node in enumerate(nodes)}
+            known = _Suspects(
+                [places[node] for node in singular(nodes)],
+                list(dict.fromkeys(places[node] for node, _ in entering(nodes))),
+            )
+            if len(self._singular) < _MOST_SHAPES:
+                self._singular[shape] = known
+            self._has_suspects |= bool(known.places)
+        return known
 
     def judge(
         self, step: int, norms: Mapping[int, float | None], names: Callable[[int], str | None]

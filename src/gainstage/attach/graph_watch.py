@@ -26,6 +26,7 @@ from gainstage.attach.update_fault import update_fault
 from gainstage.graph.layers import layers_of
 from gainstage.graph.probe import Probe
 from gainstage.graph.profile import Profile, blocks_of
+from gainstage.graph.release import sweep
 from gainstage.graph.site_map import SiteMap, shape_of
 from gainstage.graph.sites import SiteRecording, sites_of
 from gainstage.graph.time_block import Structure, structure_of
@@ -249,6 +250,7 @@ class GraphWatch:
             self._danger_left -= 1
         if self._step.sampled:
             self._hand_over(step, columns.by_id)
+        sweep()
 
     def judge(
         self,

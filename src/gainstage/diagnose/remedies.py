@@ -1,4 +1,4 @@
-"""What helps against a cause, the surest and simplest first, with settings from the run's record."""
+"""What helps against a cause, the simplest first, with settings from the record."""
 
 from __future__ import annotations
 
