@@ -130,6 +130,12 @@ def test_a_jump_that_will_overwrite_the_weights_is_an_alarm_at_that_step() -> No
     assert found(rows, weights).verdict == "healthy"
 
 
+def test_a_ratio_that_was_always_large_is_an_optimizer_that_divides_it_out() -> None:
+    rows = [row(i, 4.6 - 0.02 * i, [100.0] * 8) for i in range(40)]
+    rows += [row(40, 1.3e4, [1e5] * 8), row(41, 1.2e4, [1e5] * 8)]
+    assert "update-spike" not in [s.symptom for s in found(rows, [(1, [5.0] * 8)]).symptoms]
+
+
 def test_a_clip_that_holds_the_update_is_counted_in() -> None:
     rows = [row(i, 4.6 - 0.2 * i, [1.0] * 8) for i in range(4)]
     rows.append(row(4, 1.3e4, [1e6] * 8, max_norm=1.0, coefficient=1e-6))

@@ -17,6 +17,8 @@ from gainstage.detect.sign import Sign
 
 _JUMP_BITS = 6.0
 _AT_ONCE_BITS = 3.0
+_USUAL_BITS = -3.0
+"""Plain gradient descent that moves the weights by an eighth of themselves a step does not last."""
 _PAST = 8
 
 
@@ -43,7 +45,9 @@ def look(
         return None
     before = statistics.median(history.last(_PAST + 1)[:-1])
     jump = history.recent[-1] - before
-    if not is_loss_out or ratio_bits < 0 or (jump < _JUMP_BITS and not state.waiting):
+    # Where the usual ratio is large already and the run lives, the optimizer divides it out.
+    is_new = jump >= _JUMP_BITS and ratio_bits - jump < _USUAL_BITS
+    if not is_loss_out or ratio_bits < 0 or not (is_new or state.waiting):
         state.waiting = False
         return None
     # One outlying batch looks the same, unless it has destroyed the weights: see the next step.
