@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +17,10 @@ from torch import Tensor
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of, entering
 from gainstage.graph.held import Held, find_backward, hold, singular
+from gainstage.graph.operations.table import op_of, operation_of
 from gainstage.graph.site_map import Match, SiteMap, shape_of
+from gainstage.graph.walk import is_leaf
+from gainstage.graph.whole import source_of
 from gainstage.records import Fault, Phase, Site
 
 _MOST_FAULTS = 8
@@ -183,7 +186,19 @@ class FaultWatch:
         if len(known) > _CHAIN:
             known = [*known[: _CHAIN - _PARTIAL], *known[-_PARTIAL:]]
         site = site_of(offence.node, offence.op)
+        offence = replace(offence, evidence={**offence.evidence, "operands": _makers(offence.node)})
         return Found(offence, site or Site(offence.op), tuple(known), batch)
+
+
+def _makers(node: Any) -> dict[str, str]:
+    """Return what made the operands of a node: by argument, the operation behind any view."""
+    operation = operation_of(node)
+    makers: dict[str, str] = {}
+    for edge, (parent, _) in enumerate(node.next_functions):
+        source = source_of(parent)
+        if source is not None and not is_leaf(source):
+            makers[operation.edge_name(edge)] = op_of(source)
+    return makers
 
 
 def _fault(step: int, found: Found, parameter: str | None) -> Fault:

@@ -38,6 +38,13 @@ from gainstage.records import Fault, Observation, ProfileBlock, TimeBlock
 _FIRST_STEPS = 4
 """Steps that are always sampled: what is wrong from the start shows there, and a fast explosion
 leaves no time for more."""
+_EARLY_S = 1.0
+"""What sampling may cost in all beyond its share: so that a short run has more than four samples."""
+_EARLY_GROWTH = 1.25
+"""Ratio of one early sample's step to the one before."""
+_LEAP = 8.0
+"""A norm that is so many times the largest before it has the next steps sampled."""
+_LEAP_STEPS = 8
 _MOST_CALLS = 8
 """Backward calls of one step that are sampled."""
 _SHAPES_AT_ONCE = 4
@@ -117,6 +124,9 @@ class GraphWatch:
         self._judged = -1
         self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
+        self._early_step = _FIRST_STEPS
+        self._early_left_s = _EARLY_S
+        self._highest = math.inf
 
     def begin(self) -> None:
         """Record the sites of the forward pass to come."""
@@ -213,6 +223,7 @@ class GraphWatch:
             now = time.perf_counter()
             cost_s = sampling.cost_s + sampling.probe.cost_s + now - began
             self._sample_due = now + cost_s / self._share
+            self._early_left_s -= cost_s
         if self._wants_sites and (
             len(self.sites) <= _SHAPES_AT_ONCE or time.perf_counter() >= self._sites_due
         ):
@@ -245,6 +256,11 @@ class GraphWatch:
         self._step.calls = 0
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)
+        elif total is not None and total > self._highest:
+            self._highest = _LEAP * total
+            self._danger_until = max(self._danger_until, step + _LEAP_STEPS)
+        elif step == _FIRST_STEPS and total is not None:
+            self._highest = _LEAP * total
         self.faults.forget()
         if step <= self._danger_until:
             self._danger_left -= 1
@@ -299,7 +315,12 @@ class GraphWatch:
             return False
         if step < _FIRST_STEPS or (step <= self._danger_until and self._danger_left > 0):
             return True
-        return self._step.calls == 1 and time.perf_counter() >= self._sample_due
+        if self._step.calls > 1:
+            return False
+        if step >= self._early_step and self._early_left_s > 0:
+            self._early_step = int(step * _EARLY_GROWTH) + 1
+            return True
+        return time.perf_counter() >= self._sample_due
 
     def _take_sites(self, nodes: Sequence[Any], recording: SiteRecording) -> None:
         """Take in the sites of a recorded graph. Another graph may follow a new one: see to it."""

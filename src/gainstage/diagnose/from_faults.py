@@ -69,5 +69,5 @@ def place_of(fault: Fault) -> str:
 
 def _divides_by_spread(fault: Fault) -> bool:
     operands = fault.evidence.get("operands") or {}
-    divisor = operands.get("other")
+    divisor = operands.get("other" if fault.site.op == "div" else "self")
     return fault.site.op in ("div", "reciprocal", "rsqrt") and divisor in _SPREADS

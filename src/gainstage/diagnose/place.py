@@ -14,7 +14,6 @@ _FROM_FAULT: set[Cause] = {
     "dtype-overflow",
     "bad-data",
     "normalization",
-    "residual-growth",
     "init-scale",
     "recurrent-gain",
 }
@@ -49,10 +48,29 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
             return _site("loss", record.loss_site, None)
         case _:
             pass
+    if cause == "residual-growth":
+        highest = _highest_level(record)
+        if highest is not None:
+            return _site("forward", highest, None)
     largest = _largest_delta(record)
     if largest is not None:
         return _site("backward", largest, None)
     return _site(None, None, None) if fault is None else _of_fault(fault)
+
+
+def _highest_level(record: RankRecord) -> Site | None:
+    """Return where, within a module, the last sampled graph put out most: what a stream grew to."""
+    profiles = record.profiles
+    if not len(profiles):
+        return None
+    rows = (profiles.step == profiles.step.max()) & np.isfinite(profiles.forward_bits)
+    order = np.flatnonzero(rows)[np.argsort(-profiles.forward_bits[rows])]
+    for at in order.tolist():
+        number = int(profiles.site[at])
+        site = record.sites[number] if 0 <= number < len(record.sites) else None
+        if site is not None and site.module:
+            return site
+    return None
 
 
 def _largest_delta(record: RankRecord) -> Site | None:
