@@ -39,7 +39,7 @@ _FIRST_STEPS = 4
 """Steps that are always sampled: what is wrong from the start shows there, and a fast explosion
 leaves no time for more."""
 _EARLY_S = 1.0
-"""What sampling may cost in all beyond its share: so that a short run has more than four samples."""
+"""What sampling may cost in all beyond its share: a short run, too, has more than four samples."""
 _EARLY_GROWTH = 1.25
 """Ratio of one early sample's step to the one before."""
 _LEAP = 8.0

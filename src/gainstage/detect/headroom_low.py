@@ -32,8 +32,10 @@ def look(state: Headroom, block: ProfileBlock) -> Sign | None:
     for dtype, low in LOW_BITS.items():
         limit = math.log2(LARGEST[dtype])
         # The headroom is the smaller of output and gradient: where it is the output's, it adds up.
-        rows = np.abs(block.forward_max_bits + block.headroom_bits - limit) < 0.01
-        rows &= (block.headroom_bits < low) & np.isfinite(block.headroom_bits)
+        rows = (block.headroom_bits < low) & np.isfinite(block.headroom_bits)
+        rows &= np.isfinite(block.forward_max_bits)
+        both = np.where(rows, block.forward_max_bits, 0) + np.where(rows, block.headroom_bits, 0)
+        rows &= np.abs(both - limit) < 0.01
         if rows.any():
             at = int(np.flatnonzero(rows)[np.argmin(block.headroom_bits[rows])])
             left = float(block.headroom_bits[at])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gainstage.detect.depth_gain import depth_gain, first_graph
+from gainstage.detect.scan import sampled_graphs
 from gainstage.detect.time_gain import time_gains
 from gainstage.records import RankRecord
 
@@ -43,6 +44,25 @@ def _depth(record: RankRecord) -> Iterator[tuple[str, str]]:
         )
     elif abs(total) < _TOTAL_BITS / 2:
         yield "depth-flat-at-first-step", f"deltas change {slope:+.2f} bits a layer at step 0"
+        yield from _depth_later(record)
+
+
+def _depth_later(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """What was flat at first and multiplies later has been made to by training."""
+    graphs = sampled_graphs(record.profiles, record.times)
+    gains = [(int(block.step[0]), gain) for block, _ in graphs if (gain := depth_gain(block))]
+    steepest = max(gains, key=lambda each: np.nan_to_num(each[1].total_bits), default=None)
+    if steepest is None or not steepest[1].total_bits >= _TOTAL_BITS:
+        return
+    step, gain = steepest
+    name = (
+        "depth-grows-later-along-a-residual-stream" if is_residual(record) else "depth-grows-later"
+    )
+    yield (
+        name,
+        f"at step {step} deltas grow {gain.backward_bits:.2f} bits a layer and activations "
+        f"{gain.forward_bits:+.2f}, over {gain.layers} layers",
+    )
 
 
 def _time(record: RankRecord) -> Iterator[tuple[str, str]]:

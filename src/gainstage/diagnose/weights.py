@@ -102,6 +102,8 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "time-flat-at-first-step": {"recurrent-gain": -3.0},
     "time-grows-later": {"recurrent-gain": 6.0, "learning-rate": -0.5},
     "no-recurrence": {"recurrent-gain": -8.0},
+    "depth-grows-later": {"learning-rate": 1.0, "residual-growth": 0.5},
+    "depth-grows-later-along-a-residual-stream": {"residual-growth": 4.0},
     "levels-climb-along-a-residual-stream": {"residual-growth": 5.0},
     "levels-climb": {"residual-growth": 1.0, "learning-rate": 0.5},
     # Steps.

@@ -1,0 +1,192 @@
+"""The diagnosis: from evidence in words to one ranked cause, with its place and remedies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gainstage.detect import scan
+from gainstage.diagnose.diagnose import diagnose
+from gainstage.diagnose.evidence import evidence_of
+from gainstage.diagnose.rank import rank
+from gainstage.diagnose.weights import CAUSES, PRIOR, WEIGHTS
+from gainstage.records import (
+    Fault,
+    Observation,
+    ProfileBlock,
+    RankRecord,
+    Site,
+    StepBlock,
+    TensorInfo,
+    TimeBlock,
+    WeightBlock,
+)
+
+TENSORS = (TensorInfo("w", "", (4, 4), "float32"),)
+ONE = np.ones((1, 1))
+LINE = Site("log", "head", "forward", "train.py", 12)
+
+
+def steps(norms: list[float], losses: list[float], lr: float = 0.1) -> StepBlock:
+    count = len(norms)
+    nan = np.full(count, np.nan)
+    values = np.array(norms)
+    return StepBlock(
+        step=np.arange(count),
+        time=np.arange(count, dtype=np.float64),
+        loss=np.array(losses),
+        has_loss=np.ones(count, bool),
+        lr=np.full(count, lr),
+        grad_norm=values,
+        max_norm=nan,
+        clip_coefficient=nan,
+        skipped=np.zeros(count, np.int64),
+        grad_norms=values[:, None].astype(np.float32),
+        present=np.ones((count, 1), bool),
+    )
+
+
+def empty(kind: type) -> object:
+    return kind(*[np.empty(0, np.float32) for _ in kind.__slots__])
+
+
+def profile(deltas: list[float]) -> ProfileBlock:
+    count = len(deltas)
+    whole = np.arange(count, dtype=np.int32)
+    bits = np.array(deltas, np.float32)
+    zeros = np.zeros(count, np.int32)
+    return ProfileBlock(
+        step=zeros.astype(np.int64),
+        backward=zeros,
+        node=whole,
+        site=zeros,
+        weight=whole,
+        forward_bits=np.zeros(count, np.float32),
+        forward_max_bits=np.zeros(count, np.float32),
+        delta_bits=bits,
+        delta_max_bits=bits,
+        headroom_bits=128 - bits,
+    )
+
+
+def record(**known: object) -> RankRecord:
+    block = known.pop("block", steps([1.0] * 30, [1.0] * 30))
+    base = RankRecord(
+        tensors=TENSORS,
+        block=block,
+        weights=WeightBlock(np.zeros(1, np.int64), ONE.astype(np.float32), ONE > 0),
+        profiles=empty(ProfileBlock),
+        times=empty(TimeBlock),
+        sites=(LINE,),
+        faults=(),
+        observations=(),
+    )
+    made = replace(base, **known)
+    return replace(made, symptoms=scan.symptoms_of(made))
+
+
+def cause_of(made: RankRecord) -> str:
+    found = diagnose([made], scan.find([made]).verdict)
+    assert found is not None
+    return found["cause"]
+
+
+def failing(kind: str, op: str = "log", **more: object) -> RankRecord:
+    fault = Fault(20, kind, "forward", Site(op, "head", "forward", "train.py", 12), "why", **more)
+    norms = [1.0] * 20 + [float("nan")] * 10
+    return record(block=steps(norms, norms), faults=(fault,))
+
+
+@pytest.mark.parametrize(
+    ("made", "cause"),
+    [
+        (failing("domain"), "numeric-op"),
+        (failing("singular-derivative", "sqrt"), "numeric-op"),
+        (failing("domain", "div", evidence={"operands": {"other": "std"}}), "normalization"),
+        (failing("input", "addmm"), "bad-data"),
+        (failing("target", "mse_loss"), "bad-data"),
+        (replace(failing("update", "addcdiv")), "optimizer-config"),
+    ],
+)
+def test_a_fault_of_the_autopsy_names_its_cause(made: RankRecord, cause: str) -> None:
+    if cause == "optimizer-config":
+        fault = replace(made.faults[0], message="0/0, for exp_avg_sq is 0 and eps adds nothing")
+        made = replace(made, faults=(fault,))
+    assert cause_of(made) == cause
+
+
+def test_an_overflow_of_float16_is_another_cause_than_one_of_float32() -> None:
+    half = failing("overflow", "mul")
+    half = replace(half, faults=(replace(half.faults[0], message="mul overflows float16"),))
+    assert cause_of(half) == "dtype-overflow"
+
+
+def test_growth_through_depth_at_the_first_step_is_initial_scale() -> None:
+    grows = [2.0**40 * 1.5**i for i in range(4)] + [float("nan")] * 4
+    made = record(
+        block=steps(grows, [5.0] * 4 + [float("nan")] * 4),
+        profiles=profile([20.0 - 2 * i for i in range(10)]),
+    )
+    found = diagnose([made], "failed")
+    assert found is not None
+    assert found["cause"] == "init-scale"
+    assert "2.00 bits a layer" in found["evidence"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "evidence", "cause"),
+    [
+        ("clip-after-step", {"max_norm": 1.0}, "clip-misuse"),
+        ("clip-scaled", {"max_norm": 1.0}, "clip-misuse"),
+        ("gradient-not-zeroed", {"tensors": 3, "of": 3}, "grad-accumulation"),
+    ],
+)
+def test_what_the_script_does_wrong_is_the_cause(kind: str, evidence: dict, cause: str) -> None:
+    norms = [2.0**i for i in range(40)]
+    seen = (Observation(kind, 1, "train.py", 33, evidence),)
+    made = record(block=steps(norms, [float(n) for n in norms]), observations=seen)
+    found = diagnose([made], "failed")
+    assert found is not None
+    assert found["cause"] == cause
+    if cause == "clip-misuse":
+        assert found["site"]["line"] == 33
+
+
+def test_a_healthy_run_has_no_diagnosis_and_neither_has_one_without_evidence() -> None:
+    assert diagnose([record()], "healthy") is None
+    assert diagnose([], "failed") is None
+
+
+def test_of_two_ranks_the_one_that_explains_is_told_with_its_number() -> None:
+    blind = failing("unknown", "")
+    seeing = replace(failing("input", "addmm"), rank=1)
+    found = diagnose([blind, seeing], "failed")
+    assert found is not None
+    assert found["site"]["rank"] == 1
+    assert found["site"]["phase"] == "forward"
+
+
+def test_every_row_of_the_table_names_known_causes_and_every_piece_of_evidence_a_row() -> None:
+    for name, row in WEIGHTS.items():
+        assert row.keys() <= set(CAUSES), name
+    for made in (failing("domain"), failing("overflow"), record()):
+        assert {each.name for each in evidence_of(made)} <= WEIGHTS.keys()
+
+
+@given(st.lists(st.sampled_from(sorted(WEIGHTS))))
+def test_confidences_are_ordered_and_leave_room_for_an_unknown_cause(names: list[str]) -> None:
+    ranked = rank(names)
+    confidences = [each.confidence for each in ranked]
+    assert confidences == sorted(confidences, reverse=True)
+    assert 0 < sum(confidences) < 1
+    assert ranked == rank([*names, *names])
+
+
+def test_without_evidence_the_prior_decides_and_is_unsure() -> None:
+    best = rank([])[0]
+    assert best.cause == max(PRIOR, key=PRIOR.__getitem__)
+    assert best.confidence < 0.3
