@@ -251,8 +251,8 @@ class GraphWatch:
             total: Of all together; None where there is none.
             optimizer: That will step, None where the script does it by hand.
         """
-        if step <= _FIRST_STEPS:
-            self.audit.on_step(step)
+        if step <= _FIRST_STEPS or self.audit.left is not None:
+            self.audit.on_step(step, ids, optimizer)
         self._step.calls = 0
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,6 +35,9 @@ class ScriptAudit:
         """
         self._observe = observe
         self._seen: set[ObservationKind] = set()
+        self.left: tuple[Observation, set[int]] | None = None
+        """Gradients that were there as a sampled backward call began, by id of the leaf."""
+        self._stepped: set[int] = set()
         self._clips = 0
         self._optimizers: set[int] = set()
         self.step_site: tuple[str | None, int | None] = (None, None)
@@ -51,11 +55,27 @@ class ScriptAudit:
         }
         self._note("optimizer", 0, {"class": type(optimizer).__name__, "settings": settings})
 
-    def on_step(self, step: int) -> None:
-        """Note where the script steps."""
+    def on_step(self, step: int, ids: Collection[int], optimizer: Optimizer | None) -> None:
+        """Note where the script steps, and whether with gradients that it has stepped with before.
+
+        Args:
+            step: Its index.
+            ids: Of the parameters that are stepped.
+            optimizer: That steps, None where the script does it by hand.
+        """
         if "optimizer-step" not in self._seen:
             self.step_site = caller()
             self._note("optimizer-step", step, {})
+        left, self.left = self.left, None
+        key = id(optimizer)
+        if left is not None and key in self._stepped:
+            seen, leaves = left
+            mine = leaves.intersection(ids)
+            if mine:
+                facts = {"tensors": len(mine), "of": len(ids)}
+                self._seen.add(seen.kind)
+                self._observe(replace(seen, evidence=facts))
+        self._stepped.add(key)
 
     def on_backward(self, step: int, roots: Iterable[Tensor]) -> None:
         """Note where the script calls backward, and on what."""
@@ -68,6 +88,9 @@ class ScriptAudit:
     def on_fresh_graph(self, step: int, leaves: Sequence[Tensor]) -> None:
         """Look for gradients that an earlier step has left; on sampled steps only.
 
+        They tell nothing yet: of a generator's backward call, the discriminator's gradients are
+        left too, but are not stepped with.
+
         Args:
             step: The step to come, the first backward call since the last one.
             leaves: Those whose gradients this call will add to.
@@ -75,13 +98,13 @@ class ScriptAudit:
         if step == 0 or "gradient-not-zeroed" in self._seen:
             return
         with torch.no_grad():
-            left = sum(
-                1
+            left = {
+                id(leaf)
                 for leaf in leaves
                 if leaf.grad is not None and leaf.grad.is_cpu and bool((leaf.grad != 0).any())
-            )
+            }
         if left:
-            self._note("gradient-not-zeroed", step, {"tensors": left, "of": len(leaves)})
+            self.left = Observation("gradient-not-zeroed", step, *caller()), left
 
     def on_clip(
         self,

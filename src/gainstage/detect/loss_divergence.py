@@ -25,6 +25,7 @@ _DROP = 0.5
 _FASTER = 3.0
 """A quadratic falls 4 times as far in the later half as in the quarter before, a line twice."""
 _BEYOND = 8.0
+_EIGHTHS = 8
 _SECOND_BITS = 2.0
 """What the gradient must have grown by, to be the second sign."""
 
@@ -146,8 +147,8 @@ def _falls_ever_faster(
     state: Divergence, history: History, norm: History | None, step: int
 ) -> Sign | None:
     """Return a sign if the loss is far below zero and its fall has more than tripled twice over."""
-    chunks = history.chunks
-    if len(chunks) < 8 or chunks[-1] >= 0:
+    chunks = history.chunks if len(history.chunks) >= _EIGHTHS else _eighths(history)
+    if len(chunks) < _EIGHTHS or chunks[-1] >= 0:
         return None
     now, half, quarter = chunks[-1], chunks[len(chunks) // 2], chunks[len(chunks) // 4]
     size = max(abs(state.start), abs(chunks[0]), state.highest - chunks[0])
@@ -166,6 +167,15 @@ def _falls_ever_faster(
         fall_ratio=(half - now) / (quarter - half),
         gradient_bits=grown,
     )
+
+
+def _eighths(history: History) -> list[float]:
+    """Return medians of eighths of a run so short that all of it is remembered."""
+    values = list(history.recent)
+    if history.count > len(values) or len(values) < 4 * _EIGHTHS:
+        return []
+    size = len(values) // _EIGHTHS
+    return [statistics.median(values[i * size : (i + 1) * size]) for i in range(_EIGHTHS)]
 
 
 def _sign(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.records import RankRecord
+from gainstage.records import RankRecord, StepBlock
 
 _GREW_BITS = 5.0
 _QUIET_BITS = 4.0
@@ -24,6 +25,8 @@ def step_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     block = record.block
     if not len(block):
         return
+    record = replace(record, block=_of_one_optimizer(block, record.alarm_step))
+    block = record.block
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = np.log2(block.grad_norm)
     failure = record.failure_step
@@ -35,6 +38,22 @@ def step_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     yield from _losses(record, failure)
     yield from _died(record)
     yield from _rate(record)
+
+
+def _of_one_optimizer(block: StepBlock, alarm: int | None) -> StepBlock:
+    """Return the steps that changed the same parameters as the one that rang, or as most did.
+
+    Where several optimizers take turns, their losses, rates and norms have nothing in common.
+    """
+    patterns, which, counts = np.unique(
+        block.present, axis=0, return_inverse=True, return_counts=True
+    )
+    if len(patterns) == 1:
+        return block
+    which = which.reshape(-1)
+    rang = np.flatnonzero(block.step == alarm)
+    mine = which == (which[rang[0]] if len(rang) else int(np.argmax(counts)))
+    return StepBlock(*[getattr(block, name)[mine] for name in StepBlock.__slots__])
 
 
 def _first_step(bits: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
@@ -110,21 +129,9 @@ def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]
             "loss-rose-after-updates",
             f"the loss rose from {start:.3g} to {first[peak]:.3g} by step {int(steps[peak])}",
         )
-    yield from _unbounded(record, losses)
-
-
-def _unbounded(record: RankRecord, losses: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
-    """A loss below zero whose fall does not slow down, while weights drift."""
-    if len(losses) < 40:
-        return
-    quarters = [float(np.median(part)) for part in np.array_split(losses, 4)]
-    falls = -np.diff(quarters)
-    if quarters[-1] < 0 and (falls > 0).all() and falls[-1] >= falls[0]:
-        yield (
-            "loss-falls-without-bound",
-            "the loss falls ever faster below zero: medians "
-            + ", ".join(f"{quarter:.3g}" for quarter in quarters),
-        )
+    divergence = record.symptom("loss-divergence")
+    if divergence is not None and divergence.evidence.get("form") == "unbounded":
+        yield "loss-falls-without-bound", divergence.message
     elif losses.min() >= 0:
         yield "loss-stays-bounded-below", "the loss never fell below zero"
 
