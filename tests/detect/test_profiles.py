@@ -1,0 +1,139 @@
+"""Detectors of sampled graphs: growth through depth and time, headroom, what was written."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gainstage.detect import depth_gain, headroom_low, time_gain, update_nonfinite
+from gainstage.detect.scan import sampled_graphs
+from gainstage.records import Fault, ProfileBlock, Site, TimeBlock
+
+
+def graph(
+    deltas: list[float], *, step: int = 0, outputs: list[float] | None = None, limit: float = 128.0
+) -> ProfileBlock:
+    count = len(deltas)
+    zeros, delta = np.zeros(count, np.int32), np.array(deltas, np.float32)
+    forward = np.zeros(count, np.float32) if outputs is None else np.array(outputs, np.float32)
+    return ProfileBlock(
+        step=np.full(count, step, np.int64),
+        backward=zeros,
+        node=np.arange(count, dtype=np.int32),
+        site=zeros,
+        weight=np.arange(count, dtype=np.int32),
+        forward_bits=forward,
+        forward_max_bits=forward,
+        delta_bits=delta,
+        delta_max_bits=delta,
+        headroom_bits=(limit - np.maximum(delta, forward)).astype(np.float32),
+    )
+
+
+def recurrence(deltas: list[float], *, depth: bool = False) -> TimeBlock:
+    count = len(deltas)
+    zeros = np.zeros(count, np.int32)
+    return TimeBlock(
+        step=np.zeros(count, np.int64),
+        series=zeros,
+        site=zeros,
+        layer=zeros,
+        reverse=zeros,
+        depth=zeros + depth,
+        time_step=np.arange(count, dtype=np.int32),
+        hidden_bits=np.zeros(count, np.float32),
+        delta_bits=np.array(deltas, np.float32),
+    )
+
+
+def test_twenty_layers_of_gain_two_are_noticed_at_the_first_step() -> None:
+    sign = depth_gain.look(depth_gain.Depth(), graph([19.0 - i for i in range(20)]))
+    assert sign is not None
+    assert (sign.symptom, sign.step, sign.strong) == ("depth-gain", 0, True)
+    assert sign.evidence["backward_bits_per_layer"] == pytest.approx(1.0)
+    assert sign.evidence["layers_to_overflow"] == pytest.approx(109.0)
+    assert "deltas grow 1.00 bits a layer over 20 layers" in sign.message
+
+
+def test_growing_activations_are_told_as_such() -> None:
+    sign = depth_gain.look(
+        depth_gain.Depth(), graph([0.0] * 12, outputs=[2.0 * i for i in range(12)])
+    )
+    assert sign is not None
+    assert sign.message.startswith("activations grow 2.00 bits a layer")
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [[0.0] * 20, [-1.3 * i for i in range(3)], [0.1 * (20 - i) for i in range(20)], [5.0] * 3],
+)
+def test_flat_or_short_or_slow_networks_are_no_sign(deltas: list[float]) -> None:
+    assert depth_gain.look(depth_gain.Depth(), graph(deltas)) is None
+
+
+def test_a_weight_used_at_every_time_step_counts_once() -> None:
+    block = graph([float(i) for i in range(40)])
+    block.weight[:] = 0
+    assert depth_gain.depth_gain(block) is None
+
+
+def test_the_same_growth_is_told_once_and_more_of_it_again() -> None:
+    state = depth_gain.Depth()
+    assert depth_gain.look(state, graph([20.0 - i for i in range(20)])) is not None
+    assert depth_gain.look(state, graph([20.0 - i for i in range(20)], step=5)) is None
+    assert depth_gain.look(state, graph([40.0 - 2 * i for i in range(20)], step=6)) is not None
+
+
+@given(st.floats(-2, 2), st.integers(6, 60), st.floats(-20, 20))
+def test_a_steady_recurrence_has_its_slope(slope: float, length: int, level: float) -> None:
+    block = recurrence([level - slope * step for step in range(length)])
+    (gain,) = time_gain.time_gains(block)
+    assert gain.slope_bits == pytest.approx(slope, abs=1e-4)
+    assert gain.time_steps == length
+    if slope < -0.01:
+        assert gain.memory_horizon == pytest.approx(24 / -slope, rel=0.02)
+    if slope > 0.01:
+        assert gain.steps_to_overflow < math.inf
+
+
+def test_gain_through_time_is_noticed_and_gain_through_depth_is_another_matter() -> None:
+    deltas = [0.5 * (64 - step) for step in range(64)]
+    sign = time_gain.look(time_gain.Time(), recurrence(deltas))
+    assert sign is not None
+    assert sign.strong
+    assert "0.50 bits a time step over 64 steps" in sign.message
+    assert time_gain.look(time_gain.Time(), recurrence(deltas, depth=True)) is None
+
+
+def test_an_output_near_the_limit_of_float16_is_told_and_a_scaled_gradient_is_not() -> None:
+    limit = math.log2(65504)
+    near = graph([0.0] * 2, outputs=[15.5, 3.0], limit=limit)
+    sign = headroom_low.look(headroom_low.Headroom(), near)
+    assert sign is not None
+    assert sign.evidence["dtype"] == "float16"
+    scaled = graph([15.5, 0.0], outputs=[3.0, 3.0], limit=limit)
+    assert headroom_low.look(headroom_low.Headroom(), scaled) is None
+
+
+def test_an_update_that_is_not_finite_is_critical_at_the_step_that_made_it() -> None:
+    fault = Fault(3, "update", "optimizer", Site("addcdiv"), "made 2 of 4 NaN", parameter="w")
+    sign = update_nonfinite.look(fault)
+    assert sign is not None
+    assert (sign.severity, sign.step) == ("critical", 3)
+    assert update_nonfinite.look(Fault(3, "domain", "loss", Site("log"), "log of 0")) is None
+
+
+def test_a_record_is_cut_into_the_graphs_that_were_sampled() -> None:
+    parts = [graph([1.0, 2.0], step=4), graph([3.0] * 3, step=9)]
+    whole = ProfileBlock(
+        *[np.concatenate([getattr(p, n) for p in parts]) for n in ProfileBlock.__slots__]
+    )
+    times = recurrence([0.0] * 4)
+    times.step[:] = 9
+    cut = list(sampled_graphs(whole, times))
+    assert [len(block) for block, _ in cut] == [2, 3]
+    assert [len(mine) for _, mine in cut] == [0, 4]
