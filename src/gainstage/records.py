@@ -192,6 +192,7 @@ ObservationKind = Literal[
     "clip-scaled",  # a clipping call on gradients that still hold the loss scale
     "clip-partial",  # a clipping call that leaves out parameters which the optimizer steps
     "loss",  # what backward is called on: operation, reduction, elements
+    "accumulation",  # several backward calls for one step: how many, and whether divided
     "gradient-not-zeroed",  # gradients of an earlier step are still there as backward begins
     "backward",  # first backward call: where
 ]
@@ -250,6 +251,8 @@ class RankRecord:
     rank: int = 0
     loss_site: Site | None = None
     """Where the loss was made, as the graph of the first backward call tells."""
+    stream_adds: int = 0
+    """Sums of two tracked values within modules in that graph: additions to a residual stream."""
     by_kind: dict[ObservationKind, list[Observation]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

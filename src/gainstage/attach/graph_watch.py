@@ -45,6 +45,8 @@ _EARLY_GROWTH = 1.25
 _LEAP = 8.0
 """A norm that is so many times the largest before it has the next steps sampled."""
 _LEAP_STEPS = 8
+_MANY_CALLS = 3
+"""Backward calls for one step from which on it accumulates gradients: two losses make two."""
 _MOST_CALLS = 8
 """Backward calls of one step that are sampled."""
 _SHAPES_AT_ONCE = 4
@@ -163,6 +165,8 @@ class GraphWatch:
             is_finite: Whether the loss is, as far as that is known without waiting for a device.
         """
         self._step.calls += 1
+        if self._step.calls == _MANY_CALLS:
+            self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
         is_due = self._is_due(step)
         if self._recording is None and is_finite and not is_due and not self.faults.holds:
             return

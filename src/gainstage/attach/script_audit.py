@@ -85,6 +85,20 @@ class ScriptAudit:
         for root in roots:
             self._note("loss", step, loss_facts(root))
 
+    def on_accumulation(self, step: int, calls: int, roots: Iterable[Tensor]) -> None:
+        """Note that several backward calls add up for one step, and whether the loss is divided.
+
+        Args:
+            step: The step to come.
+            calls: Backward calls since the last step, this one included.
+            roots: What this one is called on.
+        """
+        if "accumulation" in self._seen:
+            return
+        names = [root.grad_fn.name() for root in roots if root.grad_fn is not None]
+        divided = any(name.startswith(("DivBackward", "MulBackward")) for name in names)
+        self._note("accumulation", step, {"calls": calls, "divided": divided})
+
     def on_fresh_graph(self, step: int, leaves: Sequence[Tensor]) -> None:
         """Look for gradients that an earlier step has left; on sampled steps only.
 

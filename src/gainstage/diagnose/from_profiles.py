@@ -14,6 +14,7 @@ from gainstage.records import RankRecord
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
 _CLIMB_BITS = 4.0
+_STREAM_ADDS = 4
 _TIME_SLOPE_BITS = 0.05
 
 
@@ -113,6 +114,5 @@ def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
 
 
 def is_residual(record: RankRecord) -> bool:
-    """Tell whether sums within the model carry a stream: several modules add to it."""
-    adders = {site.module for site in record.sites if site.op == "add" and site.module}
-    return len(adders) >= 3
+    """Tell whether sums within the model carry a stream."""
+    return record.stream_adds >= _STREAM_ADDS and not len(record.times)

@@ -33,8 +33,17 @@ def script_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
             yield "loss-is-a-sum", f"the loss is a sum over {count:,} elements, not their mean"
     elif loss is not None and loss.evidence.get("reduction") == "mean":
         yield "loss-is-a-mean", "the loss is a mean"
+    many = record.first("accumulation")
+    if many is not None and not many.evidence.get("divided"):
+        calls = many.evidence.get("calls", 1)
+        yield (
+            "accumulates-undivided",
+            f"{calls} or more backward calls add up for one step, and the loss is not divided",
+        )
+    losses = record.block.loss[np.isfinite(record.block.loss)]
+    is_loss = bool(len(losses)) and float(losses.min()) >= 0
     for made in record.by_kind.get("optimizer", []):
-        yield from _settings(made)
+        yield from _settings(made, is_loss=is_loss)
 
 
 def _clipping(record: RankRecord) -> Iterator[tuple[str, str]]:
@@ -67,7 +76,7 @@ def _clipping(record: RankRecord) -> Iterator[tuple[str, str]]:
             )
 
 
-def _settings(made: Observation) -> Iterator[tuple[str, str]]:
+def _settings(made: Observation, *, is_loss: bool) -> Iterator[tuple[str, str]]:
     settings: dict[str, Any] = made.evidence.get("settings") or {}
     name = made.evidence.get("class", "the optimizer")
     if settings.get("eps") == 0:
@@ -78,6 +87,7 @@ def _settings(made: Observation) -> Iterator[tuple[str, str]]:
     wrong = [
         f"momentum={momentum:g}" if isinstance(momentum, (int, float)) and momentum >= 1 else "",
         f"betas={betas}" if any(isinstance(b, (int, float)) and b >= 1 for b in betas) else "",
+        "maximize=True" if settings.get("maximize") is True and is_loss else "",
         f"weight_decay={decay:g}" if isinstance(decay, (int, float)) and decay < 0 else "",
     ]
     said = ", ".join(filter(None, wrong))

@@ -126,6 +126,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "clips-part": {"clip-misuse": 5.0},
     "clip-far-out-of-reach": {"clip-misuse": 3.0},
     "gradients-not-zeroed": {"grad-accumulation": 10.0},
+    "accumulates-undivided": {"grad-accumulation": 5.0, "learning-rate": -0.5},
     "loss-is-a-sum": {"loss-reduction": 6.0, "learning-rate": -1.0},
     "loss-is-a-mean": {"loss-reduction": -6.0},
     "eps-is-zero": {"optimizer-config": 3.0},

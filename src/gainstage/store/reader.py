@@ -144,7 +144,7 @@ class Run:
 
     def _record(self, rank: int) -> RankRecord:
         sites, graphs = read_sites(self.folder, rank)
-        last = graphs[0][-1] if graphs and graphs[0] else -1
+        first = [sites[number] for number in graphs[0] if number >= 0] if graphs else []
         return RankRecord(
             tensors=self.tensors(rank),
             block=self.block(rank),
@@ -155,7 +155,8 @@ class Run:
             faults=self.faults(rank),
             observations=self.observations(rank),
             rank=rank,
-            loss_site=sites[last] if 0 <= last < len(sites) else None,
+            loss_site=first[-1] if first else None,
+            stream_adds=sum(site.op == "add" and site.module is not None for site in first),
         )
 
     def tensors(self, rank: int = 0) -> tuple[TensorInfo, ...]:
