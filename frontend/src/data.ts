@@ -124,6 +124,8 @@ export interface Report {
   extent: string;
   answers: { label: string; text: string; main: boolean }[];
   growing: { name: string; dtype: string; slope_bits_per_step: number; headroom_bits: number }[];
+  /** The command that runs it with the first remedy. */
+  treat: string | null;
   next: string[];
   symptoms: Symptom[];
   facts: [string, string][];
@@ -168,6 +170,11 @@ export function binOf(starts: readonly number[], step: number): number {
     else high = middle - 1;
   }
   return low;
+}
+
+/** Return a slope, finer than a level: a tenth of a bit is much over a hundred stages. */
+export function slopeText(bits: number): string {
+  return `${bits < 0 ? "\u2212" : "+"}${Math.abs(bits).toFixed(2)} bits`;
 }
 
 /** Return a cell in words. */

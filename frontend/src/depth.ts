@@ -1,7 +1,7 @@
 /** Pictures over the layers: the gain ledger, headroom and update ratios, at the chosen step. */
 
 import uPlot from "uplot";
-import { bitsText, type RankFigures, readFloats } from "./data";
+import { bitsText, type RankFigures, readFloats, slopeText } from "./data";
 import { infiniteMarks, levelLines } from "./marks";
 import { element, key, shortened, table, title } from "./page";
 import { matching, sampledAt, sampledText, type Store } from "./store";
@@ -107,7 +107,7 @@ export function ledger(
     bars.setData([shown.map((_, i) => i), at(headroom).map(drawn)], false);
     chart.redraw();
     bars.redraw();
-    said.textContent = `${sampledText(steps, store.view.step)}: ${slopeText(figures, now)}`;
+    said.textContent = `${sampledText(steps, store.view.step)}: ${verdict(figures, now)}`;
     const open = numbers.querySelector("summary");
     numbers.replaceChildren(
       ...(open ? [open] : []),
@@ -240,7 +240,7 @@ function frame(
   const every = Math.ceil(labels.length / (room / 26));
   return {
     width: room,
-    height: height + (named ? 84 : 28),
+    height: height + (named ? 72 : 28),
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { time: false, range: [-0.5, labels.length - 0.5] }, y: { range } },
@@ -250,7 +250,7 @@ function frame(
         font: "11px system-ui, sans-serif",
         grid: { show: false },
         ticks: { stroke: colours.grid, size: 4 },
-        size: named ? 84 : 28,
+        size: named ? 72 : 28,
         ...(named ? { rotate: -35 } : {}),
         splits: () => labels.flatMap((_, i) => (i % every ? [] : [i])),
         values: (_, splits) =>
@@ -273,13 +273,13 @@ function barPaths(): Pick<uPlot.Series, "paths"> {
   return paths ? { paths } : {};
 }
 
-function slopeText(figures: RankFigures, now: number): string {
+function verdict(figures: RankFigures, now: number): string {
   const back = figures.ledger.backward_slope[now] ?? null;
   const ahead = figures.ledger.forward_slope[now] ?? null;
   if (back === null && ahead === null) return "too few layers were measured for a slope.";
   const parts = [
-    back === null ? "" : `gradients gain ${bitsText(back)} a layer on their way back (×${factor(back)})`,
-    ahead === null ? "" : `activations ${bitsText(ahead)} a layer on their way forward (×${factor(ahead)})`,
+    back === null ? "" : `gradients gain ${slopeText(back)} a layer on their way back (×${factor(back)})`,
+    ahead === null ? "" : `activations ${slopeText(ahead)} a layer on their way forward (×${factor(ahead)})`,
   ];
   return `${parts.filter(Boolean).join(", ")}. Above 0 bits (a factor of 1) they explode, below they vanish.`;
 }
@@ -295,7 +295,7 @@ function layerTable(names: readonly string[], ups: Column, downs: Column, left: 
     return value === Number.NEGATIVE_INFINITY ? "0" : bitsText(value);
   };
   const rows = names.map((name, i) => [
-    element("code", {}, name),
+    element("code", {}, `${i + 1} ${name}`),
     text(ups[i] ?? null),
     text(downs[i] ?? null),
     text(left[i] ?? null),

@@ -9,7 +9,9 @@ export function head(report: Report, filter: (module: string) => void): HTMLElem
     answers.append(element("dt", {}, label), element("dd", {}, ...said));
   };
   for (const { label, lines } of grouped(report)) {
-    answer(label, ...lines, ...(label === "where" ? place(report, filter) : []));
+    if (label === "where") lines.push(...place(report, filter));
+    if (label === "fix" && report.treat) lines.push(command(report.treat));
+    answer(label, ...lines);
   }
   if (report.verdict !== "healthy" && report.growing.length) {
     const rows = report.growing.map((each) =>

@@ -163,6 +163,7 @@ function scaleKey(range: [number, number]): HTMLElement {
     element("span", { class: "key" }, bitsText(range[0]), ramp, bitsText(range[1])),
     key(colours.inf, "inf"),
     key(colours.nan, "NaN"),
+    key("#000000", "0"),
     key(colours.empty, "none"),
   );
 }

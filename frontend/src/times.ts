@@ -1,7 +1,7 @@
 /** The profile through the time steps of recurrences, at the chosen step. */
 
 import uPlot from "uplot";
-import { bitsText, type RankFigures, readFloats, type TimeSeries } from "./data";
+import { type RankFigures, readFloats, slopeText, type TimeSeries } from "./data";
 import { drawn, type Moving, nothing } from "./depth";
 import { element, key, title } from "./page";
 import { isWithin, sampledAt, sampledText, type Store } from "./store";
@@ -34,8 +34,8 @@ export function throughTime(
     const all = sample?.series ?? [];
     const series = filter ? all.filter((each) => isWithin(each.name.split(" ")[0] ?? "", filter)) : all;
     said.replaceChildren(
-      `${sampledText(steps, store.view.step)}: ${series.map(slopeText).join("; ") || "no recurrence in this module"} `,
-      ...series.map((each, i) => key(colour(i), each.name)),
+      `${sampledText(steps, store.view.step)}: ${series.map(grows).join("; ") || "no recurrence in this module"} `,
+      ...(series.length > 1 ? series.map((each, i) => key(colour(i), each.name)) : []),
     );
     if (series.length) charts.push(draw(drawing, series, room, axis));
   };
@@ -85,8 +85,8 @@ function colour(place: number): string {
   return all[place % all.length] ?? "";
 }
 
-function slopeText(series: TimeSeries): string {
+function grows(series: TimeSeries): string {
   const over = `over ${(series.time_step.at(-1) ?? 0) + 1} ${series.depth ? "blocks" : "time steps"}`;
   if (series.slope === null) return `${series.name} ${over}`;
-  return `${series.name}: gradients gain ${bitsText(series.slope).replace(" bits", "")} bits a time step on their way back, ${over}`;
+  return `${series.name}: gradients gain ${slopeText(series.slope)} a time step on their way back, ${over}`;
 }

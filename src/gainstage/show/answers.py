@@ -19,6 +19,7 @@ from gainstage.detect.gradient_growth import NOTABLE_BITS
 from gainstage.detect.trend import steepest_growth
 from gainstage.records import Findings, StepBlock, Symptom, TensorInfo
 from gainstage.show.diagnosis import (
+    first_treatment,
     fix_lines,
     said_by_evidence,
     script_command,
@@ -160,6 +161,13 @@ def treat_commands(shown: Shown) -> list[str]:
     return [] if command is None else [command]
 
 
+def fix_command(shown: Shown) -> str | None:
+    """Return the command that runs the script with the first remedy not tried yet, if any."""
+    diagnosis = shown.findings.diagnosis
+    treat = None if diagnosis is None else first_treatment(diagnosis, _tried(shown))
+    return None if treat is None else script_command(f"run --treat {treat}", shown.info)
+
+
 def next_commands(shown: Shown) -> list[str]:
     """Return what to type next, ready to be copied."""
     commands = treat_commands(shown)
@@ -275,13 +283,16 @@ def _diagnosis(shown: Shown) -> list[Answer]:
     diagnosis = shown.findings.diagnosis
     if diagnosis is None:
         return _when(shown)
-    tried = [str(each.get("treat", "")).split(":")[0] for each in shown.treatments]
     return [
         *_labelled("why", why_lines(diagnosis)),
         *_labelled("where", where_lines(diagnosis, shown.info)),
         *_when(shown),
-        *_labelled("fix", fix_lines(diagnosis, tried)),
+        *_labelled("fix", fix_lines(diagnosis, _tried(shown))),
     ]
+
+
+def _tried(shown: Shown) -> list[str]:
+    return [str(each.get("treat", "")).split(":")[0] for each in shown.treatments]
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[Answer]:

@@ -76,12 +76,22 @@ def fix_lines(diagnosis: Diagnosis, tried: Sequence[str] = ()) -> list[str]:
         tried: Ids of remedies that the run was treated with already.
     """
     remedies: Sequence[Mapping[str, Any]] = diagnosis.get("remedies") or ()
-    outside = [r for r in remedies if treat_text(r) and r["remedy"] not in tried]
+    outside = _outside(diagnosis, tried)
     by_hand = [r for r in remedies if not treat_text(r)]
     first = [f"--treat {treat_text(each)}   {each.get('why', '')}" for each in outside[:1]]
     second = [f"in the code: {each.get('why', '')}" for each in by_hand[:1]]
     # Where the diagnosis puts a change of the code first, no treatment is as good.
     return second + first if remedies and not treat_text(remedies[0]) else first + second
+
+
+def first_treatment(diagnosis: Diagnosis, tried: Sequence[str] = ()) -> str | None:
+    """Return the first remedy from outside that was not tried, as `--treat` takes it."""
+    return next((treat_text(each) for each in _outside(diagnosis, tried)), None)
+
+
+def _outside(diagnosis: Diagnosis, tried: Sequence[str]) -> list[Mapping[str, Any]]:
+    remedies: Sequence[Mapping[str, Any]] = diagnosis.get("remedies") or ()
+    return [each for each in remedies if treat_text(each) and each["remedy"] not in tried]
 
 
 def said_by_evidence(diagnosis: Diagnosis | None) -> str | None:

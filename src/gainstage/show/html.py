@@ -20,6 +20,7 @@ from gainstage.show.answers import (
     alarm_step,
     answers,
     extent,
+    fix_command,
     growing,
     shown_of,
     treat_commands,
@@ -119,6 +120,7 @@ def report_data(run: Run) -> dict[str, Any]:
             }
             for each in growing(shown)
         ],
+        "treat": fix_command(shown),
         "next": treat_commands(shown),
         "symptoms": [each.as_json() for each in findings.symptoms],
         "facts": _facts(run),
