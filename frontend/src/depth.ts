@@ -158,7 +158,9 @@ export function ratios(
     chart.setData(data(), false);
     chart.redraw();
     said.textContent =
-      `${sampledText(steps, store.view.step)}: what plain gradient descent would do; ` +
+      `${sampledText(steps, store.view.step)}: ` +
+      (finite(now()).length ? "" : "no ratio is finite here; ") +
+      "what plain gradient descent would do; " +
       "the update of Adam and its like does not depend on the gradient's size.";
   };
   update();

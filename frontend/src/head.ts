@@ -58,7 +58,8 @@ function place(report: Report, filter: (module: string) => void): HTMLElement[] 
   const parts: HTMLElement[] = [];
   if (source) parts.push(...sourceLines(source));
   const fault = report.ranks.flatMap((each) => each.faults)[0];
-  if (fault) parts.push(element("p", { class: "offence" }, fault.message));
+  const isSaid = fault && report.answers.some((each) => each.text.startsWith(fault.message));
+  if (fault && !isSaid) parts.push(element("p", { class: "offence" }, fault.message));
   if (module) parts.push(moduleButton(module, filter));
   return parts;
 }

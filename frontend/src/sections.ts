@@ -9,7 +9,7 @@ type Filter = (module: string) => void;
 export function autopsy(report: Report, figures: RankFigures, filter: Filter): HTMLElement[] {
   const parts: HTMLElement[] = [];
   if (report.diagnosis) parts.push(...causes(report.diagnosis));
-  for (const fault of figures.faults) parts.push(...faultParts(fault, filter));
+  figures.faults.forEach((fault, i) => parts.push(...faultParts(fault, i === 0, filter)));
   return parts.length ? [element("h2", {}, "Autopsy"), ...parts] : [];
 }
 
@@ -37,7 +37,7 @@ function causes(diagnosis: Diagnosis): HTMLElement[] {
   ];
 }
 
-function faultParts(fault: Fault, filter: Filter): HTMLElement[] {
+function faultParts(fault: Fault, isFirst: boolean, filter: Filter): HTMLElement[] {
   const links = fault.chain.map(([op, module, place]) =>
     element(
       "li",
@@ -53,17 +53,13 @@ function faultParts(fault: Fault, filter: Filter): HTMLElement[] {
   return [
     element("h3", {}, `Step ${fault.step.toLocaleString("en")}: ${about}`),
     element("p", { class: "offence" }, fault.message),
-    ...(values.length ? [table("values", ["value", "as found"], values)] : []),
-    ...(links.length
-      ? [
-          element(
-            "details",
-            {},
-            element("summary", {}, "the chain from there to where it was noticed"),
-            element("ol", { class: "chain" }, ...links),
-          ),
-        ]
-      : []),
+    element(
+      "details",
+      isFirst ? { open: "" } : {},
+      element("summary", {}, "values met there, and the chain to where it was noticed"),
+      ...(values.length ? [table(`values of step ${fault.step}`, ["value", "as found"], values)] : []),
+      element("ol", { class: "chain" }, ...links),
+    ),
   ];
 }
 

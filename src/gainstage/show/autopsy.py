@@ -14,7 +14,7 @@ from gainstage.show.wording import cause_words, near_path, treat_text
 if TYPE_CHECKING:
     from gainstage.store.reader import Run
 
-MOST_FAULTS = 5
+MOST_FAULTS = 3
 MOST_CHAIN = 40
 TRIALS = "trials.json"
 _MOST_COLUMNS = 8

@@ -101,6 +101,11 @@ def said_by_evidence(diagnosis: Diagnosis | None) -> str | None:
 
 
 def script_command(verb: str, info: Mapping[str, Any]) -> str | None:
-    """Return the command that hands the run's script and its arguments to a verb."""
+    """Return the command that hands the run's script and its arguments to a verb.
+
+    None for a notebook, whose cells no command runs.
+    """
     argv = [str(each) for each in info.get("argv") or []]
+    if info.get("script") == "notebook":
+        return None
     return f"gainstage {verb} {shlex.join(argv)}" if argv else None
