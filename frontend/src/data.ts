@@ -12,8 +12,50 @@ export interface Band {
 
 export interface Tensor {
   name: string;
+  module: string | null;
   dtype: string;
   shape: number[];
+}
+
+/** Levels of layers at sampled steps; the texts are rows of float32, one a step. */
+export interface Ledger {
+  steps: number[];
+  /** The tensor of each layer. */
+  layers: number[];
+  names: string[];
+  forward: string;
+  backward: string;
+  headroom: string;
+  /** Bits a layer, one a step. */
+  backward_slope: (number | null)[];
+  forward_slope: (number | null)[];
+}
+
+export interface TimeSeries {
+  name: string;
+  /** A recurrence through depth, not time. */
+  depth: boolean;
+  time_step: number[];
+  hidden: string;
+  delta: string;
+  slope: number | null;
+}
+
+export interface TimeSample {
+  step: number;
+  series: TimeSeries[];
+}
+
+export interface Fault {
+  step: number;
+  kind: string;
+  phase: string;
+  message: string;
+  place: string[];
+  /** Operation, module and place in the file, from the culprit on. */
+  chain: [string, string, string][];
+  longer: number;
+  values: [string, string][];
 }
 
 export interface RankFigures {
@@ -27,6 +69,41 @@ export interface RankFigures {
   max_norm_bits: Band;
   /** Base64 of little-endian int16, a row a tensor, a column a bin: hundredths of a bit. */
   cells: string;
+  /** The tensors in the order in which the graph meets them. */
+  depth_order: number[];
+  ledger: Ledger;
+  times: { samples: TimeSample[] };
+  /** log2 of lr times gradient over weight; rows of float32, one a step. */
+  ratios: { steps: number[]; tensors: number; bits: string };
+  clips: { said: string[]; limits: [string, string, string][] };
+  faults: Fault[];
+}
+
+export interface Source {
+  file: string;
+  first: number;
+  lines: string[];
+  line: number;
+  newer: boolean;
+}
+
+export interface Diagnosis {
+  cause: string;
+  words: string;
+  confidence: number;
+  alternatives: { cause: string; confidence: number; words: string }[];
+  evidence: { evidence: string; bits: number; text: string }[];
+  module: string | null;
+  place: string[];
+  source: Source | null;
+  remedies: { treat: string | null; remedy: string; why: string }[];
+}
+
+export interface Trials {
+  columns: string[];
+  rows: string[][];
+  best: string | null;
+  diff: string | null;
 }
 
 export interface Symptom {
@@ -47,10 +124,15 @@ export interface Report {
   extent: string;
   answers: { label: string; text: string; main: boolean }[];
   growing: { name: string; dtype: string; slope_bits_per_step: number; headroom_bits: number }[];
+  /** The command that runs it with the first remedy. */
+  treat: string | null;
   next: string[];
   symptoms: Symptom[];
   facts: [string, string][];
   damage: string[];
+  diagnosis: Diagnosis | null;
+  treatments: [string, string, string][];
+  trials: Trials | null;
   ranks: RankFigures[];
   ranks_in_all: number;
 }
@@ -73,6 +155,11 @@ export function readCells(figures: RankFigures): Int16Array {
   return new Int16Array(bytes.buffer);
 }
 
+/** Return numbers that were written as float32. */
+export function readFloats(text: string): Float32Array {
+  return new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+}
+
 /** Return the bin that holds a step: the last one that begins at or before it. */
 export function binOf(starts: readonly number[], step: number): number {
   let low = 0;
@@ -83,6 +170,11 @@ export function binOf(starts: readonly number[], step: number): number {
     else high = middle - 1;
   }
   return low;
+}
+
+/** Return a slope, finer than a level: a tenth of a bit is much over a hundred stages. */
+export function slopeText(bits: number): string {
+  return `${bits < 0 ? "\u2212" : "+"}${Math.abs(bits).toFixed(2)} bits`;
 }
 
 /** Return a cell in words. */

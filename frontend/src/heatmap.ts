@@ -3,7 +3,9 @@
 import uPlot from "uplot";
 import { ABSENT, binOf, INF, NAN, type RankFigures, readCells, type Symptom, ZERO } from "./data";
 import { cursor, type Frame, xAxis } from "./lines";
-import { symptomMarks } from "./marks";
+import { chosenMark, symptomMarks } from "./marks";
+import { shortened } from "./page";
+import type { Store } from "./store";
 import { channels, theme, viridis } from "./theme";
 
 export interface Heatmap {
@@ -17,15 +19,17 @@ export interface Heatmap {
 
 const ROW = 14;
 
-/** Draw the heatmap into a place: a row a tensor, in the order in which the model holds them. */
+/** Draw the heatmap into a place: a row a tensor, those given and in that order. */
 export function heatmap(
   place: HTMLElement,
   figures: RankFigures,
+  shown: readonly number[],
   symptoms: readonly Symptom[],
   frame: Frame,
+  store: Store,
 ): Heatmap {
   const cells = readCells(figures);
-  const tensors = figures.tensors.length;
+  const tensors = shown.length;
   const range = levels(cells);
   const colours = theme();
   const height = Math.min(Math.max(tensors * ROW, 60), 520);
@@ -45,28 +49,34 @@ export function heatmap(
         font: "11px system-ui, sans-serif",
         grid: { show: false },
         ticks: { show: false },
-        splits: () => figures.tensors.flatMap((_, i) => (i % every ? [] : [i + 0.5])),
+        splits: () => shown.flatMap((_, i) => (i % every ? [] : [i + 0.5])),
         values: (_, splits) =>
           splits.map((at) => {
-            const name = figures.tensors[Math.floor(at)]?.name ?? "";
+            const name = figures.tensors[shown[Math.floor(at)] ?? -1]?.name ?? "";
             return named ? shortened(name, Math.floor((frame.axis - 16) / 5.9)) : `${at + 0.5}`;
           }),
       },
     ],
     series: [{}, { label: "tensors", paths: () => null, points: { show: false } }],
-    plugins: [image(figures, cells, range), symptomMarks(symptoms)],
+    plugins: [image(figures, shown, cells, range), symptomMarks(symptoms), chosenMark(store)],
     hooks: { setScale: [(chart, key) => key === "x" && frame.onZoom(chart)] },
   };
   const chart = new uPlot(options, [figures.step, figures.step.map(() => 0)], place);
+  chart.root.addEventListener("click", (event) => {
+    const box = chart.over.getBoundingClientRect();
+    const tensor = figures.tensors[tensorAt(event.clientY - box.top) ?? -1];
+    if (event.clientX < box.left && tensor) store.set({ filter: tensor.module || tensor.name });
+  });
   const tensorAt = (top: number): number | null => {
     const row = Math.floor(chart.posToVal(top, "y"));
-    return row >= 0 && row < tensors ? row : null;
+    return shown[row] ?? null;
   };
   return { chart, cells, range, tensorAt };
 }
 
 function image(
   figures: RankFigures,
+  shown: readonly number[],
   cells: Int16Array,
   range: [number, number],
 ): uPlot.Plugin {
@@ -75,7 +85,7 @@ function image(
       draw: (chart) => {
         const { ctx, bbox } = chart;
         const columns = figures.step.length;
-        const tensors = figures.tensors.length;
+        const tensors = shown.length;
         if (!columns || !tensors) return;
         const width = Math.round(bbox.width);
         // More rows than pixels are joined like columns: the largest is seen.
@@ -91,8 +101,9 @@ function image(
             const to = edges[2 * x + 1] ?? 0;
             let largest = ABSENT;
             for (let row = first; row < end; row += 1) {
+              const start = (shown[row] ?? 0) * columns;
               for (let bin = from; bin < to; bin += 1) {
-                largest = worse(largest, cells[row * columns + bin] ?? ABSENT);
+                largest = worse(largest, cells[start + bin] ?? ABSENT);
               }
             }
             paint(pixels.data, 4 * (y * width + x), largest);
@@ -162,10 +173,4 @@ function painter(range: [number, number]) {
     data[at + 2] = blue;
     data[at + 3] = 255;
   };
-}
-
-function shortened(text: string, width: number): string {
-  if (text.length <= width) return text;
-  const head = Math.floor((width - 1) / 2);
-  return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
 }

@@ -2,7 +2,8 @@
 
 import uPlot from "uplot";
 import type { Band, RankFigures, Symptom } from "./data";
-import { nonfiniteMarks, symptomMarks } from "./marks";
+import { chosenMark, nonfiniteMarks, symptomMarks } from "./marks";
+import type { Store } from "./store";
 import { theme } from "./theme";
 
 export interface Frame {
@@ -30,6 +31,7 @@ export function lineChart(
   symptoms: readonly Symptom[],
   frame: Frame,
   line: LineChart,
+  store: Store,
 ): uPlot {
   const colours = theme();
   const marks = line.band;
@@ -68,7 +70,7 @@ export function lineChart(
     ],
     series,
     bands: [{ series: [1, 2], fill: colours.band }],
-    plugins: [nonfiniteMarks(figures.step, marks), symptomMarks(symptoms)],
+    plugins: [nonfiniteMarks(figures.step, marks), symptomMarks(symptoms), chosenMark(store)],
     hooks: { setScale: [(chart, key) => key === "x" && frame.onZoom(chart)] },
   };
   return new uPlot(options, data, place);

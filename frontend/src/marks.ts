@@ -2,6 +2,7 @@
 
 import type uPlot from "uplot";
 import type { Band, Symptom } from "./data";
+import type { Store } from "./store";
 import { theme } from "./theme";
 
 /** Draw a line at each symptom's first step. */
@@ -29,6 +30,63 @@ export function symptomMarks(symptoms: readonly Symptom[]): uPlot.Plugin {
   };
 }
 
+/** Draw the chosen step, with a mark at the upper edge. */
+export function chosenMark(store: Store): uPlot.Plugin {
+  return {
+    hooks: {
+      draw: (chart) => {
+        const { ctx, bbox } = chart;
+        const x = Math.round(chart.valToPos(store.view.step, "x", true)) + 0.5;
+        if (x < bbox.left || x > bbox.left + bbox.width) return;
+        const size = 5 * devicePixelRatio;
+        ctx.save();
+        ctx.strokeStyle = ctx.fillStyle = theme().chosen;
+        ctx.lineWidth = devicePixelRatio;
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+        ctx.beginPath();
+        ctx.moveTo(x - size, bbox.top - size);
+        ctx.lineTo(x + size, bbox.top - size);
+        ctx.lineTo(x, bbox.top + size / 2);
+        ctx.fill();
+        ctx.restore();
+      },
+    },
+  };
+}
+
+/** Draw horizontal lines at levels of note. */
+export function levelLines(levels: () => (number | null)[]): uPlot.Plugin {
+  return {
+    hooks: {
+      draw: (chart) => {
+        const { ctx, bbox } = chart;
+        ctx.save();
+        ctx.strokeStyle = theme().info;
+        ctx.lineWidth = devicePixelRatio;
+        ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+        for (const level of levels()) {
+          if (level === null) continue;
+          const y = Math.round(chart.valToPos(level, "y", true)) + 0.5;
+          if (y < bbox.top || y > bbox.top + bbox.height) continue;
+          ctx.beginPath();
+          ctx.moveTo(bbox.left, y);
+          ctx.lineTo(bbox.left + bbox.width, y);
+          ctx.stroke();
+        }
+        ctx.restore();
+      },
+    },
+  };
+}
+
+/** Draw ∞ along the upper edge, at the places whose level is infinite. */
+export function infiniteMarks(places: () => number[]): uPlot.Plugin {
+  return { hooks: { draw: (chart) => row(chart, null, places(), "\u221e", theme().inf, 0) } };
+}
+
 /** Draw NaN as × and inf as ∞ along the upper edge, at the bins that hold one. */
 export function nonfiniteMarks(steps: readonly number[], band: Band): uPlot.Plugin {
   return {
@@ -44,7 +102,7 @@ export function nonfiniteMarks(steps: readonly number[], band: Band): uPlot.Plug
 
 function row(
   chart: uPlot,
-  steps: readonly number[],
+  steps: readonly number[] | null,
   bins: readonly number[],
   sign: string,
   colour: string,
@@ -62,7 +120,7 @@ function row(
   ctx.textBaseline = "top";
   let last = Number.NEGATIVE_INFINITY;
   for (const bin of bins) {
-    const x = chart.valToPos(steps[bin] ?? 0, "x", true);
+    const x = chart.valToPos(steps === null ? bin : (steps[bin] ?? 0), "x", true);
     if (x - last < size * 0.7) continue;
     ctx.fillText(sign, x, bbox.top + 2 + line * size);
     last = x;

@@ -12,6 +12,10 @@ export interface Theme {
   critical: string;
   warning: string;
   info: string;
+  /** The chosen step. */
+  chosen: string;
+  /** Told apart by their brightness too. */
+  several: readonly string[];
 }
 
 // Okabe and Ito's colours, told apart by colour-blind people too.
@@ -27,6 +31,8 @@ const LIGHT: Theme = {
   critical: "#cc3311",
   warning: "#b26b00",
   info: "#5b6b80",
+  chosen: "#1f2733",
+  several: ["#0072b2", "#b34700", "#00734f", "#8f3f71", "#7a5c00", "#5b6b80"],
 };
 
 const DARK: Theme = {
@@ -41,6 +47,8 @@ const DARK: Theme = {
   critical: "#ff6a4d",
   warning: "#e69f00",
   info: "#93a1b5",
+  chosen: "#f2f5fa",
+  several: ["#56b4e9", "#ff9a4d", "#3fc79a", "#e59ac4", "#f0e442", "#aab6c6"],
 };
 
 export const darkQuery = window.matchMedia("(prefers-color-scheme: dark)");

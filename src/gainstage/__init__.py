@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gainstage.attach.watch import Watch, watch
     from gainstage.errors import ConfigError, GainstageError, RunFolderError
     from gainstage.norms.clip import clip_grad_norm_
-    from gainstage.store.reader import Run, load
+    from gainstage.show.notebook import Run, load
 
 __version__ = "0.1.0"
 
@@ -27,11 +27,11 @@ __all__ = [
 _HOME = {
     "ConfigError": "gainstage.errors",
     "GainstageError": "gainstage.errors",
-    "Run": "gainstage.store.reader",
+    "Run": "gainstage.show.notebook",
     "RunFolderError": "gainstage.errors",
     "Watch": "gainstage.attach.watch",
     "clip_grad_norm_": "gainstage.norms.clip",
-    "load": "gainstage.store.reader",
+    "load": "gainstage.show.notebook",
     "watch": "gainstage.attach.watch",
 }
 

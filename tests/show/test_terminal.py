@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import along_time, levels
 from rich.console import Console
 
 from gainstage.detect import scan
-from gainstage.records import Findings, StepBlock, TensorInfo, WeightBlock
+from gainstage.records import Findings, RankRecord, StepBlock, TensorInfo, WeightBlock
 from gainstage.show.answers import Shown
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import summary
@@ -34,7 +35,9 @@ def block(norms: list[float]) -> StepBlock:
 def shown(norms: list[float]) -> Shown:
     steps = block(norms)
     info = {"script": "train.py", "argv": ["train.py", "--lr", "1"], "exit": None}
-    found = scan.find({0: (TENSORS, steps, NONE)})
+    sampled = (levels(0, [], [], []), along_time(0, [[]]))
+    record = RankRecord(tuple(TENSORS), steps, NONE, *sampled, (), (), ())
+    found = scan.find([record])
     return Shown(info, TENSORS, steps, found, folder="gainstage-runs/x")
 
 
@@ -62,6 +65,34 @@ def test_a_sick_run_says_what_when_and_what_to_type() -> None:
         assert f"\n {label}" in text
     assert "gainstage run --treat clip-global-norm:max_norm=1 train.py --lr 1" in text
     assert "… +116 bits" in text
+
+
+def test_a_diagnosis_is_told_in_words_with_its_place_and_its_remedy() -> None:
+    what = shown(EXPLODING)
+    diagnosis = {
+        "cause": "recurrent-gain",
+        "confidence": 0.94,
+        "alternatives": [],
+        "site": {"op": "mm", "module": "rnn", "file": "/x/rnn.py", "line": 88, "samples": None},
+        "remedies": [
+            {"remedy": "clip-global-norm", "settings": {"max_norm": 0.8}, "why": "the 90th"}
+        ],
+        "evidence": [
+            {"evidence": "time-grows-later", "bits": 6.0, "text": "+0.45 bits a time step"}
+        ],
+    }
+    findings = replace(what.findings, diagnosis=diagnosis)
+    lines = printed(replace(what, findings=findings, box_step=30))
+    text = "\n".join(lines)
+    assert " why     the recurrence multiplies at every time step (confidence 0.94)" in lines
+    assert "         +0.45 bits a time step" in lines
+    assert " where   /x/rnn.py:88" in lines
+    assert "         operation mm, module rnn" in lines
+    assert " fix     --treat clip-global-norm:max_norm=0.8   the 90th" in lines
+    assert " next    gainstage prescribe train.py --lr 1" in lines
+    for verb in ("report", "replay", "rescue"):
+        assert f"gainstage {verb} gainstage-runs/x" in text
+    assert max(len(line) for line in lines) <= 80
 
 
 def test_clipping_is_not_advised_where_no_finite_gradient_grew() -> None:

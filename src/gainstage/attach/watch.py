@@ -25,7 +25,7 @@ from gainstage.treat.treatment import parse
 
 if TYPE_CHECKING:
     from gainstage.records import Findings
-    from gainstage.store.reader import Run
+    from gainstage.show.notebook import Run
 
 
 class Watch:
@@ -48,7 +48,7 @@ class Watch:
     @property
     def run(self) -> Run:
         """The record so far, up to the last second."""
-        from gainstage.store.reader import load
+        from gainstage.show.notebook import load
 
         self._session.flush()
         return load(self.folder)
@@ -70,7 +70,18 @@ class Watch:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"Watch(folder={str(self.folder)!r}, step={self._session.recorder.step})"
+        line = f"Watch(folder={str(self.folder)!r}, step={self._session.recorder.step})"
+        if not self.folder.is_dir():
+            return line
+        from gainstage.show.notebook import plain_text
+
+        return f"{line}\n{plain_text(self.run)}"
+
+    def _repr_html_(self) -> str:
+        """Return what the record says so far, as Jupyter shows it."""
+        from gainstage.show.notebook import markup
+
+        return markup(self.run)
 
 
 def watch(

@@ -18,13 +18,23 @@ from numpy.typing import NDArray
 from gainstage.detect.gradient_growth import NOTABLE_BITS
 from gainstage.detect.trend import steepest_growth
 from gainstage.records import Findings, StepBlock, Symptom, TensorInfo
+from gainstage.show.diagnosis import (
+    first_treatment,
+    fix_lines,
+    said_by_evidence,
+    script_command,
+    where_lines,
+    why_lines,
+)
 from gainstage.store.blackbox import box_folders
 
 if TYPE_CHECKING:
     from gainstage.store.reader import Run
 
-_ALSO = 4
+_ALSO = 3
 _GROWING = 3
+_GROWTH = {"gradient-growth", "gradient-norm", "overflow-forecast", "loss-divergence"}
+"""Symptoms of which the tensors that grow are part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +97,10 @@ def answers(shown: Shown) -> list[Answer]:
     if shown.findings.verdict == "healthy":
         notes = [Answer("note", told(s)) for s in symptoms[:_ALSO]]
         return [*notes, *_treated(shown), *_exit(shown)]
-    rest = symptoms[1:]
     return [
         Answer("what", told(symptoms[0]), is_main=True),
         *_diagnosis(shown),
-        *_when(shown),
-        *[Answer("also", told(each)) for each in rest[:_ALSO]],
-        *([Answer("", f"+ {len(rest) - _ALSO} more")] if len(rest) > _ALSO else []),
+        *_also(shown),
         *_clipped(shown),
         *_treated(shown),
         *_saved(shown),
@@ -129,7 +136,9 @@ def extent(shown: Shown) -> str:
 
 
 def growing(shown: Shown) -> list[Growing]:
-    """Return the tensors whose gradients grow fastest at the end of the record."""
+    """Return the tensors whose gradients grow fastest at the end of a record of growth."""
+    if not _GROWTH & {each.symptom for each in shown.findings.symptoms}:
+        return []
     rows = steepest_growth(shown.block, shown.tensors, _GROWING)
     return [
         Growing(shown.tensors[index].name, shown.tensors[index].dtype, slope, headroom)
@@ -139,21 +148,34 @@ def growing(shown: Shown) -> list[Growing]:
 
 
 def treat_commands(shown: Shown) -> list[str]:
-    """Return the command that runs the script with the treatment advised, if there is one."""
-    argv = [str(each) for each in shown.info.get("argv") or []]
-    if not argv or not _has_grown(shown) or shown.treatments:
+    """Return the command that tries remedies on the script; where no cause is known, clipping."""
+    if shown.findings.verdict == "healthy" or shown.treatments:
         return []
-    limit = f"clip-global-norm:max_norm={_advised_limit(shown):.2g}"
-    return [f"gainstage run --treat {limit} {shlex.join(argv)}"]
+    if shown.findings.diagnosis is not None:
+        command = script_command("prescribe", shown.info)
+    elif _has_grown(shown):
+        limit = f"clip-global-norm:max_norm={_advised_limit(shown):.2g}"
+        command = script_command(f"run --treat {limit}", shown.info)
+    else:
+        command = None
+    return [] if command is None else [command]
+
+
+def fix_command(shown: Shown) -> str | None:
+    """Return the command that runs the script with the first remedy not tried yet, if any."""
+    diagnosis = shown.findings.diagnosis
+    treat = None if diagnosis is None else first_treatment(diagnosis, _tried(shown))
+    return None if treat is None else script_command(f"run --treat {treat}", shown.info)
 
 
 def next_commands(shown: Shown) -> list[str]:
     """Return what to type next, ready to be copied."""
     commands = treat_commands(shown)
-    if shown.folder and shown.box_step is not None:
-        commands.append(f"gainstage rescue {shlex.quote(shown.folder)}")
     if shown.folder:
-        commands.append(f"gainstage report {shlex.quote(shown.folder)} --open")
+        folder = shlex.quote(shown.folder)
+        commands.append(f"gainstage report {folder} --open")
+        if shown.box_step is not None:
+            commands += [f"gainstage replay {folder}", f"gainstage rescue {folder}"]
     return commands
 
 
@@ -177,7 +199,7 @@ def failure_step(shown: Shown) -> int | None:
 def told(symptom: Symptom) -> str:
     """Return a symptom as a sentence, with its rank and for how many steps it lasts."""
     times = symptom.evidence.get("count", 1)
-    again = f" ({times:,} steps so far)" if times > 1 and symptom.severity != "info" else ""
+    again = f" (on {times:,} steps)" if times > 1 and symptom.severity != "info" else ""
     rank = symptom.evidence.get("rank")
     return f"{f'rank {rank}: ' if rank is not None else ''}{symptom.message}{again}"
 
@@ -196,12 +218,30 @@ def _when(shown: Shown) -> list[Answer]:
     alarm, failure = alarm_step(shown), failure_step(shown)
     if alarm is None:
         return []
+    forecast = _forecast(shown)
     if failure is None:
-        return [Answer("when", f"first sign at step {alarm:,}")]
+        return [Answer("when", f"first sign at step {alarm:,}{forecast}")]
     if failure > alarm:
         ahead = counted(failure - alarm, "step")
-        return [Answer("when", f"first sign at step {alarm:,}, {ahead} before it failed")]
+        return [Answer("when", f"first sign at step {alarm:,}, {ahead} before it failed{forecast}")]
     return [Answer("when", f"at step {failure:,}, with no sign before it")]
+
+
+def _forecast(shown: Shown) -> str:
+    found = [s for s in shown.findings.symptoms if s.symptom == "overflow-forecast"]
+    if not found:
+        return ""
+    told_of = found[0].evidence
+    low, high = float(told_of["earliest_step"]), float(told_of["latest_step"])
+    return f"; overflow was forecast for step {low:,.0f} to {high:,.0f}"
+
+
+def _also(shown: Shown) -> list[Answer]:
+    known = said_by_evidence(shown.findings.diagnosis)
+    rest = [each for each in shown.findings.symptoms[1:] if each.symptom != known]
+    answers = [Answer("also" if i == 0 else "", told(each)) for i, each in enumerate(rest[:_ALSO])]
+    more = len(rest) - _ALSO
+    return [*answers, *([Answer("", f"+ {more} more")] if more > 0 else [])]
 
 
 def _clipped(shown: Shown) -> list[Answer]:
@@ -241,16 +281,22 @@ def _exit(shown: Shown) -> list[Answer]:
 
 def _diagnosis(shown: Shown) -> list[Answer]:
     diagnosis = shown.findings.diagnosis
-    if not diagnosis:
-        return []
-    site = diagnosis.get("site") or {}
-    said = [Answer("why", f"{diagnosis['cause']} (confidence {diagnosis['confidence']:.2f})")]
-    if site.get("file"):
-        where = f"{site['file']}:{site.get('line')}   {site.get('module') or ''}"
-        said.append(Answer("where", where))
-    for remedy in diagnosis.get("remedies", [])[:1]:
-        said.append(Answer("fix", f"{remedy['remedy']} {remedy['settings']}"))
-    return said
+    if diagnosis is None:
+        return _when(shown)
+    return [
+        *_labelled("why", why_lines(diagnosis)),
+        *_labelled("where", where_lines(diagnosis, shown.info)),
+        *_when(shown),
+        *_labelled("fix", fix_lines(diagnosis, _tried(shown))),
+    ]
+
+
+def _tried(shown: Shown) -> list[str]:
+    return [str(each.get("treat", "")).split(":")[0] for each in shown.treatments]
+
+
+def _labelled(label: str, lines: Sequence[str]) -> list[Answer]:
+    return [Answer(label if i == 0 else "", line) for i, line in enumerate(lines)]
 
 
 def _has_grown(shown: Shown) -> bool:

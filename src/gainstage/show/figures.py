@@ -66,7 +66,13 @@ def figures(rank: int, tensors: Sequence[TensorInfo], block: StepBlock) -> dict[
         "step": block.step[starts].tolist(),
         "last_step": int(block.step[-1]) if len(block) else -1,
         "tensors": [
-            {"name": each.name, "dtype": each.dtype, "shape": list(each.shape)} for each in tensors
+            {
+                "name": each.name,
+                "module": each.module,
+                "dtype": each.dtype,
+                "shape": list(each.shape),
+            }
+            for each in tensors
         ],
         "loss": band(block.loss, block.has_loss, starts).as_json(),
         "norm_bits": band(norm_bits, has_norm, starts).as_json(),

@@ -17,14 +17,19 @@ from typing import TYPE_CHECKING, Any
 from gainstage import __version__
 from gainstage.errors import ConfigError
 from gainstage.show.answers import (
+    alarm_step,
     answers,
     extent,
+    fix_command,
     growing,
     shown_of,
     treat_commands,
     verdict_text,
 )
+from gainstage.show.audit import clip_audit
+from gainstage.show.autopsy import diagnosis_json, faults_json, treatments_json, trials_json
 from gainstage.show.figures import figures
+from gainstage.show.profiles import depth_order, ledger, ledger_json, ratios_json, times_json
 from gainstage.show.terminal import summary
 from gainstage.store.journal import to_json, write_text
 
@@ -115,12 +120,31 @@ def report_data(run: Run) -> dict[str, Any]:
             }
             for each in growing(shown)
         ],
-        "next": treat_commands(shown) if shown.findings.verdict != "healthy" else [],
+        "treat": fix_command(shown),
+        "next": treat_commands(shown),
         "symptoms": [each.as_json() for each in findings.symptoms],
         "facts": _facts(run),
         "damage": list(run.damage),
-        "ranks": [figures(rank, run.tensors(rank), run.block(rank)) for rank in _ranks(run)],
+        "diagnosis": diagnosis_json(run),
+        "treatments": treatments_json(run.treatments),
+        "trials": trials_json(run),
+        "ranks": [_rank(run, rank, alarm_step(shown)) for rank in _ranks(run)],
         "ranks_in_all": len(run.ranks),
+    }
+
+
+def _rank(run: Run, rank: int, alarm: int | None) -> dict[str, Any]:
+    """Return the pictures of one rank."""
+    tensors, block = run.tensors(rank), run.block(rank)
+    profiles, sites = run.profile_block(rank), run.sites(rank)
+    return {
+        **figures(rank, tensors, block),
+        "depth_order": depth_order(tensors, profiles, sites),
+        "ledger": ledger_json(ledger(profiles), tensors),
+        "times": times_json(run.time_block(rank), sites),
+        "ratios": ratios_json(run.weight_block(rank), block),
+        "clips": clip_audit(block, run.observations(rank), alarm, run.info),
+        "faults": faults_json(run.faults(rank), run.info),
     }
 
 

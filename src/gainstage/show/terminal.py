@@ -102,7 +102,9 @@ def _norms(shown: Shown, width: int, ascii_only: bool) -> Text:
     bits = norm_bits(shown.block)
     finite = bits[np.isfinite(bits)]
     if len(finite):
-        ends = f"{finite.min():+.0f} {'..' if ascii_only else '…'} {finite.max():+.0f} bits"
+        low, high = f"{finite.min():+.0f}", f"{finite.max():+.0f}"
+        dots = ".." if ascii_only else "…"
+        ends = f"{low} bits" if low == high else f"{low} {dots} {high} bits"
     else:
         ends = "never finite" if len(bits) else "no gradients"
     label = "|g|" if ascii_only else "‖g‖"

@@ -1,0 +1,86 @@
+"""The clip audit: what the script's clipping does, in words and shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gainstage.records import Observation, StepBlock
+from gainstage.show.wording import near_path
+
+_PERCENTILES = (50, 90, 99)
+_FEWEST_STEPS = 20
+
+
+def clip_audit(
+    block: StepBlock,
+    observations: Sequence[Observation],
+    alarm: int | None,
+    info: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return sentences about the clipping, and limits with the share of steps they would touch.
+
+    Args:
+        block: All steps.
+        observations: What the script was seen to do.
+        alarm: The first step with a sign; those before it count as healthy.
+        info: Of the run, to shorten paths.
+    """
+    said = [*_calls(observations, info), *_shares(block)]
+    return {
+        "said": said or ["nothing in this run clips gradients"],
+        "limits": _limits(block, alarm),
+    }
+
+
+def _calls(observations: Sequence[Observation], info: Mapping[str, Any]) -> Iterator[str]:
+    for seen in observations:
+        facts = seen.evidence
+        where = f"{near_path(seen.file, info)}:{seen.line}" if seen.file else "the script"
+        match seen.kind:
+            case "clip":
+                of = f"{facts.get('parameters')} tensors"
+                yield f"{where} clips the norm of {of} at {facts.get('max_norm')}"
+            case "clip-after-step":
+                yield f"{where} clips after the optimizer has stepped, so nothing is held"
+            case "clip-scaled":
+                yield f"{where} clips gradients that still hold the loss scale: unscale them first"
+            case "clip-partial":
+                of = f"{facts.get('parameters')} of the {facts.get('stepped')} tensors stepped"
+                yield f"{where} clips only {of}"
+            case _:
+                pass
+
+
+def _shares(block: StepBlock) -> Iterator[str]:
+    coefficient = block.clip_coefficient
+    given = coefficient[~np.isnan(coefficient)]
+    if not len(given):
+        return
+    active = given[given < 1.0]
+    share = f"{len(active) / len(given):.0%}"
+    yield f"clipping acted on {len(active):,} of the {len(given):,} steps it saw ({share})"
+    if len(active):
+        yield (
+            f"where it acted, the median factor was {np.median(active):.2g} and the smallest "
+            f"{active.min():.2g}: so much of the learning rate was left"
+        )
+
+
+def _limits(block: StepBlock, alarm: int | None) -> list[list[str]]:
+    """Return what each limit would have touched, replayed over the healthy steps on record."""
+    norms = block.grad_norm
+    known = np.isfinite(norms) & (norms > 0)
+    if alarm is not None:
+        known &= block.step < alarm
+    healthy = norms[known]
+    if len(healthy) < _FEWEST_STEPS:
+        return []
+    rows: list[list[str]] = []
+    for percentile in _PERCENTILES:
+        limit = float(np.percentile(healthy, percentile))
+        share = float((healthy > limit).mean())
+        rows.append([f"{limit:.3g}", f"{percentile}th percentile", f"{share:.0%}"])
+    return rows

@@ -1,0 +1,152 @@
+"""The diagnosis and what the autopsy found, as the report shows them to who has twenty minutes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from gainstage.records import Fault, Site
+from gainstage.show.diagnosis import place_words
+from gainstage.show.source import source_of
+from gainstage.show.wording import cause_words, near_path, treat_text
+
+if TYPE_CHECKING:
+    from gainstage.store.reader import Run
+
+MOST_FAULTS = 3
+MOST_CHAIN = 40
+TRIALS = "trials.json"
+_MOST_COLUMNS = 8
+_MOST_TRIALS = 100
+_MOST_DIFF = 20_000
+
+Json = dict[str, Any]
+
+
+def diagnosis_json(run: Run) -> Json | None:
+    """Return the diagnosis in words, with its source lines; None where there is none."""
+    diagnosis = run.findings.diagnosis
+    if diagnosis is None:
+        return None
+    site: Json = diagnosis.get("site") or {}
+    return {
+        "cause": diagnosis["cause"],
+        "words": cause_words(diagnosis["cause"]),
+        "confidence": diagnosis["confidence"],
+        "alternatives": [
+            {**each, "words": cause_words(each["cause"])}
+            for each in diagnosis.get("alternatives") or ()
+        ],
+        "evidence": diagnosis.get("evidence") or [],
+        "module": site.get("module") or None,
+        "place": place_words(site),
+        "source": _source(site, run.info),
+        "remedies": [
+            {"treat": treat_text(each), "remedy": each["remedy"], "why": each.get("why", "")}
+            for each in diagnosis.get("remedies") or ()
+        ],
+    }
+
+
+def faults_json(faults: Sequence[Fault], info: Mapping[str, Any]) -> list[Json]:
+    """Return the first faults with their chains and the values that the autopsy met."""
+    return [
+        {
+            "step": fault.step,
+            "kind": fault.kind,
+            "phase": fault.phase,
+            "message": fault.message,
+            "place": place_words(
+                {
+                    "op": fault.site.op,
+                    "module": fault.site.module,
+                    "parameter": fault.parameter,
+                    "time_step": fault.time_step,
+                    "samples": fault.samples,
+                }
+            ),
+            "chain": [_link(site, info) for site in fault.chain[:MOST_CHAIN]],
+            "longer": max(0, len(fault.chain) - MOST_CHAIN),
+            "values": [[name, _plain(value)] for name, value in fault.evidence.items()],
+        }
+        for fault in faults[:MOST_FAULTS]
+    ]
+
+
+def trials_json(run: Run) -> Json | None:
+    """Return what `prescribe` has tried, as a table of texts; None where it was not run.
+
+    The file is another program's to write: whatever is in it, what can be shown is shown.
+    """
+    try:
+        parsed: object = json.loads((run.folder / TRIALS).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(parsed, dict):
+        return None
+    told = cast("Json", parsed)
+    baseline, best = told.get("baseline"), told.get("best")
+    tried: object = told.get("trials")
+    rows = [{"trial": "as it was", **baseline}] if isinstance(baseline, dict) else []
+    if isinstance(tried, list):
+        rows += [
+            cast("Json", each) for each in cast("list[object]", tried) if isinstance(each, dict)
+        ]
+    rows = rows[:_MOST_TRIALS]
+    columns = list(dict.fromkeys(str(key) for row in rows for key in row))[:_MOST_COLUMNS]
+    return {
+        "columns": columns,
+        "rows": [[_plain(row[key]) if key in row else "" for key in columns] for row in rows],
+        "best": None if best is None else _plain(best),
+        "diff": str(told["diff"])[:_MOST_DIFF] if told.get("diff") else None,
+    }
+
+
+def treatments_json(treatments: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return what each treatment did last, as rows of texts."""
+    latest = {str(each.get("treat")): each for each in treatments}
+    hidden = {"treat", "event", "time"}
+    return [
+        [
+            spec,
+            str(each.get("event", "")),
+            ", ".join(f"{k} {_plain(v)}" for k, v in each.items() if k not in hidden),
+        ]
+        for spec, each in latest.items()
+    ]
+
+
+def _source(site: Mapping[str, Any], info: Mapping[str, Any]) -> Json | None:
+    found = source_of(site, info)
+    if found is None:
+        return None
+    return {
+        "file": near_path(str(site["file"]), info),
+        "first": found.first,
+        "lines": list(found.lines),
+        "line": found.line,
+        "newer": found.is_newer,
+    }
+
+
+def _link(site: Site, info: Mapping[str, Any]) -> list[str]:
+    """Return operation, module and place of one link of a chain."""
+    place = "" if site.file is None else f"{near_path(site.file, info)}:{site.line}"
+    return [site.op, site.module or "", place]
+
+
+def _plain(value: object) -> str:
+    """Return a value of JSON as a person reads it."""
+    match value:
+        case float():
+            return f"{value:.4g}"
+        case bool() | None:
+            return {True: "yes", False: "no", None: "–"}[value]
+        case dict():
+            pairs = cast("Json", value).items()
+            return ", ".join(f"{key} {_plain(each)}" for key, each in pairs)
+        case list() | tuple():
+            return ", ".join(_plain(each) for each in cast("Sequence[object]", value))
+        case _:
+            return str(value)

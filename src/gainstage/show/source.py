@@ -1,0 +1,59 @@
+"""Lines of the user's source, read when a report is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+_AROUND = 4
+_LARGEST_BYTES = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Lines of a file around one of them."""
+
+    first: int
+    """Number of the first line, from 1."""
+    lines: tuple[str, ...]
+    line: int
+    is_newer: bool
+    """Whether the file was written after the run began: its lines may be others by now."""
+
+    @property
+    def text(self) -> str:
+        """Return the line itself, without its indentation."""
+        return self.lines[self.line - self.first].strip()
+
+
+def source_of(site: Mapping[str, Any], info: Mapping[str, Any]) -> Source | None:
+    """Return the lines around a site; None where there are none to read.
+
+    A run's record may come from a stranger, so that only Python files are opened: a report must
+    not carry off whatever file a record names.
+    """
+    file, line = site.get("file"), site.get("line")
+    if not isinstance(file, str) or not isinstance(line, int):
+        return None
+    path = Path(file)
+    try:
+        if path.suffix != ".py" or not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+            return None
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        written = path.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    if not 1 <= line <= len(lines):
+        return None
+    first = max(1, line - _AROUND)
+    return Source(first, tuple(lines[first - 1 : line + _AROUND]), line, written > _began(info))
+
+
+def _began(info: Mapping[str, Any]) -> float:
+    try:
+        return datetime.fromisoformat(str(info.get("started"))).timestamp()
+    except ValueError:
+        return float("inf")

@@ -1,0 +1,76 @@
+"""Words for the ids of the findings, and short forms of what stands in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CAUSES: Mapping[str, str] = {
+    "init-scale": "the initial weights have the wrong scale",
+    "recurrent-gain": "the recurrence multiplies at every time step",
+    "learning-rate": "the learning rate is too high",
+    "residual-growth": "the residual stream climbs while it trains",
+    "bad-data": "the data are wrong",
+    "numeric-op": "an operation left its domain",
+    "dtype-overflow": "the dtype has too little headroom",
+    "clip-misuse": "clipping does not do what it is for",
+    "loss-reduction": "the loss is a sum where a mean is meant",
+    "grad-accumulation": "gradients of earlier steps are still there",
+    "normalization": "a normalization divides by almost nothing",
+    "unbounded-objective": "the objective has no bound",
+    "optimizer-config": "the optimizer's settings make its update overflow",
+}
+BY_HAND = ("code-change", "fix-data")
+"""Remedies that no treatment from outside can be."""
+_MOST_SAMPLES = 4
+
+
+def cause_words(cause: str) -> str:
+    """Return a cause in plain words; an id that is not known stands for itself."""
+    return CAUSES.get(cause, cause)
+
+
+def treat_text(remedy: Mapping[str, Any]) -> str | None:
+    """Return a remedy as `--treat` takes it, None for one that only a change of the code can be.
+
+    Example:
+        >>> treat_text({"remedy": "clip-global-norm", "settings": {"max_norm": 0.81234}})
+        'clip-global-norm:max_norm=0.812'
+    """
+    name = str(remedy.get("remedy"))
+    if name in BY_HAND:
+        return None
+    settings: Mapping[str, Any] = remedy.get("settings") or {}
+    pairs = ",".join(f"{key}={_value(value)}" for key, value in settings.items())
+    return f"{name}:{pairs}" if pairs else name
+
+
+def samples_text(samples: Sequence[int]) -> str:
+    """Return positions in a batch in words.
+
+    Example:
+        >>> samples_text([3]), samples_text([3, 5, 6, 7, 9, 12])
+        ('sample 3', 'samples 3, 5, 6, 7 and 2 more')
+    """
+    said = ", ".join(str(each) for each in samples[:_MOST_SAMPLES])
+    more = len(samples) - _MOST_SAMPLES
+    return f"sample{'' if len(samples) == 1 else 's'} {said}" + (f" and {more} more" * (more > 0))
+
+
+def near_path(file: str, info: Mapping[str, Any]) -> str:
+    """Return a path relative to here, to where the run ran, or to its script; else as it is."""
+    cwd = str(info.get("cwd") or os.curdir)
+    argv = [str(each) for each in info.get("argv") or []]
+    bases = [Path.cwd(), Path(cwd)]
+    if argv:
+        bases.append((Path(cwd) / argv[0]).parent)
+    for base in bases:
+        if Path(file).is_relative_to(base):
+            return str(Path(file).relative_to(base))
+    return file
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
