@@ -16,7 +16,7 @@ import torch
 
 from gainstage import __version__
 from gainstage.errors import ConfigError
-from gainstage.lab.levels import DTYPES
+from gainstage.lab.given import DTYPES
 from gainstage.lab.markup import STYLE, body
 from gainstage.lab.sheet import Sheet
 from gainstage.store.journal import to_json, write_text

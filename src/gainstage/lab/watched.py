@@ -19,7 +19,7 @@ from gainstage.store.reader import load
 Tell = Callable[[str], None]
 """Says what is being done, where it takes more than two seconds."""
 _AT_ONCE = 2
-_SAMPLED = ("--budget", "100%")
+_EVERY_STEP = ("--budget", "100%")
 """Weights are read at every step: what a lesson shows must not hang on how busy a machine is."""
 
 
@@ -60,27 +60,32 @@ def char_rnn() -> Path | None:
     return None
 
 
-def watch_runs(commands: Sequence[Sequence[str]], tell: Tell = quiet) -> list[Watched]:
+def watch_runs(
+    commands: Sequence[Sequence[str]], tell: Tell = quiet, *, weights: bool = False
+) -> list[Watched]:
     """Run several trainings under `gainstage run`, two at a time, and return what was recorded.
 
     Args:
         commands: What stands after `gainstage run`: a script or `-m` and a module, with arguments.
         tell: Hears of each command as it begins.
+        weights: Whether weights are read at every step, which takes time.
 
     Raises:
         GainstageError: If a training does not run to its end.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [each.result() for each in [pool.submit(_watch, tuple(c), tell) for c in commands]]
+        options = _EVERY_STEP if weights else ()
+        begun = [pool.submit(_watch, tuple(each), options, tell) for each in commands]
+        return [each.result() for each in begun]
 
 
-def _watch(command: tuple[str, ...], tell: Tell) -> Watched:
+def _watch(command: tuple[str, ...], options: Sequence[str], tell: Tell) -> Watched:
     names = [os.path.basename(each) if os.path.isabs(each) else each for each in command]
     tell(f"gainstage run {' '.join(names)}")
     with tempfile.TemporaryDirectory(prefix="gainstage-lab-") as folder:
         out = Path(folder) / "run"
         done = subprocess.run(
-            [sys.executable, "-m", "gainstage", "run", "--out", str(out), *_SAMPLED, *command],
+            [sys.executable, "-m", "gainstage", "run", "--out", str(out), *options, *command],
             capture_output=True,
             text=True,
             check=False,
