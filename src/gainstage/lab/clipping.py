@@ -174,7 +174,7 @@ def _tuples(grads: Sequence[Tensor]) -> tuple[tuple[float, ...], ...]:
 
 def _train(script: str | None, tell: Tell) -> Runs:
     found = Path(script).resolve() if script else char_rnn()
-    small = ["--hidden", "64", "--batch", "16", "--steps", "40"]
+    small = ["--hidden", "64", "--batch", "16", "--steps", "30"]
     if found is None:
         target, name, gain = ["-m", "gainstage.lab.text_task"], "gainstage.lab.text_task", "1.5"
         note = (
@@ -261,7 +261,7 @@ def _kinds(title: str, example: Example) -> Table:
 
 
 def _runs(runs: Runs) -> tuple[str | Table | Figure, ...]:
-    text = f"{runs.script} {' '.join(runs.sick)}, run for real under gainstage"
+    text = f"{runs.script} {' '.join(runs.sick)}, run for real and watched by gainstage"
     return (
         f"{text}. {runs.note}".strip(),
         Table(

@@ -128,7 +128,8 @@ class Init(Shown):
             f"at {deepest} layers +0.05 bits a layer are a factor of {2 ** (0.05 * deepest):.0f}; "
             "lost: it has overflowed forward. He, orthogonal and LSUV take the gain of the "
             "activation that the graph shows to follow; auto is He before ReLU, LSUV before GELU, "
-            "orthogonal else. Identity is without gain: what a ReLU lets pass once, it lets pass always",
+            "orthogonal else. Identity is without gain: what a ReLU lets pass once, it lets pass "
+            "always",
         )
 
     def _overflows(self) -> Table:

@@ -142,6 +142,8 @@ def norm(
     Raises:
         ConfigError: If a batch is smaller than 2, or a count out of range.
     """
+    if not batches:
+        raise ConfigError("name at least one batch size, such as 8")
     if any(batch < 2 for batch in batches):
         raise ConfigError(f"batch must be 2 or more: batch norm needs two values, got {batches}")
     for batch in batches:

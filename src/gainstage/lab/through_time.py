@@ -199,9 +199,9 @@ class Recurrent(Shown):
                 _curve("before the clip", each.added_bits),
                 _curve("after the clip", each.clipped_bits),
             ),
-            note=f"norm 2^{math.log2(each.grad_norm):.0f}, factor 2^{shift:.0f}: the whole curve is "
-            f"moved down by {-shift:.0f} bits, and no time step gains on another: the recent end "
-            "now adds next to nothing. Clipping bounds the step; it brings nothing back.",
+            note=f"norm 2^{math.log2(each.grad_norm):.0f}, factor 2^{shift:.0f}: the whole curve "
+            f"is moved down by {-shift:.0f} bits, and no time step gains on another: the recent "
+            "end now adds next to nothing. Clipping bounds the step; it brings nothing back.",
         )
 
     def _training(self) -> tuple[Table, Figure]:

@@ -14,7 +14,8 @@ from gainstage.lab.probed import read_time_steps
 def by_time_step(model: Adder, inputs: Tensor, sums: Tensor) -> tuple[tuple[float, ...], TimeGain]:
     """Return the levels of ∂L/∂h by time step, and their growth on the way back.
 
-    Read and judged as on a sampled step of a real run. The gradients of the parameters are left in place.
+    Read and judged as on a sampled step of a real run. The gradients of the parameters are left
+    in place.
     """
     model.zero_grad()
     return read_time_steps(nn.functional.mse_loss(model(inputs), sums))
