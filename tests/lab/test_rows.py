@@ -26,7 +26,7 @@ def lab(capsys: pytest.CaptureFixture[str]) -> Lab:
             main(["lab", *arguments])
         out, err = capsys.readouterr()
         assert ended.value.code == 0, err
-        assert max(map(len, out.splitlines())) <= 80
+        assert max(map(len, out.splitlines())) <= 80, out
         return out
 
     return run

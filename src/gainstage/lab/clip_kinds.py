@@ -80,11 +80,15 @@ KINDS = (
     Kind("global max-norm", _by_maximum, "largest entry, by scaling all"),
     Kind("value", clip_by_value_, "every entry, by cutting"),
     Kind("per parameter", clip_per_parameter_, "norm of each tensor"),
-    Kind("per group", _per_group, "norm of each parameter group (here each tensor is one)"),
-    Kind("adaptive (AGC)", clip_adaptive_, "norm of each unit / norm of its weights (here 1)"),
-    Kind("AutoClip", _by_percentile, "norm of all, by the 10th percentile of all norms so far"),
+    Kind("per group", _per_group, "norm of each parameter group; here each tensor is one"),
+    Kind(
+        "adaptive (AGC)",
+        clip_adaptive_,
+        "norm of each unit over norm of its weights; that is 1 here",
+    ),
+    Kind("AutoClip", _by_percentile, "norm of all, by the 10th percentile of norms so far"),
     Kind("ZClip", _by_outlier, "norm of all, where it is an outlier of its moving mean"),
-    Kind("update (SGD)", _by_update, "rms of each tensor's update / lr, at 1 whatever max_norm is"),
+    Kind("update (SGD)", _by_update, "rms of each tensor's update / lr, by 1 for any max_norm"),
 )
 
 

@@ -99,6 +99,11 @@ class Clip(Shown):
                 "that length and keeps its direction.",
                 _steps(self.example),
                 _kinds("All kinds on the same gradient", self.example),
+                Table(
+                    "What each kind bounds",
+                    ("kind", "bounded:"),
+                    tuple((each.kind, each.limits) for each in self.example.kinds),
+                ),
                 "One large and one small tensor (exercise 4): a clip by the global norm starves "
                 "the small one, whose gradient was harmless.",
                 _steps(self.imbalance),
@@ -255,8 +260,7 @@ def _kinds(title: str, example: Example) -> Table:
             for each in example.kinds
         ),
         f"AutoClip and ZClip have seen {HISTORY} calm steps before, whose norms rise evenly from "
-        f"{number(example.max_norm / 2)} to {number(example.max_norm)}. Bounded is: "
-        + "; ".join(f"{each.kind}: {each.limits}" for each in example.kinds),
+        f"{number(example.max_norm / 2)} to {number(example.max_norm)}",
     )
 
 

@@ -148,6 +148,7 @@ class Crossover(Shown):
             "bits a layer",
             tuple(lines),
             (("neither grows nor shrinks", 0.0),),
+            note="dashed: mean field theory, at infinite width",
         )
 
     def _stack_table(self) -> Table:
