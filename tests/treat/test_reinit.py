@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gainstage
+from gainstage.errors import ConfigError
 from gainstage.graph.activations import Activation
 from gainstage.treat.initial import gain_of
+from gainstage.treat.initialise import initialise_
 from gainstage.treat.reinit import Reinit
 
 
@@ -328,3 +330,64 @@ def test_gains_of_activations() -> None:
     for name, function in [("gelu", F.gelu), ("silu", F.silu), ("selu", F.selu), ("mish", F.mish)]:
         mean_square = float(function(z).square().mean())
         assert gain_of(Activation(name)) == pytest.approx(mean_square**-0.5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("auto", "he for relu"),
+        ("he", "he for relu"),
+        ("xavier", "xavier for relu"),
+        ("orthogonal", "orthogonal for relu"),
+        ("identity", "identity for relu"),
+        ("residual", "he for relu"),
+        ("lsuv", "lsuv for relu"),
+    ],
+)
+def test_a_users_own_model_is_initialised_by_one_call(kind: str, said: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.LayerNorm(64), nn.Linear(64, 4))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1e20)
+    state = torch.get_rng_state()
+    given = initialise_(net, torch.randn(32, 16, generator=torch.Generator()), kind=kind)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(given) == ["0.weight", "3.weight"]
+    assert given["0.weight"].startswith(said)
+    weights = [net[0].weight, net[3].weight]
+    assert all(float(weight.detach().abs().max()) < 10 for weight in weights)
+    assert not net[0].bias.any()
+    assert bool((net[2].weight == 1e20).all())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_the_same_seed_gives_the_same_weights_and_half_a_model_may_be_named() -> None:
+    nets = [nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8)) for _ in range(3)]
+    kept = nets[2][0].weight.detach().clone()
+    x = torch.randn(4, 8)
+    for net, seed, only in zip(nets, (1, 1, 2), ("*", "*", "2.*"), strict=True):
+        initialise_(net, x, seed=seed, only=only)
+    assert torch.equal(nets[0][2].weight, nets[1][2].weight)
+    assert not torch.equal(nets[0][2].weight, nets[2][2].weight)
+    assert torch.equal(nets[2][0].weight, kept)
+
+
+def test_the_identity_keeps_what_a_relu_has_let_pass() -> None:
+    net = nn.Sequential(*[m for _ in range(50) for m in (nn.Linear(32, 32), nn.ReLU())])
+    x = torch.rand(8, 32)
+    initialise_(net, x, kind="identity")
+    torch.testing.assert_close(net(x), x)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kind": "nice"}, "kind must be one of auto, he, xavier"),
+        ({"mode": "fan"}, "mode must be one of fan_in, fan_out"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+    ],
+)
+def test_a_recipe_that_is_none_says_which_there_are(options: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        initialise_(nn.Linear(2, 2), torch.ones(1, 2), **options)  # type: ignore[arg-type]

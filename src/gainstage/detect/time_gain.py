@@ -22,6 +22,10 @@ STRONG_TOTAL_BITS = 16.0
 MANTISSA_BITS = 24.0
 """A signal that has fallen this far is lost in float32: the memory horizon."""
 
+_SUBNORMAL_BITS = -120.0
+"""float32 and bfloat16 lose their last bits about there. What has faded so far does not fade on: it
+stays at the smallest number for the rest of the sequence, and would make a slope of 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimeGain:
@@ -97,7 +101,7 @@ def time_gains(block: TimeBlock) -> Iterator[TimeGain]:
     for first, end in zip(starts, np.r_[starts[1:], len(block)], strict=True):
         rows = slice(int(first), int(end))
         delta = block.delta_bits[rows].astype(np.float64)
-        known = np.isfinite(delta)
+        known = np.isfinite(delta) & (delta > _SUBNORMAL_BITS)
         if block.depth[first] or known.sum() < FEWEST_STEPS:
             continue
         yield TimeGain(

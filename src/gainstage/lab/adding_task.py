@@ -48,7 +48,7 @@ def train(model: Adder, length: int, steps: int, max_norm: float) -> tuple[float
         The share of the steps that were clipped, and the mean squared error over the last tenth.
     """
     generator = torch.Generator().manual_seed(length)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses: list[float] = []
     clipped = 0
     for _ in range(steps):

@@ -2,7 +2,7 @@
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 640, HEIGHT = 280, LEFT = 54, RIGHT = 12, TOP = 14, BOTTOM = 40;
+const WIDTH = 640, HEIGHT = 290, LEFT = 62, RIGHT = 24, TOP = 14, BOTTOM = 50;
 const DTYPES = JSON.parse(document.getElementById("data").textContent).dtypes;
 
 function element(tag, attributes = {}, ...children) {
@@ -50,14 +50,13 @@ function draw(svg, { lines, levels, xLabel, yLabel, lostAt, xRange }) {
   }
   for (const value of ticks(xLow, xHigh)) {
     if (value < xLow || value > xHigh || (xRange && !Number.isInteger(value))) continue;
-    svg.append(shape("text", { class: "tick", x: px(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, short(value)));
+    svg.append(shape("text", { class: "tick", x: px(value), y: HEIGHT - BOTTOM + 20, "text-anchor": "middle" }, short(value)));
   }
   svg.append(shape("text", { class: "axis", x: (WIDTH + LEFT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, xLabel));
   const middle = (HEIGHT - BOTTOM + TOP) / 2;
-  svg.append(shape("text", { class: "axis", x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, yLabel));
+  svg.append(shape("text", { class: "axis", x: 16, y: middle, "text-anchor": "middle", transform: `rotate(-90 16 ${middle})` }, yLabel));
   for (const { name, at } of levels) {
     svg.append(shape("line", { class: "level", x1: LEFT, x2: WIDTH - RIGHT, y1: py(at), y2: py(at) }));
-    svg.append(shape("text", { class: "tick", x: LEFT + 6, y: py(at) - 4 }, name));
   }
   if (lostAt !== null && lostAt <= xHigh) {
     const x = Math.max(px(lostAt), LEFT);
@@ -78,6 +77,9 @@ function draw(svg, { lines, levels, xLabel, yLabel, lostAt, xRange }) {
       .join("");
     svg.append(shape("path", { class: `line c${i}${line.dashed ? " dashed" : ""}`, d: path }));
   });
+  for (const { name, at } of levels) {
+    svg.append(shape("text", { class: "tick named", x: WIDTH - RIGHT - 4, y: py(at) - 5, "text-anchor": "end" }, name));
+  }
 }
 
 function slider(id, label, min, max, step, value, shown = short) {
@@ -145,9 +147,9 @@ function chainBench() {
       const normBits = (n - 1) * gain + Math.log2(n) / 2;
       const factor = Math.min(0, Math.log2(max) - normBits);
       const levels = [{ name: `largest ${name}`, at: top }].filter((l) => Math.abs(n * gain) > l.at / 4);
-      const end = `δ1 = 2^${short((n - 1) * gain)} = ${short(w ** (n - 1))}, ${short(gain)} bits a layer.`;
+      const end = `δ1 = 2^${short((n - 1) * gain)} = ${short(w ** (n - 1))}, ${short(gain)} ${Math.abs(gain) === 1 ? "bit" : "bits"} a layer.`;
       const gone = lost === null ? `${name} holds all ${n} layers.`
-        : `${name} is ${gain > 0 ? "overflown" : "empty"} from layer ${lost} on.`;
+        : `${name} ${gain > 0 ? "overflows" : "is 0"} from layer ${lost} on.`;
       const cut = factor < 0 ? `The clip scales the step by 2^${short(factor)}; the ${lost === null ? "slope" : "overflow"} stays.`
         : "The clip does not act.";
       return {

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gainstage.norms.clip import clip_coefficient, scale_gradients_
-from gainstage.norms.total import total_norm
+from gainstage.treat.clip import (
+    AutoClip,
+    UpdateClip,
+    ZClip,
+    clip_adaptive_,
+    clip_by_global_norm_,
+    clip_by_value_,
+    clip_per_group_,
+    clip_per_parameter_,
+)
 
-Clipper = Callable[[Sequence[Tensor], list[Tensor], float], None]
-"""Takes parameters, their gradients and the threshold; changes the gradients in place."""
+HISTORY = 50
+"""Calm steps before the one that is shown, for the kinds that remember."""
+_LR = 0.1
+
+Parameters = Sequence[torch.nn.Parameter]
+Clipper = Callable[[Parameters, float], object]
+"""Takes parameters with gradients and the threshold; changes the gradients in place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,59 +36,68 @@ class Kind:
     name: str
     clip: Clipper
     limits: str
-    """What the threshold bounds."""
-    costs: str
-    """Reads and writes of the gradients."""
+    """What is bounded, and by what."""
 
 
-def by_global_norm(norm_type: float) -> Clipper:
-    """Return a clip of all gradients together by their p-norm."""
-
-    def clip(parameters: Sequence[Tensor], grads: list[Tensor], limit: float) -> None:
-        norm = total_norm(grads, norm_type=norm_type)
-        scale_gradients_(grads, clip_coefficient(limit, norm), foreach=None)
-
-    return clip
+def calm_norms(max_norm: float) -> list[float]:
+    """Return the norms of the stated history: even steps from half of the threshold up to it."""
+    return [max_norm * (0.5 + 0.5 * i / (HISTORY - 1)) for i in range(HISTORY)]
 
 
-def by_value(parameters: Sequence[Tensor], grads: list[Tensor], limit: float) -> None:
-    """Cut every element to ±limit."""
-    for grad in grads:
-        grad.clamp_(-limit, limit)
+def _by_maximum(parameters: Parameters, limit: float) -> None:
+    clip_by_global_norm_(parameters, limit, norm_type=math.inf)
 
 
-def per_parameter(parameters: Sequence[Tensor], grads: list[Tensor], limit: float) -> None:
-    """Clip each gradient by its own 2-norm."""
-    for grad in grads:
-        scale_gradients_([grad], clip_coefficient(limit, total_norm([grad])), foreach=None)
+def _per_group(parameters: Parameters, limit: float) -> None:
+    groups = [{"params": [parameter]} for parameter in parameters]
+    clip_per_group_(torch.optim.SGD(groups, lr=_LR), limit)
 
 
-def adaptive(parameters: Sequence[Tensor], grads: list[Tensor], limit: float) -> None:
-    """Clip each unit's gradient to `limit` times the norm of its weights (at least 1e-3).
+def _by_percentile(parameters: Parameters, limit: float) -> None:
+    AutoClip(norms=calm_norms(limit)).clip_(parameters)
 
-    A unit is a row; a vector is one. Source: Brock et al. (2021), arXiv:2102.06171.
-    """
-    for parameter, grad in zip(parameters, grads, strict=True):
-        rest = tuple(range(1, grad.ndim)) if grad.ndim > 1 else None
-        weight = torch.linalg.vector_norm(parameter.detach(), dim=rest, keepdim=True)
-        norm = torch.linalg.vector_norm(grad, dim=rest, keepdim=True)
-        allowed = limit * weight.clamp(min=1e-3)
-        grad.mul_((allowed / norm.clamp(min=1e-30)).clamp(max=1.0))
+
+def _by_outlier(parameters: Parameters, limit: float) -> None:
+    clip = ZClip()
+    for norm in calm_norms(limit):
+        clip.limit_of(norm)
+    clip.clip_(parameters)
+
+
+def _by_update(parameters: Parameters, limit: float) -> None:
+    """Take a step of SGD, clip it, and leave in place of the gradient what it came to."""
+    clip, sgd = UpdateClip(), torch.optim.SGD(parameters, lr=_LR)
+    before = [parameter.detach().clone() for parameter in parameters]
+    clip.before(sgd)
+    sgd.step()
+    clip.clip_(sgd)
+    for parameter, old in zip(parameters, before, strict=True):
+        parameter.grad = (old - parameter.detach()) / _LR
 
 
 KINDS = (
-    Kind("global 2-norm", by_global_norm(2.0), "norm of all", "1 read, 1 write if active"),
-    Kind("global max-norm", by_global_norm(float("inf")), "largest entry, by scaling all", "same"),
-    Kind("value", by_value, "every entry, by cutting", "1 read, 1 write"),
-    Kind("per parameter", per_parameter, "norm of each tensor", "same as global"),
-    Kind("adaptive", adaptive, "norm of each unit / its weights", "reads weights too"),
+    Kind("global 2-norm", clip_by_global_norm_, "norm of all gradients"),
+    Kind("global max-norm", _by_maximum, "largest entry, by scaling all"),
+    Kind("value", clip_by_value_, "every entry, by cutting"),
+    Kind("per parameter", clip_per_parameter_, "norm of each tensor"),
+    Kind("per group", _per_group, "norm of each parameter group; here each tensor is one"),
+    Kind(
+        "adaptive (AGC)",
+        clip_adaptive_,
+        "norm of each unit over norm of its weights; that is 1 here",
+    ),
+    Kind("AutoClip", _by_percentile, "norm of all, by the 10th percentile of norms so far"),
+    Kind("ZClip", _by_outlier, "norm of all, where it is an outlier of its moving mean"),
+    Kind("update (SGD)", _by_update, "rms of each tensor's update / lr, by 1 for any max_norm"),
 )
 
 
 def clipped(
-    kind: Kind, parameters: Sequence[Tensor], grads: Sequence[Tensor], limit: float
+    kind: Kind, weights: Sequence[Tensor], grads: Sequence[Tensor], limit: float
 ) -> list[Tensor]:
     """Return what a kind of clipping makes of gradients, which stay as they are."""
-    copies = [grad.clone() for grad in grads]
-    kind.clip(parameters, copies, limit)
-    return copies
+    parameters = [torch.nn.Parameter(weight.clone()) for weight in weights]
+    for parameter, grad in zip(parameters, grads, strict=True):
+        parameter.grad = grad.clone()
+    kind.clip(parameters, limit)
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]

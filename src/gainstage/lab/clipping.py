@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gainstage.errors import ConfigError
-from gainstage.lab.clip_kinds import KINDS, clipped
-from gainstage.lab.levels import finite, positive
+from gainstage.lab.clip_kinds import HISTORY, KINDS, clipped
+from gainstage.lab.given import finite, positive
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, number, share, vector
 from gainstage.lab.watched import Tell, Watched, char_rnn, quiet, watch_runs
 from gainstage.norms.clip import clip_grad_norm_
@@ -32,7 +32,6 @@ class Clipped:
 
     kind: str
     limits: str
-    costs: str
     after: tuple[tuple[float, ...], ...]
     norm: float
     cosine: float
@@ -100,6 +99,11 @@ class Clip(Shown):
                 "that length and keeps its direction.",
                 _steps(self.example),
                 _kinds("All kinds on the same gradient", self.example),
+                Table(
+                    "What each kind bounds",
+                    ("kind", "bounded:"),
+                    tuple((each.kind, each.limits) for each in self.example.kinds),
+                ),
                 "One large and one small tensor (exercise 4): a clip by the global norm starves "
                 "the small one, whose gradient was harmless.",
                 _steps(self.imbalance),
@@ -156,21 +160,17 @@ def example(grads: Sequence[Tensor], max_norm: float) -> Example:
     ratio = float(after[longest].norm() / before[longest].norm()) if norm else 1.0
     weights = [torch.full_like(grad, grad.numel() ** -0.5) for grad in before]
     kinds = [
-        _compared(
-            kind.name, kind.limits, kind.costs, before, clipped(kind, weights, before, max_norm)
-        )
+        _compared(kind.name, kind.limits, before, clipped(kind, weights, before, max_norm))
         for kind in KINDS
     ]
     return Example(_tuples(before), max_norm, norm, ratio, _tuples(after), tuple(kinds))
 
 
-def _compared(
-    kind: str, limits: str, costs: str, before: Sequence[Tensor], after: Sequence[Tensor]
-) -> Clipped:
+def _compared(kind: str, limits: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> Clipped:
     one, other = torch.cat(list(before)), torch.cat(list(after))
     length = float(one.norm() * other.norm())
     cosine = float(one @ other) / length if length else 1.0
-    return Clipped(kind, limits, costs, _tuples(after), total_norm(after), cosine)
+    return Clipped(kind, limits, _tuples(after), total_norm(after), cosine)
 
 
 def _tuples(grads: Sequence[Tensor]) -> tuple[tuple[float, ...], ...]:
@@ -179,7 +179,7 @@ def _tuples(grads: Sequence[Tensor]) -> tuple[tuple[float, ...], ...]:
 
 def _train(script: str | None, tell: Tell) -> Runs:
     found = Path(script).resolve() if script else char_rnn()
-    small = ["--hidden", "64", "--batch", "16", "--steps", "40"]
+    small = ["--hidden", "64", "--batch", "16", "--steps", "30"]
     if found is None:
         target, name, gain = ["-m", "gainstage.lab.text_task"], "gainstage.lab.text_task", "1.5"
         note = (
@@ -259,13 +259,13 @@ def _kinds(title: str, example: Example) -> Table:
             )
             for each in example.kinds
         ),
-        "adaptive: for weights of norm 1. Bounded is: "
-        + "; ".join(f"{each.kind}, {each.limits}" for each in example.kinds),
+        f"AutoClip and ZClip have seen {HISTORY} calm steps before, whose norms rise evenly from "
+        f"{number(example.max_norm / 2)} to {number(example.max_norm)}",
     )
 
 
 def _runs(runs: Runs) -> tuple[str | Table | Figure, ...]:
-    text = f"{runs.script} {' '.join(runs.sick)}, run for real under gainstage"
+    text = f"{runs.script} {' '.join(runs.sick)}, run for real and watched by gainstage"
     return (
         f"{text}. {runs.note}".strip(),
         Table(

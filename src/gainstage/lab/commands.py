@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -227,13 +228,14 @@ def _ask() -> None:
 
     right = 0
     for question in QUESTIONS:
-        said = typer.prompt(f"{question.key}: {question.text}")
+        typer.echo(fill(f"{question.key}: {question.text}", 80))
+        said = typer.prompt("", prompt_suffix="> ")
         judged = mark(question, as_answer(said))
         right += judged.is_right
         if judged.is_right:
             typer.echo("  right")
         else:
-            typer.echo(f"  no: {judged.why}")
+            typer.echo(fill(f"no: {judged.why}", 78, initial_indent="  ", subsequent_indent="  "))
             typer.echo(f"  computed: {as_text(judged.truth)}")
     typer.echo(f"{right} of {len(QUESTIONS)} right")
 
@@ -246,6 +248,6 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def _whole(option: str, value: float) -> int:
-    if value != int(value):
+    if not value.is_integer():
         raise ConfigError(f"{option} takes whole numbers, got {value!r}")
     return int(value)

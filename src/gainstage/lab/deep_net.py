@@ -1,74 +1,52 @@
-"""A deep stack of square layers, measured: levels forward and backward, in bits."""
+"""A deep stack of layers, measured: levels forward and backward, in bits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from gainstage.lab.levels import level_bits, slope_bits
+from gainstage.analysis.initial_scale import activation_named
+from gainstage.lab.probed import Levels, read_levels
 
-Activation = Callable[[Tensor], Tensor]
-ACTIVATIONS: dict[str, Activation] = {
-    "linear": lambda x: x,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "gelu": F.gelu,
-}
+ACTIVATIONS = ("linear", "tanh", "relu", "gelu")
+"""Those that the lab looks at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Levels of one forward and backward pass."""
+class Stack(nn.Module):
+    """z_1 = W_1·x, z_l = W_l·φ(z_{l−1}); it returns φ of the last one."""
 
-    forward_bits: tuple[float, ...]
-    """Level of each layer's pre-activation, from the input on."""
-    delta_bits: tuple[float, ...]
-    """Level of the gradient at the same places, from the output back."""
-    peak: tuple[float, ...]
-    """Largest magnitude of each pre-activation; inf where it overflowed."""
+    def __init__(self, weights: Sequence[Tensor], activation: str) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(weights)
+        self.activation = activation_named(activation)
 
-    @property
-    def forward_slope(self) -> float:
-        """Bits a layer on the way forward."""
-        return slope_bits(self.forward_bits)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the output for inputs of shape (batch, width)."""
+        return self.activation(self.states(inputs)[-1])
 
-    @property
-    def backward_slope(self) -> float:
-        """Bits a layer on the way back; nan where the way forward has overflowed."""
-        if not all(peak < math.inf for peak in self.peak):
-            return math.nan
-        return slope_bits(self.delta_bits)
+    def states(self, inputs: Tensor, depth: int | None = None) -> list[Tensor]:
+        """Return the pre-activations of the first layers, or of all."""
+        states: list[Tensor] = []
+        for weight in list(self.weights)[:depth]:
+            fed = self.activation(states[-1]) if states else inputs
+            states.append(fed @ weight.T)
+        return states
 
 
-def profile(weights: Sequence[Tensor], inputs: Tensor, activation: str) -> Profile:
-    """Return the levels of z_l = W_l·φ(z_{l−1}), z_1 = W_1·x, with a random gradient at the end.
+def profile(stack: Stack, inputs: Tensor, depth: int | None = None) -> Levels:
+    """Return the levels of the first layers' pre-activations, a random gradient at the end.
 
     Args:
-        weights: Square matrices, all of one dtype, applied in turn.
+        stack: Whose weights and inputs are of one dtype.
         inputs: Shape (batch, width).
-        activation: A name of `ACTIVATIONS`.
+        depth: How many layers; all where not given.
     """
-    act = ACTIVATIONS[activation]
-    states: list[Tensor] = []
-    current = inputs.detach().requires_grad_()
-    for weight in weights:
-        current = (act(current) if states else current) @ weight.T
-        current.retain_grad()
-        states.append(current)
-    generator = torch.Generator().manual_seed(1)
-    shape = states[-1].shape
-    states[-1].backward(torch.randn(shape, generator=generator).to(inputs.dtype))
-    grads = [state.grad for state in states[::-1] if state.grad is not None]
-    return Profile(
-        tuple(level_bits(state) for state in states),
-        tuple(level_bits(grad) for grad in grads),
-        tuple(float(state.detach().abs().max()) for state in states),
-    )
+    states = stack.states(inputs, depth)
+    noise = torch.randn(states[-1].shape, generator=torch.Generator().manual_seed(1))
+    return read_levels(states[-1], states, noise.to(inputs.dtype))
 
 
 def gaussian(width: int, gain: float, generator: torch.Generator) -> Tensor:
@@ -79,7 +57,7 @@ def gaussian(width: int, gain: float, generator: torch.Generator) -> Tensor:
 def orthogonal(width: int, gain: float, generator: torch.Generator) -> Tensor:
     """Return a random orthogonal matrix times a gain."""
     matrix = torch.empty(width, width)
-    torch.nn.init.orthogonal_(matrix, gain=gain, generator=generator)
+    nn.init.orthogonal_(matrix, gain=gain, generator=generator)
     return matrix
 
 

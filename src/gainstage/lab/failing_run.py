@@ -61,7 +61,7 @@ class Symptoms(Shown):
             "Exercise 5: it learns for three epochs, then dies",
             (
                 "A small ReLU net whose warm-up multiplies the learning rate at every step and "
-                "never stops. Trained for real under `gainstage run`; all numbers are its record.",
+                "never stops. Trained for real, watched by gainstage; all numbers are its record.",
                 Table(
                     "By epoch",
                     ("epoch", "mean loss", "gradient norm, bits"),
@@ -128,19 +128,19 @@ class Symptoms(Shown):
 
 
 def symptoms(*, tell: Tell = quiet) -> Symptoms:
-    """Train the failing network under `gainstage run` and read its record.
+    """Train the failing network, watched, and read its record.
 
     Raises:
         GainstageError: If the training cannot be run.
     """
-    tell("gainstage run -m gainstage.lab.failing_task")
+    tell("watching gainstage.lab.failing_task, four epochs")
     return read(_record(), STEPS_PER_EPOCH)
 
 
 @cache
 def _record() -> Watched:
     """Return the run's record; the exercises ask for it again."""
-    return watch_runs([["-m", "gainstage.lab.failing_task"]])[0]
+    return watch_runs([["-m", "gainstage.lab.failing_task"]], weights=True)[0]
 
 
 def read(run: Watched, steps_per_epoch: int) -> Symptoms:

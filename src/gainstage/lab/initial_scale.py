@@ -7,17 +7,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gainstage.lab.deep_net import ACTIVATIONS, Profile, profile
-from gainstage.lab.initialisers import NAMES, initial_weights
-from gainstage.lab.levels import counted, dtype_named
+from gainstage.analysis.gain import stages_to_overflow
+from gainstage.bits import LARGEST
+from gainstage.lab.deep_net import ACTIVATIONS, Stack, profile
+from gainstage.lab.given import counted, dtype_named
+from gainstage.lab.probed import Levels
+from gainstage.lab.residual import Grown, grown
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits
 from gainstage.lab.watched import Tell, quiet
+from gainstage.norms.total import total_norm
+from gainstage.treat.initialise import initialise_
 
 DEPTHS = (10, 30, 100)
 DTYPES = ("float16", "bfloat16", "float32")
-_DIM = {"linear": 1.0, "tanh": 1.0, "relu": 0.5, "gelu": 0.5}
+NORMAL = "N(0, 1)"
+SCHEMES = {
+    NORMAL: "",
+    "He": "he",
+    "Xavier": "xavier",
+    "orthogonal": "orthogonal",
+    "identity": "identity",
+    "LSUV": "lsuv",
+    "auto": "auto",
+}
+"""By name, the kind that `initialise_` and `--treat reinit` know; N(0, 1) is none of them."""
+_PASSED = {"linear": 1.0, "tanh": 1.0, "relu": 0.5, "gelu": 0.5}
+"""Share of the power that an activation passes on where its input is large; tanh saturates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +55,8 @@ class Overflow:
 
     activation: str
     dtype: str
-    by_formula: float | None
-    """log2 of the dtype's largest value over log2 of the gain that theory gives a layer."""
+    by_formula: int | None
+    """From the headroom of the inputs and the gain that theory gives a layer."""
     predicted: int | None
     """First layer whose largest magnitude, in float64, is beyond the dtype."""
     measured: int | None
@@ -65,6 +82,7 @@ class Init(Shown):
     depth: int
     schemes: tuple[Scheme, ...]
     overflows: tuple[Overflow, ...]
+    residual: tuple[Grown, ...]
     trained: tuple[Trained, ...]
 
     def sheet(self) -> Sheet:
@@ -89,6 +107,7 @@ class Init(Shown):
                     (("float16's largest", math.log2(65504.0)),),
                 ),
                 self._overflows(),
+                self._residual(),
                 self._trained(),
             ),
         )
@@ -107,26 +126,42 @@ class Init(Shown):
                 for s in self.schemes
             ),
             f"at {deepest} layers +0.05 bits a layer are a factor of {2 ** (0.05 * deepest):.0f}; "
-            "lost: it has overflowed forward",
+            "lost: it has overflowed forward. He, orthogonal and LSUV take the gain of the "
+            "activation that the graph shows to follow; auto is He before ReLU, LSUV before GELU, "
+            "orthogonal else. Identity is without gain: what a ReLU lets pass once, it lets pass "
+            "always",
         )
 
     def _overflows(self) -> Table:
         return Table(
             "N(0, 1): the layer at which the activation overflows",
-            ("activation", "dtype:", "formula", "its own profile", "run"),
+            ("activation", "dtype:", "by theory", "predicted", "run"),
             tuple(
                 (
                     o.activation,
                     o.dtype,
-                    "never" if o.by_formula is None else f"{o.by_formula:.1f}",
+                    "never" if o.by_formula is None else f"layer {o.by_formula}",
                     "never" if o.predicted is None else f"layer {o.predicted}",
                     "never" if o.measured is None else f"layer {o.measured}",
                 )
                 for o in self.overflows
             ),
-            "formula: headroom / (bits a layer that theory gives); profile: the same weights in "
-            "float64, first layer beyond the dtype; run: in the dtype. tanh never overflows "
-            "forward: it saturates",
+            "by theory: headroom of N(0, 1) inputs / bits a layer, right to a layer or so; "
+            "predicted: the levels of these weights in float64, first layer beyond the dtype; run: "
+            "in the dtype. tanh never overflows forward: it saturates",
+        )
+
+    def _residual(self) -> Table:
+        blocks = list(dict.fromkeys(each.blocks for each in self.residual))
+        return Table(
+            "Residual blocks x + W2·relu(W1·x): bits that the stream has gained at the end",
+            ("weights", *(f"{count} blocks" for count in blocks)),
+            tuple(
+                (kind, *(bits(each.gained_bits) for each in self.residual if each.kind == kind))
+                for kind in dict.fromkeys(each.kind for each in self.residual)
+            ),
+            "auto keeps the level of every branch, so each block doubles the power; residual "
+            "divides the last weight of every branch by the root of the number of sums",
         )
 
     def _trained(self) -> Table:
@@ -162,22 +197,37 @@ def init(width: int = 128, depth: int = 100, *, seed: int = 0, tell: Tell = quie
     counted("layers", depth, 300)
     depths = [each for each in DEPTHS if each < depth] + [depth]
     schemes: list[Scheme] = []
-    for name in NAMES:
+    for name in SCHEMES:
         tell(f"{name}: {len(ACTIVATIONS)} activations, up to {depth} layers")
         schemes += [_scheme(name, activation, depths, width, seed) for activation in ACTIVATIONS]
+    tell("where N(0, 1) overflows; residual blocks; the control")
     overflows = [_overflow(act, dtype, width, seed) for act in ACTIVATIONS for dtype in DTYPES]
-    trained = [_train(name, each) for each in (4, 12) for name in ("N(0, 1)", "He")]
-    return Init(width, depth, tuple(schemes), tuple(overflows), tuple(trained))
+    residual = [
+        grown(kind, blocks, width, seed) for kind in ("auto", "residual") for blocks in depths
+    ]
+    trained = [_train(name, each) for each in (4, 12) for name in (NORMAL, "He")]
+    return Init(width, depth, tuple(schemes), tuple(overflows), tuple(residual), tuple(trained))
 
 
-def _inputs(width: int, seed: int) -> torch.Tensor:
+def initialised(name: str, activation: str, depth: int, inputs: Tensor, seed: int) -> Stack:
+    """Return a stack as wide as its inputs, with weights by a name of `SCHEMES`."""
+    generator = torch.Generator().manual_seed(seed)
+    width = inputs.shape[1]
+    weights = [torch.randn(width, width, generator=generator) for _ in range(depth)]
+    stack = Stack(weights, activation)
+    if SCHEMES[name]:
+        initialise_(stack, inputs, kind=SCHEMES[name], seed=seed)
+    return stack
+
+
+def _inputs(width: int, seed: int) -> Tensor:
     return torch.randn(64, width, generator=torch.Generator().manual_seed(seed + 1))
 
 
 def _scheme(name: str, activation: str, depths: Sequence[int], width: int, seed: int) -> Scheme:
     inputs = _inputs(width, seed)
-    weights = initial_weights(name, activation, depths[-1], width, inputs, seed)
-    found = [profile(weights[:depth], inputs, activation) for depth in depths]
+    stack = initialised(name, activation, depths[-1], inputs, seed)
+    found = [profile(stack, inputs, depth) for depth in depths]
     slopes = [
         (depth, each.forward_slope, each.backward_slope)
         for depth, each in zip(depths, found, strict=True)
@@ -186,22 +236,20 @@ def _scheme(name: str, activation: str, depths: Sequence[int], width: int, seed:
 
 
 def _overflow(activation: str, dtype: str, width: int, seed: int) -> Overflow:
-    kind = dtype_named(dtype)
-    largest = torch.finfo(kind).max
-    gain = 0.5 * math.log2(width * _DIM[activation])
-    depth = min(300, math.ceil(1.3 * math.log2(largest) / gain) + 4)
-    inputs = _inputs(width, seed)
-    weights = initial_weights("N(0, 1)", activation, depth, width, inputs, seed)
-    held = [weight.to(kind) for weight in weights]
-    wide = profile([w.double() for w in held], inputs.to(kind).double(), activation)
-    narrow = profile(held, inputs.to(kind), activation)
-    saturates = activation == "tanh"
+    kind, top = dtype_named(dtype), math.log2(LARGEST[dtype])
+    gain = 0.5 * math.log2(width * _PASSED[activation])
+    stages = stages_to_overflow(0.0, gain)[dtype]
+    depth = min(300, math.ceil(1.3 * stages) + 4)
+    inputs = _inputs(width, seed).to(kind)
+    stack = initialised(NORMAL, activation, depth, _inputs(width, seed), seed).to(kind)
+    narrow = profile(stack, inputs)
+    wide = profile(stack.double(), inputs.double())
     return Overflow(
         activation,
         dtype,
-        None if saturates else math.log2(largest) / gain,
-        _first(wide, largest),
-        _first(narrow, largest),
+        None if activation == "tanh" else math.floor(stages) + 1,
+        _first(wide, top),
+        _first(narrow, top),
     )
 
 
@@ -209,28 +257,23 @@ def _or_lost(slope: float) -> str:
     return "lost" if math.isnan(slope) else bits(slope)
 
 
-def _first(found: Profile, largest: float) -> int | None:
-    beyond = [i for i, peak in enumerate(found.peak, 1) if not peak <= largest]
+def _first(found: Levels, top_bits: float) -> int | None:
+    beyond = [i for i, peak in enumerate(found.peak_bits, 1) if not peak <= top_bits]
     return beyond[0] if beyond else None
 
 
 def _train(name: str, depth: int, width: int = 64) -> Trained:
     """Fit a smooth function of 64 numbers with a ReLU stack, by 20 steps of SGD."""
     inputs = _inputs(width, 0)
-    weights = initial_weights(name, "relu", depth, width, inputs, 0)
-    parameters = [nn.Parameter(weight) for weight in weights]
-    optimizer = torch.optim.SGD(parameters, lr=0.01)
+    stack = initialised(name, "relu", depth, inputs, 0)
+    optimizer = torch.optim.SGD(stack.parameters(), lr=0.01)
     losses: list[float] = []
-    norm = 0.0
+    norms: list[float] = []
     for _ in range(20):
-        state = inputs
-        for parameter in parameters:
-            state = torch.relu(state @ parameter.T)
-        loss = nn.functional.mse_loss(state.mean(1), inputs.mean(1))
+        loss = nn.functional.mse_loss(stack(inputs).mean(1), inputs.mean(1))
         optimizer.zero_grad()
         loss.backward()
-        grads = [p.grad.double() for p in parameters if p.grad is not None]
-        norm = norm or float(torch.cat([grad.flatten() for grad in grads]).norm())
+        norms.append(total_norm([p.grad for p in stack.parameters() if p.grad is not None]))
         optimizer.step()
         losses.append(loss.item())
-    return Trained(name, depth, losses[0], losses[-1], norm)
+    return Trained(name, depth, losses[0], losses[-1], norms[0])

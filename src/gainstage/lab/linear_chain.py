@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
+from gainstage.analysis.gain import level_bits
 from gainstage.errors import ConfigError
-from gainstage.lab.levels import counted, dtype_named, finite, level_bits, log2, slope_bits
+from gainstage.lab.given import counted, dtype_named, finite
 from gainstage.lab.overflow import Depth, overflow_depth
+from gainstage.lab.probed import read_levels
 from gainstage.lab.sheet import Bars, Sheet, Shown, Table, bits, number, share
 
 CONVENTIONS = ("text", "code")
@@ -37,7 +39,6 @@ class Layer:
     delta_input: float
     """∂L/∂a_{i−1}."""
     weight_grad: float
-    delta_bits: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ class Pass:
     """One forward and backward pass through a chain, and the SGD step that follows."""
 
     layers: tuple[Layer, ...]
+    forward_slope: float
+    """Of the activations, bits a layer, as the record of a sampled step has them."""
+    backward_slope: float
+    """Of δ, towards the input."""
     weight: float
     """As the dtype holds it."""
     update: float
@@ -68,8 +73,6 @@ class Chain(Shown):
     given: Pass
     deeper: Pass
     """The same chain with 20 layers, really run."""
-    slope_bits: float
-    """Of the deltas, towards the input; by Theil-Sen."""
     depths: tuple[Depth, ...]
 
     def delta(self, layer: Layer) -> float:
@@ -85,7 +88,7 @@ class Chain(Shown):
                 f"L{layer.index}",
                 number(layer.activation),
                 number(self.delta(layer)),
-                bits(log2(abs(self.delta(layer)))),
+                bits(_bits(self.delta(layer))),
                 number(layer.weight_grad),
             )
             for layer in self.given.layers
@@ -102,7 +105,7 @@ class Chain(Shown):
                     "Layer by layer",
                     ("layer", "activation", "δ", "δ in bits", "∂L/∂W"),
                     _shortened(rows),
-                    f"slope {bits(self.slope_bits)} bits a layer towards the input; "
+                    f"slope {bits(self.given.backward_slope)} bits a layer towards the input; "
                     f"∂L/∂W_i = δ_i·a_(i-1) is the same for every layer, by text's δ",
                 ),
                 self._picture(),
@@ -110,7 +113,7 @@ class Chain(Shown):
                 f"{number(self.given.update)}, {share(self.given.share)} of it "
                 f"(∂L/∂W1 = {number(first.weight_grad)}).",
                 f"{len(self.deeper.layers)} layers, run as well: δ1 = "
-                f"{number(self.delta(far))} (2^{number(log2(abs(self.delta(far))), 4)}), "
+                f"{number(self.delta(far))} (2^{number(_bits(self.delta(far)), 4)}), "
                 f"update {number(self.deeper.update)}.",
                 _depth_table(self.depths),
                 self._conventions(),
@@ -186,7 +189,6 @@ def chain(
         str(kind).removeprefix("torch."),
         given,
         deeper,
-        slope_bits([layer.delta_bits for layer in given.layers[::-1]]),
         tuple(overflow_depth(weight, value, each) for each in ("float16", "bfloat16", "float32")),
     )
 
@@ -198,7 +200,7 @@ def run_chain(weight: float, layers: int, value: float, lr: float, dtype: torch.
     for each in weights:
         states.append(each * states[-1])
         states[-1].retain_grad()
-    states[-1].backward()
+    levels = read_levels(states[-1], states[1:])
     optimizer = torch.optim.SGD(weights, lr=lr)
     held = weights[0].item()
     grads = [_gradient(each) for each in weights]
@@ -212,13 +214,18 @@ def run_chain(weight: float, layers: int, value: float, lr: float, dtype: torch.
                 deltas[i].item(),
                 deltas[i - 1].item(),
                 grads[i - 1].item(),
-                level_bits(deltas[i]),
             )
             for i in range(1, layers + 1)
         ),
+        levels.forward_slope,
+        levels.backward_slope,
         held,
         held - weights[0].item(),
     )
+
+
+def _bits(value: float) -> float:
+    return level_bits(torch.tensor(value, dtype=torch.float64))
 
 
 def _gradient(tensor: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,8 @@ STYLE = """
 .gainstage-lab .level { stroke: var(--c7); stroke-dasharray: 2 4; }
 .gainstage-lab .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .gainstage-lab .dashed { stroke-dasharray: 6 4; stroke-width: 1.4; }
+.gainstage-lab svg .named { paint-order: stroke; stroke: var(--halo, Canvas); stroke-width: 5px;
+  stroke-linejoin: round; }
 .gainstage-lab .bar { fill: var(--c0); }
 .gainstage-lab .negative { fill: var(--c1); }
 .gainstage-lab .legend { display: flex; flex-wrap: wrap; gap: 2px 18px; }
@@ -41,8 +43,8 @@ STYLE = """
     --c7: #ff7a5e; }
 }
 @media (max-width: 640px) {
-  .gainstage-lab svg text { font-size: 17px; }
-  .gainstage-lab svg .tick, .gainstage-lab svg .axis { font-size: 16px; }
+  .gainstage-lab svg text { font-size: 20px; }
+  .gainstage-lab svg .tick, .gainstage-lab svg .axis { font-size: 19px; }
 }
 """ + "".join(f".gainstage-lab .c{i} {{ stroke: var(--c{i}); }}\n" for i in range(8))
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gainstage.analysis.gain import levels_bits, slope_bits
 from gainstage.errors import ConfigError
-from gainstage.lab.levels import counted, level_bits, slope_bits
+from gainstage.lab.given import counted
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, share
 from gainstage.lab.watched import Tell, quiet
+from gainstage.treat.insert_norm import SMALLEST_BATCH
 
 BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)
 LENGTHS = (1, 10, 30)
-FEWEST = 8
-"""Below it batch norm's statistics are too noisy (the textbook's rule)."""
 _DRAWS = 32
 _WIDTH = 32
 _LAYERS = 3
@@ -96,7 +96,7 @@ class Norm(Shown):
                     "gap: batch norm keeps one running mean for all time steps, so that in "
                     "evaluation it is another net than the one that was trained",
                 ),
-                f"The rule: batches below {FEWEST} or recurrence: layer norm instead.",
+                f"The rule: batches below {SMALLEST_BATCH} or recurrence: layer norm instead.",
             ),
         )
 
@@ -110,7 +110,7 @@ class Norm(Shown):
                 (
                     str(batch),
                     *(f"{share(by[n, batch].noise)} ({by[n, batch].cosine:.2f})" for n in NORMS),
-                    "too small" if batch < FEWEST else "",
+                    "too small" if batch < SMALLEST_BATCH else "",
                 )
                 for batch in batches
             ),
@@ -142,6 +142,8 @@ def norm(
     Raises:
         ConfigError: If a batch is smaller than 2, or a count out of range.
     """
+    if not batches:
+        raise ConfigError("name at least one batch size, such as 8")
     if any(batch < 2 for batch in batches):
         raise ConfigError(f"batch must be 2 or more: batch norm needs two values, got {batches}")
     for batch in batches:
@@ -226,7 +228,7 @@ def _recurrent(name: str, length: int, seed: int) -> RecurrentNoise:
     ramp = torch.linspace(0.2, 2.0, length).view(1, length, 1)
     sample = torch.randn(1, length, _WIDTH, generator=generator) * ramp
     grads: list[Tensor] = []
-    levels: list[float] = []
+    deltas: list[Tensor] = []
     others = sample
     for _ in range(_DRAWS):
         others = torch.randn(_RECURRENT_BATCH - 1, length, _WIDTH, generator=generator) * ramp
@@ -236,11 +238,12 @@ def _recurrent(name: str, length: int, seed: int) -> RecurrentNoise:
             state.retain_grad()
         states[-1][0].square().mean().backward()
         grads.append(_gradient(cell))
-        levels = [level_bits(s.grad) for s in states[::-1] if s.grad is not None]
+        deltas = [state.grad for state in states[::-1] if state.grad is not None]
     with torch.no_grad():
         probe = torch.cat([sample, others])
         trained = cell(probe)[-1]
         cell.eval()
         evaluated = cell(probe)[-1]
     gap = float((trained - evaluated).norm() / trained.norm())
-    return RecurrentNoise(name, length, _spread(torch.stack(grads))[0], gap, slope_bits(levels))
+    slope = slope_bits(levels_bits(deltas))
+    return RecurrentNoise(name, length, _spread(torch.stack(grads))[0], gap, slope)

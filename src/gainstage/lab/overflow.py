@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from gainstage.lab.levels import dtype_named
+from gainstage.analysis.gain import level_bits, stages_to_overflow
+from gainstage.bits import LARGEST
+from gainstage.lab.given import dtype_named
 from gainstage.lab.sheet import number
 
 MOST_RUN = 20_000
@@ -54,27 +56,27 @@ def overflow_depth(weight: float, value: float, dtype: str) -> Depth:
     """
     kind = dtype_named(dtype)
     info = torch.finfo(kind)
-    w, x = (abs(torch.tensor(each, dtype=kind).item()) for each in (weight, value))
-    largest = float(info.max)
-    if math.isinf(x) or (math.isinf(w) and x):
-        return Depth(dtype, largest, int(not math.isinf(x)), None, x, math.inf)
-    predicted = _by_formula(w, x, math.log2(largest), math.log2(info.smallest_normal * info.eps))
+    level, gain = (level_bits(torch.tensor(each, dtype=kind)) for each in (value, weight))
+    largest = LARGEST[str(kind).removeprefix("torch.")]
+    if level == math.inf or (gain == math.inf and level > -math.inf):
+        return Depth(dtype, largest, int(level < math.inf), None, level, math.inf)
+    predicted = _by_formula(gain, level, info)
     if predicted is None or predicted > MOST_RUN:
         return Depth(dtype, largest, predicted, None, math.nan, math.nan)
     measured, last, lost = _by_run(weight, value, kind)
     return Depth(dtype, largest, predicted, measured, last, lost)
 
 
-def _by_formula(w: float, x: float, top_bits: float, bottom_bits: float) -> int | None:
-    if not w or not x:
-        return None if not x else 1
-    gain, level = math.log2(w), math.log2(x)
+def _by_formula(gain: float, level: float, info: torch.finfo) -> int | None:
+    if level == -math.inf or gain == 0:
+        return None
+    if gain == -math.inf:
+        return 1
     if gain > 0:
-        return max(1, math.floor((top_bits - level) / gain) + 1)
-    if gain < 0:
-        # Half of the smallest subnormal rounds to 0.
-        return max(1, math.ceil((level - bottom_bits + 1) / -gain))
-    return None
+        return max(1, math.floor(stages_to_overflow(level, gain)[info.dtype]) + 1)
+    # Half of the smallest subnormal rounds to 0.
+    bottom_bits = math.log2(info.smallest_normal * info.eps)
+    return max(1, math.ceil((level - bottom_bits + 1) / -gain))
 
 
 def _by_run(weight: float, value: float, dtype: torch.dtype) -> tuple[int | None, float, float]:

@@ -16,7 +16,7 @@ import torch
 
 from gainstage import __version__
 from gainstage.errors import ConfigError
-from gainstage.lab.levels import DTYPES
+from gainstage.lab.given import DTYPES
 from gainstage.lab.markup import STYLE, body
 from gainstage.lab.sheet import Sheet
 from gainstage.store.journal import to_json, write_text
@@ -36,6 +36,7 @@ a { color: var(--focus); }
 :focus-visible { outline: 2px solid var(--focus); outline-offset: 2px; }
 .bench { border: 1px solid var(--edge); border-radius: 8px; padding: 12px 16px 16px;
   margin: 18px 0; background: var(--card); }
+.bench { --halo: var(--card); }
 .bench h2 { margin-top: 0; }
 .bench svg:not(.swatch) { max-width: none; }
 .bench .column { opacity: 0.9; }
@@ -55,8 +56,13 @@ a { color: var(--focus); }
 footer { margin-top: 48px; font-size: 13px; color: var(--quiet); }
 @media (max-width: 640px) { main { padding: 12px 12px 40px; } .bench { padding: 10px 12px; } }
 @media print {
+  :root { color-scheme: light; --text: #000000; --ground: #ffffff; --focus: #0072b2; }
+  .gainstage-lab { --quiet: #444b57; --edge: #b8c0cc; --card: #ffffff; --c0: #0072b2; --c1: #c44e00;
+    --c2: #00795a; --c3: #a63d7d; --c4: #8a6400; --c5: #3f6fd1; --c6: #444b57; --c7: #b3260b; }
+  body { font-size: 12px; print-color-adjust: exact; }
   main { max-width: none; padding: 0; } nav { display: none; }
-  h2, h3 { break-after: avoid; } svg, table, .bench { break-inside: avoid; }
+  h2, h3, .legend { break-after: avoid; } svg, tr, .bench { break-inside: avoid; }
+  thead { display: table-header-group; } .wide { overflow: visible; }
 }
 """
 

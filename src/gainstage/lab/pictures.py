@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from gainstage.lab.sheet import Bars, Figure, Line, number
 
-WIDTH, HEIGHT = 640, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 12, 40
+WIDTH, HEIGHT = 640, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 14, 50
 _ROW = 22
 _TICKS = 5
 
@@ -24,15 +24,15 @@ def figure_svg(figure: Figure) -> str:
     x_axis, y_axis = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
     place = _Place(min(xs), max(xs), y_axis[0], y_axis[-1])
     drawn = [_axes(figure, place, x_axis, y_axis)]
+    colours = _colours(figure.lines)
+    drawn += [_curve(line, c, place) for line, c in zip(figure.lines, colours, strict=True)]
     for name, level in figure.levels:
         y = place.y(level)
         drawn.append(
             f'<line class="level" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="tick" x="{WIDTH - _RIGHT}" y="{y - 4:.1f}" text-anchor="end">'
+            f'<text class="tick named" x="{_LEFT + 6}" y="{y - 5:.1f}">'
             f"{html.escape(name)}</text>"
         )
-    colours = _colours(figure.lines)
-    drawn += [_curve(line, c, place) for line, c in zip(figure.lines, colours, strict=True)]
     return (
         f'<div class="legend">{_legend(figure.lines)}</div>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -106,15 +106,15 @@ def _axes(figure: Figure, place: _Place, x_axis: list[float], y_axis: list[float
     for value in x_axis:
         if place.left <= value <= place.right:
             drawn.append(
-                f'<text class="tick" x="{place.x(value):.1f}" y="{HEIGHT - _BOTTOM + 16}" '
+                f'<text class="tick" x="{place.x(value):.1f}" y="{HEIGHT - _BOTTOM + 20}" '
                 f'text-anchor="middle">{number(value, 4)}</text>'
             )
     middle = (HEIGHT - _BOTTOM + _TOP) / 2
     drawn.append(
         f'<text class="axis" x="{(WIDTH + _LEFT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
         f"{html.escape(figure.x_label)}</text>"
-        f'<text class="axis" x="12" y="{middle}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {middle})">{html.escape(figure.y_label)}</text>'
+        f'<text class="axis" x="16" y="{middle}" text-anchor="middle" '
+        f'transform="rotate(-90 16 {middle})">{html.escape(figure.y_label)}</text>'
     )
     return "".join(drawn)
 
@@ -143,9 +143,11 @@ def _curve(line: Line, colour: int, place: _Place) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> str:
+    """Return what each colour means; dashed lines have that of the line before."""
     return "".join(
         f'<span class="key"><svg class="swatch" viewBox="0 0 22 8" aria-hidden="true">'
-        f'<path class="line c{colour}{" dashed" if line.is_dashed else ""}" d="M0 4L22 4"/></svg>'
+        f'<path class="line c{colour}" d="M0 4L22 4"/></svg>'
         f"{html.escape(line.name)}</span>"
         for line, colour in zip(lines, _colours(lines), strict=True)
+        if not line.is_dashed
     )

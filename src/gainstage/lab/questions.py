@@ -108,6 +108,8 @@ def exercises(answers: Mapping[str, Answer] | None = None) -> Exercises:
 def mark(question: Question, given: Answer) -> Mark:
     """Judge one answer by computing the right one."""
     truth = question.truth()
+    if not isinstance(given, str) and not all(map(math.isfinite, given)):
+        return Mark(question.key, given, truth, is_right=False, why="finite numbers are asked for")
     if isinstance(truth, str) or isinstance(given, str):
         right = isinstance(given, str) and given.strip().lower() == truth
     else:

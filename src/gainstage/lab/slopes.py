@@ -5,19 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gainstage.lab import mean_field
-from gainstage.lab.deep_net import ACTIVATIONS, MATRICES, Profile, profile
-from gainstage.lab.levels import counted, level_bits, slope_bits
+from gainstage.analysis.gain import crossover as zero_of
+from gainstage.analysis.gain import levels_bits, slope_bits
+from gainstage.analysis.initial_scale import mean_field_chi
+from gainstage.analysis.jacobian import spectral_norm, spectral_radius
+from gainstage.analysis.mean_field import mean_field_levels
+from gainstage.lab.deep_net import ACTIVATIONS, MATRICES, Stack, profile
+from gainstage.lab.given import counted
 from gainstage.lab.linear_chain import run_chain
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number
 
 WEIGHTS = (0.5, 0.7, 0.9, 1.0, -1.0, 1.1, 1.4, 2.0)
 GAINS = (0.5, 0.71, 1.0, 1.41, 2.0)
+_SEARCHED = np.geomspace(0.5, 4.0, 7)
+_NEARER = (0.4, 0.1)
+"""Bits on either side of a crossing in which it is then looked for more closely."""
 _LONG = 400
 """Powers of one matrix after which only its spectral radius counts."""
 
@@ -43,6 +51,8 @@ class Crossing:
     activation: str
     measured: float | None
     theory: float | None
+    chi: float | None
+    """χ of the stack's layers at the measured gain, their median; 1 is critical."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +98,18 @@ class Crossover(Shown):
                 self._stack_table(),
                 Table(
                     "Gain at which δ neither grows nor shrinks",
-                    ("matrix", "activation:", "measured", "theory"),
+                    ("matrix", "activation:", "measured", "theory", "χ measured there"),
                     tuple(
-                        (c.matrix, c.activation, _gain(c.measured), _gain(c.theory))
+                        (
+                            c.matrix,
+                            c.activation,
+                            _gain(c.measured),
+                            _gain(c.theory),
+                            "-" if c.chi is None else f"{c.chi:.2f}",
+                        )
                         for c in self.crossings
                     ),
+                    "χ: by how much a layer multiplies the mean square of δ; "
                     "tanh settles at any gain above 1 forward, so the gradient decides; GELU has "
                     "no scale-free point, its crossing depends on the level of the input",
                 ),
@@ -131,6 +148,7 @@ class Crossover(Shown):
             "bits a layer",
             tuple(lines),
             (("neither grows nor shrinks", 0.0),),
+            note="dashed: mean field theory, at infinite width",
         )
 
     def _stack_table(self) -> Table:
@@ -173,14 +191,7 @@ def crossover(depth: int = 30, width: int = 96, *, seed: int = 0) -> Crossover:
         for gain in GAINS
     ]
     crossings = [
-        Crossing(
-            matrix,
-            act,
-            _zero(lambda g, m=matrix, a=act: _stack(m, a, g, depth, width, seed).backward_slope),
-            _zero(lambda g, a=act: mean_field.slopes(a, g, depth)[1]),
-        )
-        for matrix in MATRICES
-        for act in ACTIVATIONS
+        _crossing(matrix, act, depth, width, seed) for matrix in MATRICES for act in ACTIVATIONS
     ]
     return Crossover(
         depth,
@@ -193,11 +204,11 @@ def crossover(depth: int = 30, width: int = 96, *, seed: int = 0) -> Crossover:
 
 
 def _scalar(weight: float, depth: int) -> Slope:
-    layers = run_chain(weight, depth, 1.0, 0.0, torch.float64).layers
-    forward = slope_bits([math.log2(abs(layer.activation)) for layer in layers])
-    backward = slope_bits([layer.delta_bits for layer in layers[::-1]])
+    found = run_chain(weight, depth, 1.0, 0.0, torch.float64)
     theory = math.log2(abs(weight))
-    return Slope("number", "linear", weight, forward, backward, theory, theory)
+    return Slope(
+        "number", "linear", weight, found.forward_slope, found.backward_slope, theory, theory
+    )
 
 
 @lru_cache(maxsize=4)
@@ -208,26 +219,56 @@ def _unit(matrix: str, depth: int, width: int, seed: int) -> tuple[Tensor, list[
     return torch.randn(64, width, generator=generator), weights
 
 
-def _stack(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> Profile:
-    inputs, weights = _unit(matrix, depth, width, seed)
-    return profile([gain * weight for weight in weights], inputs, act)
+def _stack(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> Stack:
+    return Stack([gain * weight for weight in _unit(matrix, depth, width, seed)[1]], act)
 
 
 def _slope(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> Slope:
-    found = _stack(matrix, act, gain, depth, width, seed)
-    forward, backward = mean_field.slopes(act, gain, depth)
-    return Slope(matrix, act, gain, found.forward_slope, found.backward_slope, forward, backward)
+    inputs, _ = _unit(matrix, depth, width, seed)
+    found = profile(_stack(matrix, act, gain, depth, width, seed), inputs)
+    return Slope(
+        matrix, act, gain, found.forward_slope, found.backward_slope, *_theory(act, gain, depth)
+    )
+
+
+@cache
+def _theory(act: str, gain: float, depth: int) -> tuple[float, float]:
+    forward, backward = mean_field_levels(act, gain, depth)
+    return slope_bits(forward), slope_bits(backward)
+
+
+def _crossing(matrix: str, act: str, depth: int, width: int, seed: int) -> Crossing:
+    inputs, _ = _unit(matrix, depth, width, seed)
+
+    def measured(gain: float) -> float:
+        return profile(_stack(matrix, act, gain, depth, width, seed), inputs).backward_slope
+
+    gain = _zero(measured)
+    chi = None if gain is None else _chi(_stack(matrix, act, gain, depth, width, seed), inputs)
+    return Crossing(matrix, act, gain, _zero(lambda g: _theory(act, g, depth)[1]), chi)
+
+
+def _chi(stack: Stack, inputs: Tensor) -> float:
+    """Return the median χ of the layers, each measured by one vjp."""
+    states = [state.detach() for state in stack.states(inputs)]
+    chis: list[float] = []
+    for layer, (weight, before) in enumerate(zip(list(stack.weights)[1:], states, strict=False)):
+
+        def following(z: Tensor, weight: Tensor = weight) -> Tensor:
+            return stack.activation(z) @ weight.T
+
+        chis.append(mean_field_chi(following, before, seed=layer))
+    return float(np.median(chis))
 
 
 def _zero(slope: Callable[[float], float]) -> float | None:
-    """Return where a rising slope crosses 0 between gains 0.5 and 4, by halving; else None."""
-    low, high = 0.5, 4.0
-    if slope(low) > 0 or slope(high) < 0:
-        return None
-    for _ in range(12):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return math.sqrt(low * high)
+    """Return the gain between 0.5 and 4 at which a slope crosses 0; None if it does not."""
+    found = zero_of(_SEARCHED, [slope(float(gain)) for gain in _SEARCHED])
+    for width in _NEARER:
+        if found is not None:
+            near = found * 2.0 ** np.linspace(-width, width, 5)
+            found = zero_of(near, [slope(float(gain)) for gain in near]) or found
+    return found
 
 
 def _powers(width: int, seed: int) -> list[Power]:
@@ -242,16 +283,18 @@ def _powers(width: int, seed: int) -> list[Power]:
     return [_power(name, matrix.double()) for name, matrix in matrices.items()]
 
 
-def _power(name: str, matrix: torch.Tensor) -> Power:
-    radius = float(torch.linalg.eigvals(matrix).abs().max())
-    _, singular, right = torch.linalg.svd(matrix)
-    state = right[0]
-    levels = [level_bits(state)]
+def _power(name: str, matrix: Tensor) -> Power:
+    states = [torch.linalg.svd(matrix)[2][0]]
     for _ in range(_LONG):
-        state = matrix @ state
-        levels.append(level_bits(state))
-    late = slope_bits(levels[_LONG // 2 :])
-    return Power(name, radius, float(singular[0]), levels[1] - levels[0], late)
+        states.append(matrix @ states[-1])
+    levels = levels_bits(states)
+    return Power(
+        name,
+        float(spectral_radius(matrix)),
+        float(spectral_norm(matrix)),
+        float(levels[1] - levels[0]),
+        slope_bits(levels[_LONG // 2 :]),
+    )
 
 
 def _gain(value: float | None) -> str:

@@ -7,24 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from gainstage.analysis.gain import level_bits, levels_bits, stages_to_overflow
+from gainstage.analysis.jacobian import spectral_norm, spectral_radius, trajectory_jacobians
+from gainstage.analysis.lyapunov import lyapunov_exponents
 from gainstage.errors import ConfigError
 from gainstage.lab.adding_task import BASELINE, CELLS, Adder, draw, train
 from gainstage.lab.deep_net import MATRICES
-from gainstage.lab.levels import counted, finite, log2, positive
-from gainstage.lab.lyapunov import lyapunov_exponents
+from gainstage.lab.given import counted, finite, positive
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number, share
-from gainstage.lab.time_steps import TimeProfile, by_time_step
+from gainstage.lab.time_steps import added_gradients, by_time_step
 from gainstage.lab.watched import Tell, quiet
 from gainstage.norms.clip import clip_coefficient
+from gainstage.norms.total import total_norm
 
 WEIGHTS = (1.01, 0.99, 1.2, 1.0)
 LENGTHS = (10, 100, 1000)
 TRAINED = (10, 30, 100)
-_STEPS = 150
+_STEPS = 80
 _PROBED = 200
 """Time steps over which the memory horizon of a trained net is measured."""
 _GAINS = (0.9, 1.0, 1.1)
+_FOLLOWED = 60
+"""Time steps of the trajectory along which exponents are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,25 @@ class MatrixRun:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One cell at one length, with its gradient clipped and not."""
+    """How far back the gradient of one cell reaches at one length."""
 
-    profile: TimeProfile
+    cell: str
+    length: int
+    delta_bits: tuple[float, ...]
+    """Level of ∂L/∂h at distance 0, 1, 2, ... from the last time step."""
+    slope_bits: float
+    """Of `delta_bits`, bits a time step; negative vanishes."""
+    horizon: float
+    """Time steps until δ has fallen by 24 bits, by its slope; inf where it does not fall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exploding:
+    """What each time step adds to an exploding gradient, and what a clip leaves of it."""
+
+    added_bits: tuple[float, ...]
+    """At distance 0, 1, 2, ... from the last time step."""
+    clipped_bits: tuple[float, ...]
     grad_norm: float
     coefficient: float
 
@@ -83,7 +105,7 @@ class Recurrent(Shown):
     powers: tuple[Power, ...]
     matrices: tuple[MatrixRun, ...]
     cells: tuple[Remembered, ...]
-    exploding: Remembered
+    exploding: Exploding
     learned: tuple[Learned, ...]
 
     def sheet(self) -> Sheet:
@@ -111,7 +133,7 @@ class Recurrent(Shown):
                 (
                     number(p.weight),
                     number(p.gradient),
-                    bits(log2(abs(p.gradient))),
+                    bits(level_bits(torch.tensor(p.gradient, dtype=torch.float64))),
                     _steps(p.overflows_after),
                 )
                 for p in self.powers
@@ -143,13 +165,11 @@ class Recurrent(Shown):
             ("cell", "length", "bits a step", "memory horizon", "δ at step 1"),
             tuple(
                 (
-                    each.profile.cell,
-                    str(each.profile.length),
-                    f"{each.profile.slope_bits:+.3f}",
-                    _steps(each.profile.horizon),
-                    f"2^{each.profile.delta_bits[-1]:.0f}"
-                    if math.isfinite(each.profile.delta_bits[-1])
-                    else "0",
+                    each.cell,
+                    str(each.length),
+                    f"{each.slope_bits:+.3f}",
+                    _steps(each.horizon),
+                    f"2^{each.delta_bits[-1]:.0f}" if each.delta_bits[-1] > -math.inf else "0",
                 )
                 for each in self.cells
             ),
@@ -157,30 +177,31 @@ class Recurrent(Shown):
         )
 
     def _picture(self) -> Figure:
-        longest = max(each.profile.length for each in self.cells)
-        shown = [each for each in self.cells if each.profile.length == longest]
+        longest = max(each.length for each in self.cells)
+        shown = [each for each in self.cells if each.length == longest]
         return Figure(
             "δ by distance from the end of the sequence",
             "time steps back",
             "bits",
-            tuple(_curve(e.profile.cell, e.profile.delta_bits[:300]) for e in shown),
+            tuple(_curve(e.cell, e.delta_bits[:300]) for e in shown),
             note="further back than drawn, δ goes on as it went",
         )
 
     def _clipped(self) -> Figure:
         each = self.exploding
-        shift = log2(each.coefficient)
-        before = each.profile.grad_bits
-        after = tuple(level + shift for level in before)
+        shift = math.log2(each.coefficient)
         return Figure(
             f"What each time step adds to the gradient of an exploding RNN, and what a clip at "
             f"{number(self.max_norm)} leaves",
             "time steps back",
             "bits",
-            (_curve("before the clip", before), _curve("after the clip", after)),
-            note=f"norm 2^{log2(each.grad_norm):.0f}, factor 2^{shift:.0f}: the whole curve is "
-            f"moved down by {-shift:.0f} bits, and no time step gains on another: the recent end "
-            "now adds next to nothing. Clipping bounds the step; it brings nothing back.",
+            (
+                _curve("before the clip", each.added_bits),
+                _curve("after the clip", each.clipped_bits),
+            ),
+            note=f"norm 2^{math.log2(each.grad_norm):.0f}, factor 2^{shift:.0f}: the whole curve "
+            f"is moved down by {-shift:.0f} bits, and no time step gains on another: the recent "
+            "end now adds next to nothing. Clipping bounds the step; it brings nothing back.",
         )
 
     def _training(self) -> tuple[Table, Figure]:
@@ -252,14 +273,20 @@ def recurrent(
     cells: list[Remembered] = []
     for cell in CELLS:
         tell(f"{cell}: gradients of up to {max(LENGTHS)} time steps")
-        cells += [_remembered(_fresh(cell), cell, length, max_norm) for length in LENGTHS]
+        cells += [_remembered(_fresh(cell), cell, length) for length in LENGTHS]
     learned: list[Learned] = []
     for cell in CELLS if training else ():
         tell(f"{cell}: training on the adding task")
-        learned += [_learned(cell, length, max_norm) for length in TRAINED]
-    exploding = _remembered(_exploding(), "rnn", 100, max_norm)
+        before = _remembered(_fresh(cell), cell, _PROBED).horizon
+        learned += [_learned(cell, length, max_norm, before) for length in TRAINED]
     return Recurrent(
-        time_steps, max_norm, powers, matrices, tuple(cells), exploding, tuple(learned)
+        time_steps,
+        max_norm,
+        powers,
+        matrices,
+        tuple(cells),
+        _exploding(100, max_norm),
+        tuple(learned),
     )
 
 
@@ -270,26 +297,35 @@ def power(weight: float, time_steps: int) -> Power:
     for _ in range(time_steps):
         state = weight * state
     (gradient,) = torch.autograd.grad(state, start)
-    gain = log2(abs(weight))
-    top = math.log2(torch.finfo(torch.float32).max)
-    after = math.floor(top / gain) + 1.0 if gain > 0 else math.inf
-    return Power(weight, time_steps, gradient.item(), after)
+    gain = level_bits(torch.tensor(weight, dtype=torch.float64))
+    left = stages_to_overflow(0.0, gain)["float32"]
+    return Power(
+        weight, time_steps, gradient.item(), math.floor(left) + 1.0 if left < math.inf else left
+    )
 
 
-def _matrix(name: str, gain: float, width: int = 64) -> MatrixRun:
+def _matrix(name: str, gain: float, width: int = 48) -> MatrixRun:
     generator = torch.Generator().manual_seed(0)
     matrix = MATRICES[name](width, gain, generator).double()
-    radius = float(torch.linalg.eigvals(matrix).abs().max())
-    singular = float(torch.linalg.matrix_norm(matrix, 2))
-    inputs = 0.1 * torch.randn(200, width, generator=generator).double()
-    return MatrixRun(name, gain, radius, singular, lyapunov_exponents(matrix, inputs, 1)[0])
+    inputs = 0.1 * torch.randn(_FOLLOWED, width, generator=generator).double()
+
+    def step(before: Tensor, time_step: int) -> Tensor:
+        return torch.tanh(matrix @ before + inputs[time_step])
+
+    jacobians = trajectory_jacobians(step, torch.zeros(width, dtype=torch.float64), _FOLLOWED)
+    return MatrixRun(
+        name,
+        gain,
+        float(spectral_radius(matrix)),
+        float(spectral_norm(matrix)),
+        float(lyapunov_exponents(jacobians, count=1)[0]),
+    )
 
 
-def _learned(cell: str, length: int, max_norm: float) -> Learned:
+def _learned(cell: str, length: int, max_norm: float, before: float) -> Learned:
     model = _fresh(cell)
-    before = _remembered(model, cell, _PROBED, max_norm).profile.horizon
     clipped, error = train(model, length, _STEPS, max_norm)
-    after = _remembered(model, cell, _PROBED, max_norm).profile.horizon
+    after = _remembered(model, cell, _PROBED).horizon
     return Learned(cell, length, clipped, error, before, after)
 
 
@@ -299,23 +335,27 @@ def _fresh(cell: str) -> Adder:
         return Adder(cell)
 
 
-def _exploding() -> Adder:
-    """Return an RNN whose recurrent weights start as an orthogonal matrix times 2."""
+def _exploding(length: int, max_norm: float) -> Exploding:
+    """Follow an RNN whose recurrent weights start as an orthogonal matrix times 2."""
     model = _fresh("rnn")
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        torch.nn.init.orthogonal_(model.recurrent.get_parameter("weight_hh_l0"), gain=2.0)
-    return model
+    weight = model.recurrent.get_parameter("weight_hh_l0")
+    torch.nn.init.orthogonal_(weight, 2.0, torch.Generator().manual_seed(0))
+    batch = draw(16, length, torch.Generator().manual_seed(length))
+    added = added_gradients(model, *batch)[::-1]
+    norm = total_norm([torch.stack(added).sum(0)])
+    factor = clip_coefficient(max_norm, norm)
+    return Exploding(
+        tuple(levels_bits(added).tolist()),
+        tuple(levels_bits([factor * each for each in added]).tolist()),
+        norm,
+        factor,
+    )
 
 
-def _remembered(model: Adder, cell: str, length: int, max_norm: float) -> Remembered:
-    inputs, sums = draw(16, length, torch.Generator().manual_seed(length))
-    found = by_time_step(model, cell, inputs, sums)
-    model.zero_grad()
-    torch.nn.functional.mse_loss(model(inputs), sums).backward()
-    grad = model.recurrent.get_parameter("weight_hh_l0").grad
-    norm = 0.0 if grad is None else float(grad.double().norm())
-    return Remembered(found, norm, clip_coefficient(max_norm, norm))
+def _remembered(model: Adder, cell: str, length: int) -> Remembered:
+    batch = draw(16, length, torch.Generator().manual_seed(length))
+    deltas, gain = by_time_step(model, *batch)
+    return Remembered(cell, length, deltas[::-1], gain.slope_bits, gain.memory_horizon)
 
 
 def _curve(name: str, levels: Sequence[float]) -> Line:

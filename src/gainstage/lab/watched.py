@@ -1,7 +1,8 @@
-"""Real runs for the lab: `gainstage run` in a process of its own, and its record read back."""
+"""Real runs for the lab: trainings watched in processes of their own, their records read back."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from gainstage.store.reader import load
 Tell = Callable[[str], None]
 """Says what is being done, where it takes more than two seconds."""
 _AT_ONCE = 2
-_SAMPLED = ("--budget", "100%")
-"""Weights are read at every step: what a lesson shows must not hang on how busy a machine is."""
+_USUAL = "0.01"
+_ALL_THE_TIME = "1"
+"""Share of the training time for reading more than norms. What a lesson shows must not hang on how
+busy a machine is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +63,52 @@ def char_rnn() -> Path | None:
     return None
 
 
-def watch_runs(commands: Sequence[Sequence[str]], tell: Tell = quiet) -> list[Watched]:
-    """Run several trainings under `gainstage run`, two at a time, and return what was recorded.
+def watch_runs(
+    commands: Sequence[Sequence[str]], tell: Tell = quiet, *, weights: bool = False
+) -> list[Watched]:
+    """Watch several trainings, two at a time, and return what was recorded.
 
     Args:
-        commands: What stands after `gainstage run`: a script or `-m` and a module, with arguments.
-        tell: Hears of each command as it begins.
+        commands: A script, or `-m` and a module, each with its arguments.
+        tell: Hears of the commands as they begin.
+        weights: Whether weights are read at every step, which takes time.
 
     Raises:
         GainstageError: If a training does not run to its end.
     """
+    for command in commands:
+        names = [os.path.basename(each) if os.path.isabs(each) else each for each in command]
+        tell(f"watching {' '.join(names)}")
+    found: list[Watched | None] = [None] * len(commands)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [each.result() for each in [pool.submit(_watch, tuple(c), tell) for c in commands]]
+        parts = [range(first, len(commands), _AT_ONCE) for first in range(_AT_ONCE)]
+        begun = [
+            pool.submit(_watch, [tuple(commands[i]) for i in part], weights)
+            for part in parts
+            if part
+        ]
+        for part, each in zip(parts, begun, strict=False):
+            for at, run in zip(part, each.result(), strict=True):
+                found[at] = run
+    return [run for run in found if run is not None]
 
 
-def _watch(command: tuple[str, ...], tell: Tell) -> Watched:
-    names = [os.path.basename(each) if os.path.isabs(each) else each for each in command]
-    tell(f"gainstage run {' '.join(names)}")
+def _watch(commands: Sequence[tuple[str, ...]], weights: bool) -> list[Watched]:
+    budget = _ALL_THE_TIME if weights else _USUAL
     with tempfile.TemporaryDirectory(prefix="gainstage-lab-") as folder:
-        out = Path(folder) / "run"
         done = subprocess.run(
-            [sys.executable, "-m", "gainstage", "run", "--out", str(out), *_SAMPLED, *command],
+            [sys.executable, "-m", "gainstage.lab.trainings", folder, budget],
+            input=json.dumps(commands),
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise GainstageError(f"{' '.join(names)} ended with code {done.returncode}: {last}")
-        run = load(out)
-        return Watched(command, run.block(), run.weight_block(), run.tensors(), run.findings)
+            raise GainstageError(f"a training ended with code {done.returncode}: {last}")
+        return [_read(command, Path(folder) / str(i)) for i, command in enumerate(commands)]
+
+
+def _read(command: tuple[str, ...], folder: Path) -> Watched:
+    run = load(folder)
+    return Watched(command, run.block(), run.weight_block(), run.tensors(), run.findings)

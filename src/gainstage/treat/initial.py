@@ -78,7 +78,7 @@ def draw(use: WeightUse, kind: str, mode: str, generator: torch.Generator) -> Te
     matrices = [fresh] if fresh.dim() == 2 or use.is_convolution else list(fresh.flatten(0, -3))
     for matrix in matrices:
         if kind == "identity":
-            _identity_(matrix, gain_of(use.activation))
+            _identity_(matrix)
         else:
             _orthogonal_(matrix, gain_of(use.activation), generator, use.inputs_first)
     return fresh
@@ -92,12 +92,12 @@ def _orthogonal_(matrix: Tensor, gain: float, generator: torch.Generator, turned
     nn.init.orthogonal_(matrix, gain * max(1.0, math.sqrt(outputs / inputs)), generator)
 
 
-def _identity_(tensor: Tensor, gain: float) -> None:
+def _identity_(tensor: Tensor) -> None:
+    """Fill with the identity, whatever follows: what a ReLU lets pass once, it lets pass always."""
     if tensor.dim() == 2:
         nn.init.eye_(tensor)
     elif 3 <= tensor.dim() <= 5:
         nn.init.dirac_(tensor)
-    tensor.mul_(gain)
 
 
 def recurrent(

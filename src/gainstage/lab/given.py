@@ -1,16 +1,12 @@
-"""Levels and their slopes, in bits (DESIGN 7)."""
+"""What a reader may give: dtypes by name, and numbers that must be what they should be."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from gainstage.bits import theil_sen
 from gainstage.errors import ConfigError
-from gainstage.norms.sums import norm_of
 
 DTYPES = {
     "float16": torch.float16,
@@ -32,23 +28,6 @@ def dtype_named(name: str) -> torch.dtype:
     if found is None:
         raise ConfigError(f"no dtype {name!r}; there are {', '.join([*DTYPES, *_SHORT])}")
     return found
-
-
-def level_bits(tensor: Tensor) -> float:
-    """Return log2 of a tensor's root mean square: -inf for zeros, inf or nan if an entry is."""
-    rms = norm_of(tensor.detach()) / math.sqrt(max(1, tensor.numel()))
-    return log2(rms)
-
-
-def log2(value: float) -> float:
-    """Return log2 of a magnitude, with -inf for 0; inf and nan stay what they are."""
-    return math.log2(value) if 0 < value < math.inf else (-math.inf if value == 0 else value)
-
-
-def slope_bits(levels: Sequence[float]) -> float:
-    """Return the Theil-Sen slope of finite levels over their stages, in bits a stage."""
-    finite = [(i, level) for i, level in enumerate(levels) if math.isfinite(level)]
-    return theil_sen([i for i, _ in finite], [level for _, level in finite])
 
 
 def positive(name: str, value: float) -> float:
