@@ -94,7 +94,7 @@ def _line(trial: Trial) -> str:
     final = "" if trial.final_loss is None else f", final_loss {_number(trial.final_loss)}"
     note = f": {safe(trial.note)}" if trial.note else ""
     return (
-        f"{safe(_what(trial))} {trial.outcome} after {trial.steps} steps and {trial.seconds:.0f} s, "
+        f"{safe(_what(trial))} {trial.outcome} after {trial.steps} steps, {trial.seconds:.0f} s: "
         f"loss {_number(trial.loss)}{final}{note}"
     )
 

@@ -120,5 +120,3 @@ def command_of(python: str, folder: Path, treat: Sequence[str], script: Sequence
     options = [option for each in treat for option in ("--treat", each)]
     run = [python, "-m", "gainstage", "run", "--out", str(folder), "--blackbox-limit", "0"]
     return [*run, *options, *script]
-
-

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gainstage.errors import ConfigError
-from gainstage.records import Prescription, Trial
+from gainstage.records import Prescription, RankRecord, Trial
 from gainstage.store.folder import claim_folder
 from gainstage.store.journal import write_json
 from gainstage.store.reader import Run, load
@@ -129,7 +129,7 @@ def _prescribe(
     finally:
         trials.executor.close()
     best = search.best()
-    patch = None if best is None else _patch(asked, best.candidate, run)
+    patch = None if best is None else _patch(asked, script, best, record)
     return replace(
         nothing,
         trials=tuple(trials.rows),
@@ -239,8 +239,15 @@ class _Search:
         return f"{' and '.join(best.candidate.treat)} ends at {loss:.4g}, {how}{end}"
 
 
-def _patch(asked: Asked, best: Candidate, run: Run) -> Patch:
-    return patch_of(best.specs, run, asked.path)
+def _patch(asked: Asked, script: Script, best: Tried, record: RankRecord) -> Patch:
+    journal = load(script.run_folder(best.trial.name)).treatments
+    ended = [each for each in journal if each["event"] == "ended"]
+    details: list[dict[str, Any]] = [each.get("details", {}) for each in ended]
+    specs = best.candidate.specs
+    if len(details) < len(specs):
+        # A trial that forked has several journals' worth, one that was killed has none.
+        details = [{} for _ in specs]
+    return patch_of(specs, record, details[: len(specs)], asked.path)
 
 
 def _jobs(

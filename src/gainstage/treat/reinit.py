@@ -15,7 +15,14 @@ from gainstage.graph.activations import Activation
 from gainstage.graph.weights import WeightUse, residual_ends, weight_uses
 from gainstage.graph.whole import Graph, read_graph
 from gainstage.treat.first_pass import FirstPass
-from gainstage.treat.initial import automatic_kind, draw, gain_of, input_gates, recurrent
+from gainstage.treat.initial import (
+    automatic_kind,
+    draw,
+    gain_of,
+    input_gates,
+    normal_std,
+    recurrent,
+)
 from gainstage.treat.lsuv import UnitVariance
 from gainstage.treat.treatment import Backward, Script, Step, Treatment
 
@@ -120,9 +127,11 @@ class Reinit(Treatment):
             factor = 1.0 / math.sqrt(sums) if id(use.parameter) in ends else 1.0
             self.rewritten[name] = _said(use, kind, factor)
             values = draw(use, kind, self.mode, self._generator(name, use.parameter)).mul_(factor)
+            self.details[name] = _recipe(use, kind, self.mode, values, factor)
             self._plan.append(_write(use.parameter, values))
             biases = [] if use.is_recurrent else [b for b in use.biases if id(b) in names]
             self._plan.extend(_write(bias, torch.zeros_like(bias)) for bias in biases)
+            self.details |= {names[id(bias)]: {"zeros": True} for bias in biases}
             if kind == "lsuv" and not use.is_recurrent:
                 self._measure.append(use.parameter)
             rewritten = True
@@ -145,9 +154,11 @@ class Reinit(Treatment):
                 if own.startswith("weight_hh"):
                     values = recurrent(weight, self.kind, generator)
                     self.rewritten[name] = "identity" if self.kind == "identity" else "orthogonal"
+                    self.details[name] = {self.rewritten[name]: 1.0, "gates": gates}
                 elif own.startswith("weight_ih"):
                     values = input_gates(weight, gates, self.kind, gain, generator)
                     self.rewritten[name] = "he" if self.kind == "he" else "xavier"
+                    self.details[name] = {"normal": _rms(values)}
                 else:
                     continue
                 self._plan.append(_write(weight, values))
@@ -165,6 +176,26 @@ def _write(parameter: Tensor, values: Tensor) -> Callable[[], None]:
         parameter.data.copy_(values)
 
     return write
+
+
+def _recipe(
+    use: WeightUse, kind: str, mode: str, values: Tensor, factor: float
+) -> dict[str, float | str]:
+    """Return how a script would draw the same: the name of torch's initialiser and its number."""
+    if use.is_recurrent:
+        return {"identity" if kind == "identity" else "orthogonal": 1.0, "gates": 1}
+    std = normal_std(use, kind, mode)
+    if std is not None:
+        return {"normal": std * factor}
+    if kind == "lsuv" or use.parameter.dim() != 2:
+        return {"unknown": kind}
+    # All that are not 0 of the singular values are the gain.
+    gain = float(values.norm()) / math.sqrt(min(values.shape))
+    return {"identity" if kind == "identity" else "orthogonal": gain}
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
 
 
 def _said(use: WeightUse, kind: str, factor: float) -> str:
