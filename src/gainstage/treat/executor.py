@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+
+_PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,14 @@ class _LocalProcess:
 
 
 def start_process(job: Job) -> subprocess.Popen[bytes]:
-    """Start a job's process with its output going to files, deaf to the terminal's Ctrl-C."""
+    """Start a job's process with its output going to files, deaf to the terminal's Ctrl-C.
+
+    On Linux it ends with whoever has started it, even if that is killed.
+    """
+    before = None
+    if sys.platform == "linux":
+        prctl = ctypes.CDLL(None).prctl
+        before = functools.partial(prctl, _PR_SET_PDEATHSIG, signal.SIGKILL)
     with job.out.open("wb") as out, job.err.open("wb") as err:
         return subprocess.Popen(
             list(job.command),
@@ -84,6 +97,7 @@ def start_process(job: Job) -> subprocess.Popen[bytes]:
             stdout=out,
             stderr=err,
             process_group=0,
+            preexec_fn=before,
         )
 
 
