@@ -22,7 +22,7 @@ ALLOWED = {
     "detect": {"records", "bits"},
     "diagnose": {"records", "bits", "detect"},
     "store": {"records", "errors", "detect", "diagnose"},
-    "treat": {"records", "errors", "norms", "graph"},
+    "treat": {"records", "errors", "norms", "graph", "diagnose", "store"},
     "show": {"records", "errors", "detect", "store"},
     "lab": {
         "records",
@@ -47,6 +47,8 @@ WITHOUT_TORCH = [
     "detect.scan",
     "store.reader",
     "show.terminal",
+    "show.prescription",
+    "treat.prescribe",
     "lab.commands",
     "cli",
 ]

@@ -164,6 +164,71 @@ def report(
         _write_html(run, html or folder / "report.html", open_it=open_it)
 
 
+@app.command(
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
+    options_metavar="[OPTIONS]",
+)
+def prescribe(
+    target: Annotated[
+        str, typer.Argument(metavar="SCRIPT", help="Script to repair; with -m, a module's name.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False,
+    trials: Annotated[int, typer.Option(help="Treated runs of the script at most.")] = 12,
+    executor: Annotated[
+        str, typer.Option(metavar="local|ray", help="Where the trials run.")
+    ] = "local",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Print the repair as a diff, the rest on stderr.")
+    ] = False,
+) -> None:
+    """Find out by trials which treatment repairs a script, which stays unmodified.
+
+    `--json` and `--diff` stand before SCRIPT or after it.
+    """
+    from gainstage.attach.launch import check_script
+    from gainstage.show.prescription import TrialBoard, print_prescription
+    from gainstage.store.journal import to_json
+    from gainstage.treat.executor import LocalExecutor
+    from gainstage.treat.prescribe import Asked
+    from gainstage.treat.prescribe import prescribe as find
+
+    own, given = _own_options(arguments or [])
+    as_json, diff = as_json or "--json" in own, diff or "--diff" in own
+    if executor not in ("local", "ray"):
+        raise ConfigError(f"--executor must be local or ray, got {executor!r}")
+    path = check_script(target, is_module=module)
+    where: Any = LocalExecutor()
+    if executor == "ray":
+        from gainstage.treat.executor_ray import RayExecutor
+
+        where = RayExecutor()
+    with TrialBoard(sys.stderr) as board:
+        found = find(
+            Asked(
+                target=target,
+                path=path,
+                arguments=tuple(given),
+                is_module=module,
+                trials=trials,
+                executor=where,
+                workers=None if executor == "local" else where.workers,
+                on_change=board.update,
+            )
+        )
+    quiet = as_json or diff
+    print_prescription(found, file=sys.stderr if quiet else sys.stdout)
+    if as_json:
+        typer.echo(to_json(found.as_json(), indent=2))
+    elif found.diff is not None:
+        typer.echo(found.diff, nl=False)
+    if found.is_interrupted:
+        raise typer.Exit(130)
+
+
 @app.command()
 def rescue(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
@@ -204,6 +269,15 @@ def replay(
         typer.echo(safe(line))
     if not replayed.is_reproduced:
         raise typer.Exit(1)
+
+
+def _own_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return which of the last arguments are ours, and those of the script before them."""
+    own: list[str] = []
+    while arguments and arguments[-1] in ("--json", "--diff"):
+        *arguments, last = arguments
+        own.append(last)
+    return own, arguments
 
 
 def _has_room() -> bool:

@@ -216,6 +216,8 @@ class Session:
             }
             if treatment.notes:
                 line["notes"] = treatment.notes
+            if treatment.details:
+                line["details"] = treatment.details
             self._journal(line)
 
     def _journal(self, line: dict[str, Any]) -> None:

@@ -48,6 +48,23 @@ def create_run_folder(out: Path | None, script: str, *, info: Mapping[str, Any])
     return folder
 
 
+def claim_folder(script: str, suffix: str) -> Path:
+    """Make a new folder under `gainstage-runs` that is for several runs, and return its path.
+
+    Raises:
+        RunFolderError: If it cannot be made.
+    """
+    parent = Path(RUNS_FOLDER).absolute()
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{_plain_name(script)}-{suffix}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return _claim_name(parent, name)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot make a folder in {str(parent)!r} ({error.strerror or error})"
+        ) from error
+
+
 def read_run_info(folder: Path) -> dict[str, Any]:
     """Return what run.json of the run in `folder` says.
 
@@ -125,7 +142,12 @@ def _claim_given(folder: Path) -> Path:
 
 def _claim_new(parent: Path, script: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{_plain_name(script)}"
+    folder = _claim_name(parent, f"{time.strftime('%Y%m%d-%H%M%S')}-{_plain_name(script)}")
+    (folder / "steps").mkdir()
+    return folder
+
+
+def _claim_name(parent: Path, name: str) -> Path:
     number = 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -134,7 +156,6 @@ def _claim_new(parent: Path, script: str) -> Path:
         except FileExistsError:
             number += 1
             continue
-        (folder / "steps").mkdir()
         return folder
 
 

@@ -142,6 +142,11 @@ class Run:
         seen = [replace(each, symptoms=scan.symptoms_of(each)) for each in records]
         return replace(found, diagnosis=diagnose(seen, found.verdict))
 
+    def record(self, rank: int = 0) -> RankRecord:
+        """Return all that is known of a rank, with the symptoms it shows."""
+        record = self._record(rank)
+        return replace(record, symptoms=scan.symptoms_of(record))
+
     def _record(self, rank: int) -> RankRecord:
         sites, graphs = read_sites(self.folder, rank)
         first = [sites[number] for number in graphs[0] if number >= 0] if graphs else []

@@ -67,14 +67,9 @@ def draw(use: WeightUse, kind: str, mode: str, generator: torch.Generator) -> Te
     if use.is_recurrent:
         return recurrent(use.parameter, kind, generator, inputs_first=use.inputs_first)
     fresh = torch.empty(use.parameter.shape, dtype=torch.float32, device=use.parameter.device)
-    if kind == "he":
-        fan = use.fan_in if mode == "fan_in" else use.fan_out
-        return nn.init.normal_(fresh, 0, gain_of(use.activation) / math.sqrt(fan), generator)
-    if kind == "xavier":
-        std = math.sqrt(2.0 / (use.fan_in + use.fan_out))
+    std = normal_std(use, kind, mode)
+    if std is not None:
         return nn.init.normal_(fresh, 0, std, generator)
-    if fresh.dim() < 2:
-        return nn.init.normal_(fresh, 0, 1 / math.sqrt(use.fan_in), generator)
     matrices = [fresh] if fresh.dim() == 2 or use.is_convolution else list(fresh.flatten(0, -3))
     for matrix in matrices:
         if kind == "identity":
@@ -82,6 +77,16 @@ def draw(use: WeightUse, kind: str, mode: str, generator: torch.Generator) -> Te
         else:
             _orthogonal_(matrix, gain_of(use.activation), generator, use.inputs_first)
     return fresh
+
+
+def normal_std(use: WeightUse, kind: str, mode: str) -> float | None:
+    """Return the standard deviation of what `draw` draws from N(0, std), None if from no such."""
+    if kind == "he":
+        fan = use.fan_in if mode == "fan_in" else use.fan_out
+        return gain_of(use.activation) / math.sqrt(fan)
+    if kind == "xavier":
+        return math.sqrt(2.0 / (use.fan_in + use.fan_out))
+    return 1 / math.sqrt(use.fan_in) if use.parameter.dim() < 2 else None
 
 
 def _orthogonal_(matrix: Tensor, gain: float, generator: torch.Generator, turned: bool) -> None:

@@ -23,7 +23,14 @@ from gainstage.errors import ConfigError
 from gainstage.graph.activations import Activation
 from gainstage.graph.weights import WeightUse, residual_ends, weight_uses
 from gainstage.graph.whole import Graph, read_graph
-from gainstage.treat.initial import automatic_kind, draw, gain_of, input_gates, recurrent
+from gainstage.treat.initial import (
+    automatic_kind,
+    draw,
+    gain_of,
+    input_gates,
+    normal_std,
+    recurrent,
+)
 from gainstage.treat.lsuv import UnitVariance
 from gainstage.treat.settings import SETTINGS
 
@@ -60,6 +67,10 @@ class Plan:
     """Weights to be scaled by `UnitVariance` in the forward pass that follows."""
     rewritten: dict[str, str] = field(default_factory=dict[str, str])
     """What each weight gets, by its name."""
+    details: dict[str, dict[str, float | str]] = field(
+        default_factory=dict[str, dict[str, float | str]]
+    )
+    """How a script would draw the same: by name, torch's initialiser and its number."""
 
 
 def initialise_(
@@ -141,9 +152,11 @@ def plan_weights(
         plan.rewritten[name] = _said(use, kind, factor)
         generator = _generator(recipe.seed, name, use.parameter)
         values = draw(use, kind, recipe.mode, generator).mul_(factor)
+        plan.details[name] = _drawn(use, kind, recipe.mode, values, factor)
         plan.writes.append(_write(use.parameter, values))
         biases = [] if use.is_recurrent else [b for b in use.biases if id(b) in names]
         plan.writes.extend(_write(bias, torch.zeros_like(bias)) for bias in biases)
+        plan.details |= {names[id(bias)]: {"zeros": True} for bias in biases}
         if kind == "lsuv" and not use.is_recurrent:
             plan.measured.append(use.parameter)
         rewritten = True
@@ -171,9 +184,11 @@ def _plan_recurrent(
             if own.startswith("weight_hh"):
                 values = recurrent(weight, recipe.kind, generator)
                 plan.rewritten[name] = "identity" if recipe.kind == "identity" else "orthogonal"
+                plan.details[name] = {plan.rewritten[name]: 1.0, "gates": gates}
             elif own.startswith("weight_ih"):
                 values = input_gates(weight, gates, recipe.kind, gain, generator)
                 plan.rewritten[name] = "he" if recipe.kind == "he" else "xavier"
+                plan.details[name] = {"normal": float(values.square().mean().sqrt())}
             else:
                 continue
             plan.writes.append(_write(weight, values))
@@ -205,6 +220,22 @@ def _write(parameter: Tensor, values: Tensor) -> Callable[[], None]:
         parameter.data.copy_(values)
 
     return write
+
+
+def _drawn(
+    use: WeightUse, kind: str, mode: str, values: Tensor, factor: float
+) -> dict[str, float | str]:
+    """Return how a script would draw the same: the name of torch's initialiser and its number."""
+    if use.is_recurrent:
+        return {"identity" if kind == "identity" else "orthogonal": 1.0, "gates": 1}
+    std = normal_std(use, kind, mode)
+    if std is not None:
+        return {"normal": std * factor}
+    if kind == "lsuv" or use.parameter.dim() != 2:
+        return {"unknown": kind}
+    # All that are not 0 of the singular values are the gain.
+    gain = float(values.norm()) / math.sqrt(min(values.shape))
+    return {"identity" if kind == "identity" else "orthogonal": gain}
 
 
 def _said(use: WeightUse, kind: str, factor: float) -> str:

@@ -67,6 +67,7 @@ class Reinit(Treatment):
             self._plan += plan.writes
             self._measure += plan.measured
             self.rewritten |= plan.rewritten
+            self.details |= plan.details
 
     def after_backward(self, backward: Backward) -> None:
         """Write, and let the gradients of the old weights count for nothing."""

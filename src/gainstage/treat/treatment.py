@@ -114,6 +114,8 @@ class Treatment:
         """Steps that it has changed so far."""
         self.notes: list[str] = []
         """What must be told, one sentence each, such as why it could not be done."""
+        self.details: dict[str, Any] = {}
+        """What exactly was done, in JSON types, for who wants to do it in the script itself."""
 
     def settings(self) -> dict[str, Value]:
         """Return all settings by name, defaults and schedule included."""

@@ -1,0 +1,74 @@
+"""What a trial tries: one treatment, or a few together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gainstage.treat.settings import Value
+from gainstage.treat.treatment import Spec, parse
+
+SIMPLEST_FIRST = (
+    "skip-nonfinite",
+    "clip-global-norm",
+    "clip-value",
+    "raise-eps",
+    "lower-lr",
+    "warm-up",
+    "scale-loss",
+    "clip-adaptive",
+    "fp32-module",
+    "reinit",
+    "insert-norm",
+)
+"""From what leaves a healthy step as it is to what makes another network of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Treatments to try together, in the order in which they act, and why."""
+
+    specs: tuple[Spec, ...]
+    why: str
+
+    @property
+    def treat(self) -> tuple[str, ...]:
+        """Return the treatments as `run --treat` takes them."""
+        return tuple(spec.as_text() for spec in self.specs)
+
+    @property
+    def remedy(self) -> str:
+        """Return the remedy's id; those of several are joined by `+`."""
+        return "+".join(spec.remedy for spec in self.specs)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings given; by remedy where there are several."""
+        if len(self.specs) == 1:
+            return dict(self.specs[0].settings)
+        return {spec.remedy: dict(spec.settings) for spec in self.specs}
+
+    def complexity(self) -> tuple[int, int]:
+        """Return what orders candidates from the simplest: how many treatments, and which."""
+        return len(self.specs), max(SIMPLEST_FIRST.index(spec.remedy) for spec in self.specs)
+
+    def is_like(self, other: Candidate) -> bool:
+        """Tell whether another would give nearly the same run: numbers within a tenth."""
+        return len(self.specs) == len(other.specs) and all(
+            mine.remedy == its.remedy and _alike(mine.values(), its.values())
+            for mine, its in zip(self.specs, other.specs, strict=True)
+        )
+
+
+def candidate(*texts: str, why: str) -> Candidate:
+    """Return a candidate from treatments as `run --treat` takes them."""
+    return Candidate(tuple(parse(text) for text in texts), why)
+
+
+def _alike(mine: dict[str, Value], its: dict[str, Value]) -> bool:
+    return mine.keys() == its.keys() and all(_close(mine[key], its[key]) for key in mine)
+
+
+def _close(one: Value, other: Value) -> bool:
+    if isinstance(one, str) or isinstance(other, str) or one == other:
+        return one == other
+    return abs(one - other) <= 0.1 * max(abs(one), abs(other))

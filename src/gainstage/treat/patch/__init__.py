@@ -1,0 +1,1 @@
+"""A treatment as an edit of the user's own source."""

@@ -1,0 +1,125 @@
+"""Edits at a model: initial weights before its optimizer is made, float32 around its call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import libcst as cst
+from libcst import matchers as m
+
+from gainstage.records import RankRecord
+from gainstage.treat.patch.edits import Edits, NoSafeEditError
+from gainstage.treat.patch.optimizers import Made
+
+_WIDTH = 88
+
+
+def reinit(
+    edits: Edits, record: RankRecord, made: list[Made], done: Mapping[str, Any], seed: int
+) -> None:
+    """Write initial weights once the model is whole: before its optimizer is made.
+
+    The draws come from a generator of their own, so that the script's other random numbers stay.
+
+    Args:
+        edits: Take the change.
+        record: Of the baseline: whether a parameter is a module's or a variable.
+        made: The optimizers.
+        done: By parameter, how it was drawn, as `Reinit` tells in the journal.
+        seed: Of the generator.
+
+    Raises:
+        NoSafeEditError: If a parameter cannot be named there, or its values were measured.
+    """
+    if not done:
+        raise NoSafeEditError("the trial did not tell which weights it has rewritten")
+    if len({each.model for each in made}) > 1:
+        raise NoSafeEditError("several models: initialise each where it is made")
+    model = made[0].model
+    modules = {tensor.name: tensor.module for tensor in record.tensors}
+    recipes: dict[tuple[str, float, int], list[str]] = {}
+    for name, recipe in done.items():
+        ((kind, number), *_), gates = recipe.items(), int(recipe.get("gates", 1))
+        if kind == "unknown":
+            raise NoSafeEditError(f"{name}: values of kind {number} are measured, not written down")
+        if modules.get(name) is not None:
+            if model is None:
+                raise NoSafeEditError(f"{name} has no name where the optimizer is made")
+            key = f'"{name}"'
+        else:
+            key = name
+        recipes.setdefault((kind, float(number), gates), []).append(key)
+    lines = [f"generator = torch.Generator().manual_seed({seed})"]
+    for (kind, number, gates), names in recipes.items():
+        lines += _loop(names, model, _initialiser(kind, number, gates))
+    edits.put_before(made[0].line, "\n".join(lines))
+
+
+def _initialiser(kind: str, number: float, gates: int) -> str:
+    match kind:
+        case "normal":
+            return f"torch.nn.init.normal_(weight, 0.0, {number:.6g}, generator)"
+        case "orthogonal":
+            if gates == 1:
+                return f"torch.nn.init.orthogonal_(weight, {number:.6g}, generator)"
+            return (
+                f"for gate in weight.detach().chunk({gates}):\n"
+                f"        torch.nn.init.orthogonal_(gate, {number:.6g}, generator)"
+            )
+        case "identity":
+            if gates == 1:
+                return f"torch.nn.init.eye_(weight).detach().mul_({number:.6g})"
+            return f"for gate in weight.detach().chunk({gates}):\n        torch.nn.init.eye_(gate)"
+        case _:
+            return "torch.nn.init.zeros_(weight)"
+
+
+def _loop(names: list[str], model: str | None, body: str) -> list[str]:
+    is_owned = names[0].startswith('"')
+    head = f"for {'name' if is_owned else 'weight'} in ({', '.join(names)},):"
+    if len(head) > _WIDTH:
+        inside = "".join(f"\n    {each}," for each in names)
+        head = f"for {'name' if is_owned else 'weight'} in ({inside}\n):"
+    lines = [head]
+    if is_owned:
+        lines.append(f"    weight = {model}.get_parameter(name)")
+    return [*lines, f"    {body}"]
+
+
+def fp32_module(edits: Edits, module: str) -> None:
+    """Compute in float32: everything, or one module's call.
+
+    Raises:
+        NoSafeEditError: If what does the rest cannot be found in this file.
+    """
+    source = edits.source
+    if module == "*":
+        regions = [
+            each
+            for each in source.all(cst.Call)
+            if m.matches(each.func, m.Name("autocast") | m.Attribute(attr=m.Name("autocast")))
+        ]
+        if not regions:
+            raise NoSafeEditError(f"{source.path.name} opens no autocast region itself")
+        for each in regions:
+            given = [arg for arg in each.args if arg.keyword and arg.keyword.value == "enabled"]
+            if given:
+                edits.replaced[given[0].value] = cst.Name("False")
+            else:
+                edits.add_keyword(each, "enabled", cst.Name("False"))
+        return
+    last = module.rpartition(".")[2]
+    calls = [
+        each
+        for each in source.all(cst.Call)
+        if m.matches(each.func, m.Attribute(attr=m.Name(last))) and len(each.args) == 1
+    ]
+    line = source.holder(calls[0], cst.SimpleStatementLine) if len(calls) == 1 else None
+    if line is None:
+        raise NoSafeEditError(
+            f"call {module} within torch.autocast(device_type, enabled=False), its input as float32"
+        )
+    value = calls[0].args[0].value
+    edits.replaced[value] = cst.Call(cst.Attribute(value, cst.Name("float")))
+    edits.around[line] = f"with torch.autocast({source.code(value)}.device.type, enabled=False)"

@@ -1,0 +1,136 @@
+"""Edits of an optimizer's settings: a lower learning rate, a higher eps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import libcst as cst
+from libcst import matchers as m
+
+from gainstage.treat.patch.edits import Edits, NoSafeEditError, Source
+from gainstage.treat.patch.optimizers import Made
+
+_Change = Callable[[cst.BaseExpression], cst.BaseExpression]
+_ABSOLUTE = ("OneCycleLR", "CyclicLR")
+"""Schedules that forget the optimizer's own rate."""
+
+
+def _is_lr(text: str) -> bool:
+    return text.strip("'\"") == "lr"
+
+
+_LR = m.SimpleString(value=m.MatchIfTrue(_is_lr))
+
+
+def lower_lr(edits: Edits, made: list[Made], factor: float) -> None:
+    """Multiply the learning rates where they are given.
+
+    Raises:
+        NoSafeEditError: If a schedule sets its own, or groups may bring theirs.
+    """
+    for schedule in _ABSOLUTE:
+        if schedule in edits.source.text:
+            raise NoSafeEditError(f"{schedule} sets rates of its own: multiply its max_lr instead")
+    for each in made:
+        _check_groups(each, edits.source)
+        _set(edits, each, "lr", position=1, change=lambda old: _times(old, factor))
+    for rate in _assigned_rates(edits.source):
+        edits.replaced[rate] = _times(rate, factor)
+
+
+def raise_eps(edits: Edits, made: list[Made], eps: float) -> None:
+    """Let no optimizer's eps be below a least one.
+
+    Raises:
+        NoSafeEditError: If eps stands where a change of it cannot be written.
+    """
+    for each in made:
+        if "eps" in each.settings:
+            _set(edits, each, "eps", position=None, change=lambda old: _at_least(old, eps))
+
+
+def _set(edits: Edits, made: Made, name: str, *, position: int | None, change: _Change) -> None:
+    plain = [each for each in made.call.args if each.keyword is None]
+    if any(each.star for each in made.call.args):
+        raise NoSafeEditError(f"the optimizer's {name} may be among its starred arguments")
+    for each in made.call.args:
+        if each.keyword is not None and each.keyword.value == name:
+            edits.replaced[each.value] = change(each.value)
+            return
+    if position is not None and len(plain) > position:
+        edits.replaced[plain[position].value] = change(plain[position].value)
+        return
+    if position is None and len(plain) > 2:
+        raise NoSafeEditError(f"the optimizer's {name} may be among its positional arguments")
+    default = made.settings.get(name)
+    if not isinstance(default, (int, float)):
+        raise NoSafeEditError(f"the optimizer's {name} is not known")
+    edits.add_keyword(made.call, name, change(_number(float(default))))
+
+
+def _check_groups(made: Made, source: Source) -> None:
+    """Make sure that the rate given is that of all groups."""
+    first = next((each.value for each in made.call.args if each.keyword is None), None)
+    if first is None:
+        return
+    if m.findall(first, _LR):
+        raise NoSafeEditError("parameter groups bring rates of their own: multiply these as well")
+    if isinstance(first, cst.Name) and _binds_groups(first.value, source):
+        raise NoSafeEditError("parameter groups bring rates of their own: multiply these as well")
+
+
+def _binds_groups(name: str, source: Source) -> bool:
+    """Tell whether a variable is bound to something that names a learning rate."""
+    return any(
+        m.matches(target.target, m.Name(name)) and bool(m.findall(each.value, _LR))
+        for each in source.all(cst.Assign)
+        for target in each.targets
+    )
+
+
+def sets_rates(source: Source) -> bool:
+    """Tell whether the script assigns to a group's rate itself."""
+    place = m.Subscript(slice=[m.SubscriptElement(m.Index(_LR))])
+    assigned = m.Assign(targets=[m.ZeroOrMore(), m.AssignTarget(place), m.ZeroOrMore()])
+    return bool(m.findall(source.module, assigned | m.AugAssign(target=place)))
+
+
+def _assigned_rates(source: Source) -> list[cst.BaseExpression]:
+    """Return what the script assigns to `group["lr"]`, unless made of the rate that was there."""
+    place = m.Subscript(slice=[m.SubscriptElement(m.Index(_LR))])
+    return [
+        each.value
+        for each in source.all(cst.Assign)
+        if any(m.matches(target.target, place) for target in each.targets)
+        and not m.findall(each.value, _LR)
+    ]
+
+
+def _times(old: cst.BaseExpression, factor: float) -> cst.BaseExpression:
+    known = _value_of(old)
+    if known is not None:
+        return _number(known * factor)
+    return cst.BinaryOperation(_number(factor), cst.Multiply(), _grouped(old))
+
+
+def _at_least(old: cst.BaseExpression, least: float) -> cst.BaseExpression:
+    known = _value_of(old)
+    if known is not None:
+        return old if known >= least else _number(least)
+    return cst.Call(cst.Name("max"), [cst.Arg(old), cst.Arg(_number(least))])
+
+
+def _value_of(node: cst.BaseExpression) -> float | None:
+    if isinstance(node, cst.Integer | cst.Float) and not node.lpar:
+        return float(node.evaluated_value)
+    return None
+
+
+def _grouped(node: cst.BaseExpression) -> cst.BaseExpression:
+    if isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript) or node.lpar:
+        return node
+    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
+def _number(value: float) -> cst.BaseExpression:
+    return cst.Float(repr(float(value)))

@@ -1,0 +1,143 @@
+"""`gainstage prescribe` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from conftest import Ran, environment, finish
+
+SICK = """\
+import argparse
+import torch
+from torch import nn
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=4.0)
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--endless", action="store_true")
+args = parser.parse_args()
+torch.manual_seed(args.seed)
+x = torch.randn(64, 8)
+y = x.square().sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)
+step = 0
+while step < 60 or args.endless:
+    loss = (model(x) - y).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    step += 1
+    if args.endless and not loss.isfinite():
+        raise SystemExit("it diverged")
+print(f"final_loss={loss.item()!r}")
+"""
+
+
+def prescribe(cwd: Path, *arguments: str) -> Ran:
+    return finish([sys.executable, "-m", "gainstage", "prescribe", *arguments], cwd)
+
+
+def script(folder: Path, text: str = SICK) -> Path:
+    path = folder / "train.py"
+    path.write_text(text)
+    return path
+
+
+def test_a_sick_script_is_repaired_confirmed_and_patched(tmp_path: Path) -> None:
+    path = script(tmp_path)
+    ran = prescribe(tmp_path, "--trials", "3", "train.py", "--json")
+    assert ran.code == 0, ran.err
+    found: dict[str, Any] = json.loads(ran.out)
+    assert path.read_text() == SICK
+    assert set(found) >= {"baseline", "trials", "best", "diff"}
+    assert found["baseline"]["outcome"] == "dead"
+    assert len(found["trials"]) == 3
+    best = found["best"]
+    assert set(best) >= {"remedy", "settings", "final_loss", "why"}
+    assert 0 < best["final_loss"] < 20
+    assert (best["confirmed"], best["confirmed_by"]) == (True, "second seed")
+    folder = Path(found["folder"])
+    assert folder.parent == tmp_path / "gainstage-runs"
+    assert folder.name.endswith("-train-prescribe")
+    assert json.loads((folder / "prescription.json").read_text()) == found
+    assert {each["name"] for each in found["trials"]} <= {each.name for each in folder.iterdir()}
+    assert "gainstage: 00-baseline dead after 60 steps" in ran.err
+
+    patched = ["patch", "-p1"]
+    subprocess.run(patched, cwd=tmp_path, input=found["diff"], text=True, check=True)
+    ran = finish([sys.executable, "train.py"], tmp_path)
+    (loss,) = re.findall(r"final_loss=(\S+)", ran.out)
+    # Equal bits but where torch's own clip rounds its factor otherwise than the treatment.
+    assert abs(float(loss) - best["final_loss"]) < 1e-3 * best["final_loss"]
+
+
+def test_a_healthy_script_has_nothing_to_treat(tmp_path: Path) -> None:
+    script(tmp_path)
+    ran = prescribe(tmp_path, "train.py", "--lr", "0.01", "--json")
+    found = json.loads(ran.out)
+    assert (found["best"], found["diff"], found["trials"]) == (None, None, [])
+    assert found["said"] == "the run is healthy: there is nothing to treat"
+    assert found["baseline"]["verdict"] == "healthy"
+
+
+def test_where_nothing_helps_there_is_no_best_and_the_failures_are_told(tmp_path: Path) -> None:
+    script(tmp_path, SICK.replace("torch.randn(64, 8)", "torch.randn(64, 8) / 0 * 0"))
+    ran = prescribe(tmp_path, "--trials", "2", "--diff", "train.py")
+    assert ran.code == 0, ran.err
+    assert ran.out == ""
+    assert "none of 1 trials ended better than the run as it is" in ran.err
+    assert len(re.findall(r" dead ", ran.err)) >= 2
+
+
+def test_a_script_that_does_not_train_is_one_clear_line(tmp_path: Path) -> None:
+    script(tmp_path, "import sys\nsys.exit('no such data')\n")
+    ran = prescribe(tmp_path, "train.py")
+    assert ran.code == 2
+    assert "train.py ended with exit code 1 before it made a step: no such data" in ran.err
+    ran = prescribe(tmp_path, "--trials", "0", "train.py")
+    assert (ran.code, ran.err) == (2, "gainstage: --trials must be at least 1, got 0\n")
+    ran = prescribe(tmp_path, "--executor", "mars", "train.py")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+
+
+def test_ctrl_c_ends_all_trials_and_tells_what_is_known(tmp_path: Path) -> None:
+    script(tmp_path)
+    command = [sys.executable, "-m", "gainstage", "prescribe", "train.py", "--endless", "--json"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    waited_until = time.monotonic() + 200
+    while not list(tmp_path.glob("gainstage-runs/*/01-*/steps/rank=0/live.arrows")):
+        assert process.poll() is None
+        assert time.monotonic() < waited_until
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=200)
+    found = json.loads(out)
+    assert process.returncode == 130, err
+    assert found["trials"]
+    assert found["trials"][0]["outcome"] in ("stopped", "dead")
+    assert "interrupted" in found["said"]
+    left = [each for each in Path("/proc").glob("[0-9]*/cwd") if _target(each) == str(tmp_path)]
+    assert left == []
+
+
+def _target(link: Path) -> str | None:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return None
