@@ -137,12 +137,13 @@ class Run:
     @cached_property
     def findings(self) -> Findings:
         """What the detectors see in the whole record, and the diagnosis made of it."""
-        records = [self._record(rank) for rank in self.ranks]
+        records = [self.record(rank) for rank in self.ranks]
         found = scan.find(records)
         seen = [replace(each, symptoms=scan.symptoms_of(each)) for each in records]
         return replace(found, diagnosis=diagnose(seen, found.verdict))
 
-    def _record(self, rank: int) -> RankRecord:
+    def record(self, rank: int = 0) -> RankRecord:
+        """Return all that is known of a rank, without what detectors see in it."""
         sites, graphs = read_sites(self.folder, rank)
         last = graphs[0][-1] if graphs and graphs[0] else -1
         return RankRecord(
