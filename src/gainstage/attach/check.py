@@ -62,8 +62,8 @@ def check(loss_fn: Callable[[], Tensor], optimizer: Optimizer | None = None) -> 
     Example:
         >>> w = torch.eye(2, requires_grad=True)
         >>> profile = check(lambda: (torch.ones(1, 2) @ w).square().sum())
-        >>> profile.layers[0].forward_bits, profile.sharpness.largest
-        (0.0, 4.0)
+        >>> round(profile.layers[0].delta_bits, 3), round(profile.sharpness.largest, 3)
+        (1.0, 4.0)
     """
     kept = _Kept()
     graph = GraphWatch(kept, share=1.0)
@@ -72,11 +72,16 @@ def check(loss_fn: Callable[[], Tensor], optimizer: Optimizer | None = None) -> 
     try:
         with torch.enable_grad():
             loss = loss_fn()
-        leaves = _leaves(loss)
-    except BaseException:
+        return _profile(loss, optimizer, graph, kept)
+    finally:
         graph.end()
-        raise
+
+
+def _profile(
+    loss: Tensor, optimizer: Optimizer | None, graph: GraphWatch, kept: _Kept
+) -> GainProfile:
     graph.end_forward()
+    leaves = _leaves(loss)
     weights, norms = read_weights([loss]), read_norms([loss])
     sharpness = read_sharpness(loss, 1.0, [] if optimizer is None else [optimizer])
     graph.before_backward([loss], 0, 1.0, is_finite=bool(loss.detach().isfinite()))

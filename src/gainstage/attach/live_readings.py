@@ -201,7 +201,8 @@ def _used(use: WeightUse) -> InitialWeight:
     if turned.dim() > 2 and not use.is_convolution:
         turned = turned.flatten(0, -2)  # a stack of matrices, looked at as one
     try:
-        found = initial_scale(turned, use.activation.name)
+        # What turns a state into the next one should keep its length, whatever follows.
+        found = initial_scale(turned, "linear" if use.is_recurrent else use.activation.name)
     except ConfigError:
         return _unused(weight)
     # The graph's fan-in, which knows groups, strides and einsum; the shape of the tensor does not.
