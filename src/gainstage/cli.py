@@ -206,6 +206,43 @@ def report(
 
 
 @app.command()
+def diagnose(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            help="TensorBoard event file or folder, CSV, JSON lines, trainer_state.json, .wandb.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    loss: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the loss.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the gradient norm.")
+    ] = None,
+    lr: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the learning rate.")
+    ] = None,
+    step: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the step.")] = None,
+) -> None:
+    """Say what the detectors see in a log that another tool wrote, and what they cannot see."""
+    from gainstage.show.answers import Shown
+    from gainstage.show.terminal import print_shown, safe
+    from gainstage.store.foreign.log import read_log
+    from gainstage.store.foreign.names import Names
+    from gainstage.store.journal import to_json
+
+    read = read_log(log, Names(loss=loss, norm=norm, lr=lr, step=step))
+    findings = read.findings
+    if as_json:
+        for note in read.notes:
+            typer.echo(safe(f"gainstage: {note}"), err=True)
+        typer.echo(to_json(findings.as_json(), indent=2))
+        return
+    shown = Shown({"script": log.name}, read.record.tensors, read.record.block, findings)
+    print_shown(shown, (f"{read.format} log", *read.notes), file=sys.stdout)
+
+
+@app.command()
 def rescue(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     out: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
@@ -33,10 +34,17 @@ _BEHIND = {"clip", "treated", "saved", "exit"}
 
 def print_summary(run: Run, findings: Findings, *, file: TextIO) -> None:
     """Print the summary of a run, as wide as the terminal but at most 120 columns."""
+    print_shown(shown_of(run, findings), file=file)
+
+
+def print_shown(shown: Shown, notes: Sequence[str] = (), *, file: TextIO) -> None:
+    """Print the summary of a record, and notes on it below."""
     console = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
     plain = not is_utf(file)
     width = min(console.width, WIDEST) if console.is_terminal else 80
-    text = summary(shown_of(run, findings), width=width, ascii_only=plain)
+    text = summary(shown, width=width, ascii_only=plain)
+    for number, note in enumerate(notes):
+        text.append("\n").append(labelled("" if number else "seen", note, width))
     if plain:
         encoding = getattr(file, "encoding", None) or "ascii"
         text = Text(text.plain.encode(encoding, "replace").decode(encoding))
