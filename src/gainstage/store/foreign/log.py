@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from gainstage.store.foreign.names import Names, found_names, tensor_name
 from gainstage.store.foreign.rows import Rows
 from gainstage.store.foreign.tensorboard_log import read_tensorboard
 from gainstage.store.foreign.wandb_log import read_wandb
-from gainstage.store.ring import to_weight_block
+from gainstage.store.ring import narrowed, to_weight_block
 from gainstage.store.schema import profiles_block, times_block
 
 _BLIND = {
@@ -52,16 +52,9 @@ class ForeignLog:
     def findings(self) -> Findings:
         """What the detectors see in it, and the diagnosis made of that."""
         found = scan.find([self.record])
-        seen = RankRecord(
-            **{
-                name: getattr(self.record, name)
-                for name in self.record.__dataclass_fields__
-                if name not in ("symptoms", "by_kind")
-            },
-            symptoms=found.symptoms,
-        )
+        seen = replace(self.record, symptoms=found.symptoms)
         diagnosis = diagnose([seen], found.verdict)
-        return Findings(found.steps, found.verdict, found.symptoms, diagnosis)
+        return replace(found, diagnosis=diagnosis)
 
 
 def read_log(path: Path, given: Names | None = None) -> ForeignLog:
@@ -126,7 +119,7 @@ def to_block(steps: Sequence[int], rows: Rows, names: Names) -> StepBlock:
         max_norm=nothing,
         clip_coefficient=nothing,
         skipped=np.zeros(len(rows), np.int64),
-        grad_norms=norms.clip(-np.inf, np.inf).astype(np.float32),
+        grad_norms=narrowed(norms),
         present=present,
     )
 
