@@ -36,7 +36,17 @@ ALLOWED = {
         "store",
         "show",
     },
-    "attach": {"records", "errors", "norms", "graph", "detect", "store", "treat", "show"},
+    "attach": {
+        "records",
+        "errors",
+        "norms",
+        "analysis",
+        "graph",
+        "detect",
+        "store",
+        "treat",
+        "show",
+    },
     "cli": {"errors", "attach", "store", "show", "treat", "lab"},
     "__main__": {"cli"},
 }
@@ -49,6 +59,7 @@ WITHOUT_TORCH = [
     "show.terminal",
     "show.prescription",
     "treat.prescribe",
+    "attach.check_run",
     "lab.commands",
     "cli",
 ]
@@ -84,10 +95,12 @@ def test_torch_is_not_imported_where_it_is_not_needed(module: str) -> None:
 def test_the_public_names_are_these() -> None:
     assert gainstage.__all__ == [
         "ConfigError",
+        "GainProfile",
         "GainstageError",
         "Run",
         "RunFolderError",
         "Watch",
+        "check",
         "clip_grad_norm_",
         "load",
         "watch",

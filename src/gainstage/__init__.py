@@ -6,19 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gainstage.attach.check import check
     from gainstage.attach.watch import Watch, watch
     from gainstage.errors import ConfigError, GainstageError, RunFolderError
     from gainstage.norms.clip import clip_grad_norm_
+    from gainstage.show.gain_profile import GainProfile
     from gainstage.show.notebook import Run, load
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConfigError",
+    "GainProfile",
     "GainstageError",
     "Run",
     "RunFolderError",
     "Watch",
+    "check",
     "clip_grad_norm_",
     "load",
     "watch",
@@ -26,10 +30,12 @@ __all__ = [
 
 _HOME = {
     "ConfigError": "gainstage.errors",
+    "GainProfile": "gainstage.show.gain_profile",
     "GainstageError": "gainstage.errors",
     "Run": "gainstage.show.notebook",
     "RunFolderError": "gainstage.errors",
     "Watch": "gainstage.attach.watch",
+    "check": "gainstage.attach.check",
     "clip_grad_norm_": "gainstage.norms.clip",
     "load": "gainstage.show.notebook",
     "watch": "gainstage.attach.watch",

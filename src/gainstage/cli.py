@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gainstage.store.reader import Run
 
 EXIT_USER = 2
+EXIT_FINDINGS = 3
 
 app = typer.Typer(
     name="gainstage",
@@ -132,6 +133,46 @@ def run(
     execute(config, target, given, is_module=module)
 
 
+@app.command(
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
+    options_metavar="[OPTIONS]",
+)
+def check(
+    target: Annotated[
+        str, typer.Argument(metavar="SCRIPT", help="Script to check; with -m, a module's name.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps to go to.")] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; the script prints on standard error.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the run's folder. [default: no]")] = None,
+) -> None:
+    """Run a script up to its first optimizer step, stop it, and say what will happen.
+
+    Exit code 0 if all is well, 3 if trouble is foretold, the script's own if it fails before.
+    """
+    from gainstage.attach.check_run import checked
+    from gainstage.show.ledger import print_ledger
+    from gainstage.store.journal import to_json
+
+    done = checked(
+        target, arguments or [], is_module=module, steps=steps, out=out, output_on_stderr=as_json
+    )
+    if done.ledger is not None and as_json:
+        typer.echo(to_json(done.ledger.as_json(), indent=2))
+    elif done.ledger is not None:
+        print_ledger(done.ledger, done.name, file=sys.stdout)
+    if done.ledger is None and done.code == 0:
+        raise ConfigError(
+            f"{done.name} ended without an optimizer step or backward call: nothing to check"
+        )
+    raise typer.Exit(done.code or (EXIT_FINDINGS if done.ledger and done.ledger.troubles else 0))
+
+
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
@@ -227,6 +268,43 @@ def prescribe(
         typer.echo(found.diff, nl=False)
     if found.is_interrupted:
         raise typer.Exit(130)
+
+
+@app.command()
+def diagnose(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            help="TensorBoard event file or folder, CSV, JSON lines, trainer_state.json, .wandb.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    loss: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the loss.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the gradient norm.")
+    ] = None,
+    lr: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the learning rate.")
+    ] = None,
+    step: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the step.")] = None,
+) -> None:
+    """Say what the detectors see in a log that another tool wrote, and what they cannot see."""
+    from gainstage.show.answers import Shown
+    from gainstage.show.terminal import print_shown, safe
+    from gainstage.store.foreign.log import read_log
+    from gainstage.store.foreign.names import Names
+    from gainstage.store.journal import to_json
+
+    read = read_log(log, Names(loss=loss, norm=norm, lr=lr, step=step))
+    findings = read.findings
+    if as_json:
+        for note in read.notes:
+            typer.echo(safe(f"gainstage: {note}"), err=True)
+        typer.echo(to_json(findings.as_json(), indent=2))
+        return
+    shown = Shown({"script": log.name}, read.record.tensors, read.record.block, findings)
+    print_shown(shown, (f"{read.format} log", *read.notes), file=sys.stdout)
 
 
 @app.command()

@@ -51,6 +51,8 @@ class RunConfig:
     """Show the live panel on standard error."""
     strict: bool = False
     """Turn a fault of gainstage's own into an error."""
+    check_steps: int = 0
+    """End the process after so many steps, for `gainstage check`; 0 for never."""
 
     def as_text(self) -> str:
         """Return the value of the environment variable."""
@@ -65,6 +67,7 @@ class RunConfig:
                 "fail_on": self.fail_on,
                 "live": self.live,
                 "strict": self.strict,
+                "check_steps": self.check_steps,
             }
         )
 

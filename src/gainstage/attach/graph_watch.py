@@ -23,6 +23,7 @@ from gainstage.attach.fault_watch import FaultWatch, Found
 from gainstage.attach.module_names import module_names
 from gainstage.attach.script_audit import ScriptAudit
 from gainstage.attach.update_fault import update_fault
+from gainstage.graph.apart import apart
 from gainstage.graph.layers import layers_of
 from gainstage.graph.probe import Probe
 from gainstage.graph.profile import Profile, blocks_of
@@ -124,6 +125,9 @@ class GraphWatch:
         self._step = _Step()
         self._structures: dict[tuple[str, ...], Structure] = {}
         self._judged = -1
+        self.is_thorough = False
+        """Whether levels are read where the loss is not finite, too, and computed where nothing
+        saved what a layer put out."""
         self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
         self._early_step = _FIRST_STEPS
@@ -134,6 +138,11 @@ class GraphWatch:
         """Record the sites of the forward pass to come."""
         if self._recording is None:
             self._recording = SiteRecording(with_modules=not self._is_compiled)
+
+    def end_forward(self) -> None:
+        """Record no further sites; those of the graph at hand are taken as backward begins."""
+        if self._recording is not None:
+            self._recording.stop()
 
     def end(self) -> None:
         """Let go of torch."""
@@ -189,7 +198,7 @@ class GraphWatch:
             self.faults.on_bad_loss(tensors, nodes)
         elif self.faults.holds:
             self.faults.keep(nodes, graph)
-        if is_due and nodes and is_finite:
+        if is_due and nodes and (is_finite or self.is_thorough):
             self._sample(tensors, graph, nodes, scale, began)
 
     def _sample(
@@ -205,6 +214,9 @@ class GraphWatch:
         layers = layers_of(nodes)
         values = Values(graph, roots)
         outputs = {place: values.known(node, 0) for place, node in enumerate(nodes)}
+        if self.is_thorough:
+            computed = apart(lambda: {p: values.value(nodes[p]) for p in layers})
+            outputs = {p: computed.get(p) if each is None else each for p, each in outputs.items()}
         known = {place: value for place, value in outputs.items() if value is not None}
         structure = self._structures.get(shape_of(nodes))
         if structure is None:

@@ -91,15 +91,24 @@ def execute(
 ) -> NoReturn:
     """Replace this process by Python running the script, with gainstage waiting for torch.
 
-    The script gets the very interpreter, process id, terminal and signals it would have without
-    us; `sitecustomize` in our bootstrap folder lets gainstage in, here and in child processes.
+    The script gets the very interpreter, process id, terminal and signals it would have without us.
+    """
+    command, environment = command_of(config, target, arguments, is_module=is_module)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, command, environment)
+
+
+def command_of(
+    config: RunConfig, target: str, arguments: Sequence[str], *, is_module: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command that runs a script under watch, and its environment.
+
+    `sitecustomize` in our bootstrap folder lets gainstage in, there and in child processes.
     """
     environment = os.environ.copy()
     environment[VARIABLE] = config.as_text()
     before = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOTSTRAP), *([before] if before else [])])
     flags = subprocess._args_from_interpreter_flags()  # pyright: ignore
-    command = [sys.executable, *flags, *(["-m"] if is_module else []), target, *arguments]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, command, environment)
+    return [sys.executable, *flags, *(["-m"] if is_module else []), target, *arguments], environment

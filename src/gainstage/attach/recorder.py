@@ -66,6 +66,22 @@ _Reading: TypeAlias = tuple[Sequence[float | None], float | None, float | None, 
 """Norms before anything clipped them, total, max_norm, coefficient, and steps skipped before."""
 
 
+class Check(Protocol):
+    """What `gainstage check` does at the moments of a recorder."""
+
+    def before_backward(self, recorder: Recorder, roots: Sequence[Any], /) -> None:
+        """Read a graph while it is whole."""
+        ...
+
+    def after_row(self, recorder: Recorder, /) -> None:
+        """End the process, if the step just recorded was the last one asked for."""
+        ...
+
+    def on_skipped(self, recorder: Recorder, /) -> None:
+        """Take note that a loss scaler left a step out."""
+        ...
+
+
 class Recorder:
     """Turns what hooks see into rows. One a process; its methods run in the training thread.
 
@@ -114,6 +130,7 @@ class Recorder:
         self.treatments = Stack()
         self.protection: Protection | None = None
         """Black box and guard; the guard is besides the last of the treatments."""
+        self.check: Check | None = None
         self._sink: Sink | None = None
         self._columns = Columns(self._model)
         self._announced = 0
@@ -152,6 +169,8 @@ class Recorder:
             is_finite = self._add_loss(roots)
             if not self._in_closure:
                 self._stepping = None
+            if self.check is not None:
+                self.check.before_backward(self, roots)
             if self.graph is not None:
                 scale = self.loss_scale.current()
                 self.graph.before_backward(roots, self.step, scale, is_finite=is_finite)
@@ -320,6 +339,8 @@ class Recorder:
         self._loss_used = True
         if self.protection is not None:
             self.protection.on_skipped()
+        if self.check is not None:
+            self.check.on_skipped(self)
 
     def _treated(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         plan = self._columns.plan_of(optimizer)
@@ -426,6 +447,8 @@ class Recorder:
         sink.append((self.step, now, loss, lr, total, max_norm, coefficient, skipped, norms))
         self.step += 1
         self._calls_at_step = self.backward_calls
+        if self.check is not None:
+            self.check.after_row(self)
 
     def _opened(self) -> Sink:
         if self._sink is None:
@@ -455,6 +478,10 @@ class Recorder:
         evaluation = self._evaluations if self._in_closure else 0
         facts = {"nonfinite": names, "loss": self._loss, "evaluation": evaluation}
         self.protection.fail(self.step, plan, facts, columns, self.loss_scale, model)
+
+    def name_of(self, key: int) -> str | None:
+        """Return the name of the parameter with an id, None where no step has used it."""
+        return self._columns.name_of(key)
 
     def _given_model(self) -> nn.Module | None:
         return None if self._model is None else self._model()
@@ -507,6 +534,8 @@ class Recorder:
             self._write(plan, None, now, loss, lr, reading)
 
         self._late.add([found_inf, scale, self._loss, _lr(optimizer), *numbers], finish)
+        if self.check is not None:
+            self._late.deliver(wait=True)
         self._loss_used = True
         self._late_steps += 1
         if self._late_steps % _STEPS_BETWEEN_LATE_WEIGHTS == 1:

@@ -20,6 +20,7 @@ from gainstage.attach.fault_watch import Found
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.hooks import attach
 from gainstage.attach.recorder import Recorder
+from gainstage.attach.script_check import ScriptCheck
 from gainstage.detect import scan
 from gainstage.errors import GainstageError
 from gainstage.graph.site_map import SiteMap
@@ -117,9 +118,18 @@ class Session:
             graph=GraphWatch(self, share=self.config.budget * _GRAPH_SHARE, model=model),
         )
         self.recorder.protection = self.protection
+        self._begin_check()
         self.detach = self._attach_all()
         if self.recorder.graph is not None:
             self.recorder.graph.begin()
+
+    def _begin_check(self) -> None:
+        self.check: ScriptCheck | None = None
+        if self.config.check_steps:
+            self.check = ScriptCheck(self.config.check_steps, self.config.folder, self.close)
+            self.recorder.check = self.check
+            if self.recorder.graph is not None:
+                self.recorder.graph.is_thorough = True
 
     def _attach_all(self) -> Callable[[], None]:
         with ExitStack() as undo:
@@ -141,6 +151,8 @@ class Session:
             if self.recorder.graph is not None:
                 self.recorder.graph.end()
             self.recorder.finish()
+            if self.check is not None and self.recorder.step and not self.rank:
+                self.check.write(self.recorder)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -270,6 +282,8 @@ class Session:
     def _on_fault(self, error: BaseException) -> None:
         where = type(error).__name__
         self._on_warning(f"a fault of gainstage's own, so watching ended: {where}: {error}")
+        if self.check is not None:
+            self.check.stop(1)
         if self.config.strict:
             raise GainstageError(f"{where} in gainstage: {error}") from error
 
@@ -324,7 +338,7 @@ class Session:
 
     def _alarm(self, symptom: Symptom) -> None:
         known = symptom.symptom in self._alarms or len(self._alarms) >= _ALARMS_PRINTED
-        if symptom.severity != "critical" or known:
+        if symptom.severity != "critical" or known or self.config.check_steps:
             return
         self._alarms.add(symptom.symptom)
         rank = f" rank {self.rank}" if self.rank else ""
@@ -345,6 +359,7 @@ class Session:
         self.recorder.forget()
         self.recorder.treatments = Stack(self.treatments)
         self.recorder.protection = self.protection
+        self._begin_check()
 
 
 def _print_line(line: str) -> None:

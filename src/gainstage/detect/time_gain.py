@@ -19,6 +19,8 @@ FEWEST_STEPS = 6
 NOTABLE_SLOPE_BITS = 0.05
 NOTABLE_TOTAL_BITS = 8.0
 STRONG_TOTAL_BITS = 16.0
+_MOST_POINTS = 96
+"""Of a longer sequence every second, third ... step makes the slope: pairs grow as the square."""
 MANTISSA_BITS = 24.0
 """A signal that has fallen this far is lost in float32: the memory horizon."""
 
@@ -104,6 +106,8 @@ def time_gains(block: TimeBlock) -> Iterator[TimeGain]:
         known = np.isfinite(delta) & (delta > _SUBNORMAL_BITS)
         if block.depth[first] or known.sum() < FEWEST_STEPS:
             continue
+        known = np.flatnonzero(known)
+        known = known[:: -(-len(known) // _MOST_POINTS)]
         yield TimeGain(
             step=int(block.step[first]),
             site=int(block.site[first]),

@@ -125,7 +125,7 @@ def extent(shown: Shown) -> str:
     ranks = f" on {shown.ranks} ranks" if shown.ranks > 1 else ""
     said = f"{counted(shown.findings.steps, 'step')}{ranks}"
     times = shown.block.time
-    if len(times) < 2:
+    if len(times) < 2 or not np.isfinite(times[[0, -1]]).all():
         return said
     seconds = float(times[-1] - times[0])
     if seconds < 60:

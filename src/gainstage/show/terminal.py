@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
@@ -33,10 +34,17 @@ _BEHIND = {"clip", "treated", "saved", "exit"}
 
 def print_summary(run: Run, findings: Findings, *, file: TextIO) -> None:
     """Print the summary of a run, as wide as the terminal but at most 120 columns."""
+    print_shown(shown_of(run, findings), file=file)
+
+
+def print_shown(shown: Shown, notes: Sequence[str] = (), *, file: TextIO) -> None:
+    """Print the summary of a record, and notes on it below."""
     console = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
     plain = not is_utf(file)
     width = min(console.width, WIDEST) if console.is_terminal else 80
-    text = summary(shown_of(run, findings), width=width, ascii_only=plain)
+    text = summary(shown, width=width, ascii_only=plain)
+    for number, note in enumerate(notes):
+        text.append("\n").append(labelled("" if number else "seen", note, width))
     if plain:
         encoding = getattr(file, "encoding", None) or "ascii"
         text = Text(text.plain.encode(encoding, "replace").decode(encoding))
@@ -57,13 +65,13 @@ def summary(shown: Shown, *, width: int = 80, ascii_only: bool = False) -> Text:
     """
     said = answers(shown)
     lines = [_header(shown, width)]
-    lines += [_line(a.label, a.text, width, a.is_main) for a in said if a.label not in _BEHIND]
+    lines += [labelled(a.label, a.text, width, a.is_main) for a in said if a.label not in _BEHIND]
     if len(shown.block):
         lines.append(_norms(shown, width, ascii_only))
     is_sick = bool(len(shown.block)) and shown.findings.verdict != "healthy"
     if is_sick:
         lines += _growing(shown, width)
-    lines += [_line(a.label, a.text, width) for a in said if a.label in _BEHIND]
+    lines += [labelled(a.label, a.text, width) for a in said if a.label in _BEHIND]
     if is_sick:
         # A command is never cut: it is there to be copied.
         for number, command in enumerate(next_commands(shown)):
@@ -115,7 +123,7 @@ def _norms(shown: Shown, width: int, ascii_only: bool) -> Text:
     else:
         folder = ""
     line = sparkline(bits.tolist(), max(8, min(room, 64)), ascii_only=ascii_only)
-    return _line(label, f"{line}  {ends}{folder}", width)
+    return labelled(label, f"{line}  {ends}{folder}", width)
 
 
 def _growing(shown: Shown, width: int) -> list[Text]:
@@ -128,12 +136,12 @@ def _growing(shown: Shown, width: int) -> list[Text]:
     names = [shortened(safe(row.name), width - _LABEL - 4 - widest) for row in rows]
     pad = max((len(name) for name in names), default=0)
     return [
-        _line("grows" if i == 0 else "", f"{name:<{pad}}  {text:>{widest}}", width)
+        labelled("grows" if i == 0 else "", f"{name:<{pad}}  {text:>{widest}}", width)
         for i, (name, text) in enumerate(zip(names, said, strict=True))
     ]
 
 
-def _line(label: str, said: str, width: int, is_main: bool = False) -> Text:
+def labelled(label: str, said: str, width: int, is_main: bool = False) -> Text:
     """Return a labelled line, wrapped to the width with the label's column kept free."""
     room = width - _LABEL - 1
     words, rows = safe(said).split(" "), [""]

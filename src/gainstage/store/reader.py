@@ -137,7 +137,7 @@ class Run:
     @cached_property
     def findings(self) -> Findings:
         """What the detectors see in the whole record, and the diagnosis made of it."""
-        records = [self._record(rank) for rank in self.ranks]
+        records = [self.record(rank) for rank in self.ranks]
         found = scan.find(records)
         seen = [replace(each, symptoms=scan.symptoms_of(each)) for each in records]
         return replace(found, diagnosis=diagnose(seen, found.verdict))

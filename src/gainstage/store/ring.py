@@ -101,7 +101,7 @@ def to_block(rows: Sequence[Row], tensors: int) -> StepBlock:
         max_norm=np.array(max_norm, dtype=np.float64),
         clip_coefficient=np.array(clip_coefficient, dtype=np.float64),
         skipped=np.array(skipped, dtype=np.int64),
-        grad_norms=_float32(values),
+        grad_norms=narrowed(values),
         present=present,
     )
 
@@ -111,7 +111,7 @@ def to_weight_block(rows: Sequence[WeightRow], tensors: int) -> WeightBlock:
     columns: Any = zip(*rows, strict=True) if rows else [()] * 2
     step, norms = columns
     values, present = _matrix(norms, tensors)
-    return WeightBlock(np.array(step, dtype=np.int64), _float32(values), present)
+    return WeightBlock(np.array(step, dtype=np.int64), narrowed(values), present)
 
 
 def _matrix(
@@ -135,7 +135,7 @@ def _is_given(values: Sequence[float | None]) -> NDArray[np.bool_]:
     return np.array([value is not None for value in values], dtype=np.bool_)
 
 
-def _float32(norms: NDArray[np.float64]) -> NDArray[np.float32]:
+def narrowed(norms: NDArray[np.float64]) -> NDArray[np.float32]:
     """Narrow norms so that inf stays the sign of a non-finite gradient, 0 that of a zero one."""
     with np.errstate(over="ignore", under="ignore"):
         narrow = norms.astype(np.float32)

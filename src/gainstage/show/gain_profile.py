@@ -1,0 +1,46 @@
+"""`GainProfile`: the gain ledger as `gainstage.check` returns it, which knows how to be shown."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, fields
+
+from gainstage.detect.gain_profile import GainLedger
+from gainstage.show.ledger import ledger_answers, ledger_text, rule_names
+
+
+@dataclass(frozen=True)
+class GainProfile(GainLedger):
+    """Levels and gains of one forward and backward pass; printing it prints the ledger."""
+
+    @staticmethod
+    def of(ledger: GainLedger) -> GainProfile:
+        """Return a ledger as a profile."""
+        return GainProfile(**{each.name: getattr(ledger, each.name) for each in fields(ledger)})
+
+    def __str__(self) -> str:
+        return ledger_text(self, "loss_fn").plain
+
+    def _repr_html_(self) -> str:
+        """Return the ledger as a notebook shows it; names from the run are escaped."""
+        verdict = "trouble" if self.troubles else "healthy"
+        said = "".join(
+            f"<tr><th>{html.escape(each.label)}</th><td>{html.escape(each.text)}</td></tr>"
+            for each in ledger_answers(self)
+        )
+        rows = "".join(
+            "<tr>"
+            f"<td>{html.escape(each.name)}</td><td>{each.forward_bits:+.1f}</td>"
+            f"<td>{each.forward_gain_bits:+.1f}</td><td>{each.delta_bits:+.1f}</td>"
+            f"<td>{each.backward_gain_bits:+.1f}</td>"
+            f"<td>{html.escape(rule_names(each.initial)) if each.initial else ''}</td>"
+            "</tr>"
+            for each in self.layers
+        )
+        head = "".join(
+            f"<th>{each}</th>" for each in ("layer", "forward", "gain", "backward", "gain", "found")
+        )
+        return (
+            f"<div><b>gainstage check: {verdict}</b><table>{said}</table>"
+            f"<table><tr>{head}</tr>{rows}</table></div>"
+        )
