@@ -33,7 +33,7 @@ lint: $(READY)
 	$(BIN)/pyright --project .
 
 test: lint browser
-	$(BIN)/pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
 # The report's tests need a browser. Where it cannot be installed they say so, and CI fails.
 browser:
