@@ -32,7 +32,8 @@ def look(state: Headroom, block: ProfileBlock) -> Sign | None:
     for dtype, low in LOW_BITS.items():
         limit = math.log2(LARGEST[dtype])
         # The headroom is the smaller of output and gradient: where it is the output's, it adds up.
-        rows = np.abs(block.forward_max_bits + block.headroom_bits - limit) < 0.01
+        with np.errstate(invalid="ignore"):  # inf - inf is no number, and no row to look at
+            rows = np.abs(block.forward_max_bits + block.headroom_bits - limit) < 0.01
         rows &= (block.headroom_bits < low) & np.isfinite(block.headroom_bits)
         if rows.any():
             at = int(np.flatnonzero(rows)[np.argmin(block.headroom_bits[rows])])
