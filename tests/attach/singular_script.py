@@ -15,7 +15,7 @@ Place = Literal["module", "loss"]
 
 BAD_STEP, SAMPLE = 2, 3
 
-TEMPLATE = '''\
+TEMPLATE = """\
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -61,7 +61,7 @@ for step in range({steps}):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-'''
+"""
 
 
 @dataclass(frozen=True)

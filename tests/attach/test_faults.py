@@ -9,10 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from conftest import Runner
-from gainstage import load
-from gainstage.records import Fault, FaultKind
 from singular_script import (
     BAD_STEP,
     SAMPLE,
@@ -22,6 +18,10 @@ from singular_script import (
     watch_script,
     write_script,
 )
+
+from conftest import Runner
+from gainstage import load
+from gainstage.records import Fault, FaultKind
 
 ONE = "(0.0 if bad.any() else 1.0)"
 """A factor that is 0 at the bad step."""
@@ -165,6 +165,19 @@ BACKWARD = {
     "where and sqrt": Case(-1.0, "torch.where(x > 0, x.sqrt(), x)", "sqrt"),
     "where and div": Case(0.0, "torch.where(x > 0, OTHER / x, torch.zeros(()))", "div"),
     "where and exp": Case(200.0, "torch.where(x < 9, x.exp(), x)", "exp", "overflow"),
+    "product in float16": Case(
+        0.5, f"(x.half() * 100).float() * (1e10 - 1e10 * {ONE})", "to", "overflow", samples=None
+    ),
+    "product with a weight": Case(
+        0.5,
+        f"(self.scale * 1e30 - 1e30) * (1e10 - 1e10 * {ONE}) + x",
+        "mul",
+        "overflow",
+        samples=None,
+    ),
+    "product in float32": Case(
+        0.5, f"((x * 1e-30) * (1e30 - 1e30 * {ONE})) * 1e30", "mul", "overflow", samples=None
+    ),
     "nan_to_num and log": Case(0.0, "x.log().nan_to_num()", "log"),
 }
 
@@ -186,7 +199,7 @@ HEALTHY = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _fewer_objects() -> Iterator[None]:
-    """Spare `watch` torch's objects and those of other tests, among which it looks for optimizers."""
+    """Spare `watch` the objects of torch and of other tests, among which it looks around."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first one imports half of torch
     gc.collect()
     gc.freeze()

@@ -32,6 +32,7 @@ from gainstage.graph.sites import SiteRecording, sites_of
 from gainstage.graph.time_block import Structure, structure_of
 from gainstage.graph.values import Values
 from gainstage.graph.walk import is_leaf, walk
+from gainstage.graph.way_back import Readings
 from gainstage.norms.late import is_capturing
 from gainstage.records import Fault, Observation, ProfileBlock, TimeBlock
 
@@ -76,6 +77,7 @@ class _Sampling:
     probe: Probe
     profile: Profile
     layers: dict[int, Tensor]
+    nodes: Sequence[Any]
     cost_s: float
 
 
@@ -84,8 +86,8 @@ class _Step:
     """What was read since the last optimizer step."""
 
     calls: int = 0
-    sampled: list[tuple[Profile, dict[int, Tensor]]] = field(
-        default_factory=list[tuple[Profile, dict[int, Tensor]]]
+    sampled: list[tuple[Profile, _Sampling]] = field(
+        default_factory=list[tuple[Profile, "_Sampling"]]
     )
 
 
@@ -199,7 +201,7 @@ class GraphWatch:
                 self._structures[shape_of(nodes)] = structure
         profile = Profile(self._step.calls - 1, match.sites, scale, structure)
         probe = Probe(nodes, layers.keys(), known)
-        self._sampling = _Sampling(probe, profile, layers, time.perf_counter() - began)
+        self._sampling = _Sampling(probe, profile, layers, nodes, time.perf_counter() - began)
 
     def after_backward(self) -> None:
         """End a sampled call; record the sites of the next forward pass where it is time."""
@@ -209,7 +211,7 @@ class GraphWatch:
             profile = replace(
                 sampling.profile, readings=sampling.probe.finish(), fused=sampling.probe.fused
             )
-            self._step.sampled.append((profile, sampling.layers))
+            self._step.sampled.append((profile, sampling))
             now = time.perf_counter()
             cost_s = sampling.cost_s + sampling.probe.cost_s + now - began
             self._sample_due = now + cost_s / self._share
@@ -242,9 +244,9 @@ class GraphWatch:
         """
         if step <= _FIRST_STEPS:
             self.audit.on_step(step)
-        self._step.calls = 0
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)
+        self._step.calls = 0
         self.faults.forget()
         if step <= self._danger_until:
             self._danger_left -= 1
@@ -273,7 +275,9 @@ class GraphWatch:
             return
         self._judged = step
         by_id = dict(zip(ids, norms, strict=True))
-        found = self.faults.judge(step, by_id, columns.name_of)
+        sampled = self._step.sampled if len(self._step.sampled) == self._step.calls else []
+        read = [Readings(each.nodes, profile.readings) for profile, each in sampled]
+        found = self.faults.judge(step, by_id, columns.name_of, read)
         if found is None:
             return
         fault, place = found
@@ -284,8 +288,8 @@ class GraphWatch:
 
     def _hand_over(self, step: int, by_id: Mapping[int, int]) -> None:
         sampled, self._step.sampled = self._step.sampled, []
-        for profile, layers in sampled:
-            weights = {place: by_id.get(id(weight), -1) for place, weight in layers.items()}
+        for profile, each in sampled:
+            weights = {place: by_id.get(id(weight), -1) for place, weight in each.layers.items()}
             named = replace(profile, weights=weights)
             self._sink.on_profile(functools.partial(blocks_of, named, step))
 
