@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gainstage.attach.columns import Columns
+from gainstage.attach.deep_compiled import EagerForwards
 from gainstage.attach.fault_watch import FaultWatch, Found
 from gainstage.attach.module_names import module_names
 from gainstage.attach.script_audit import ScriptAudit
@@ -94,13 +95,21 @@ class _Step:
 class GraphWatch:
     """Reads the graphs that backward calls run over. One a process, in the training thread."""
 
-    def __init__(self, sink: GraphSink, *, share: float, model: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        sink: GraphSink,
+        *,
+        share: float,
+        model: nn.Module | None = None,
+        deep_compiled: bool = False,
+    ) -> None:
         """Prepare; `begin` starts to look.
 
         Args:
             sink: Where what was read goes.
             share: Part of the training time that sampled steps may take.
             model: Searched for the names of modules, besides what variables hold.
+            deep_compiled: Whether compiled code is to run eagerly on sampled steps.
         """
         self.sites = SiteMap()
         self.faults = FaultWatch(self.sites)
@@ -110,12 +119,15 @@ class GraphWatch:
         self._model = None if model is None else weakref.ref(model)
         self._recording: SiteRecording | None = None
         self._is_compiled = _has_compiled()
+        self._eager = EagerForwards() if deep_compiled else None
         self._wants_sites = False
         self._sites_due = 0.0
         self._sample_due = 0.0
         self._sampling: _Sampling | None = None
         self._step = _Step()
         self._structures: dict[tuple[str, ...], Structure] = {}
+        self._next = 0
+        self._is_compiled_known = False
         self._judged = -1
         self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
@@ -127,6 +139,8 @@ class GraphWatch:
 
     def end(self) -> None:
         """Let go of torch."""
+        if self._eager is not None:
+            self._eager.end()
         if self._recording is not None:
             self._recording.stop()
             self._recording = None
@@ -134,6 +148,7 @@ class GraphWatch:
     def on_compile(self) -> None:
         """Keep module hooks away from code that is about to be compiled."""
         self._is_compiled = True
+        self._choose_forward(self._next)
         if self._recording is not None:
             self._recording.let_go_of_modules()
 
@@ -156,6 +171,9 @@ class GraphWatch:
         """
         self._step.calls += 1
         is_due = self._is_due(step)
+        if self._eager is not None and self._is_compiled and self._step.calls == 1:
+            is_due = self._eager.is_on
+            self._eager.end()
         if self._recording is None and is_finite and not is_due and not self.faults.holds:
             return
         if is_capturing():
@@ -252,6 +270,8 @@ class GraphWatch:
             self._danger_left -= 1
         if self._step.sampled:
             self._hand_over(step, columns.by_id)
+        self._next = step + 1
+        self._choose_forward(self._next)
         sweep()
 
     def judge(
@@ -301,9 +321,23 @@ class GraphWatch:
     def _is_due(self, step: int) -> bool:
         if self._step.calls > _MOST_CALLS:
             return False
-        if step < _FIRST_STEPS or (step <= self._danger_until and self._danger_left > 0):
+        if self._is_wanted(step):
             return True
         return self._step.calls == 1 and time.perf_counter() >= self._sample_due
+
+    def _is_wanted(self, step: int) -> bool:
+        """Tell whether a step is read without regard to what that costs."""
+        return step < _FIRST_STEPS or (step <= self._danger_until and self._danger_left > 0)
+
+    def _choose_forward(self, step: int) -> None:
+        """Have compiled code run eagerly up to the next backward call, where that is to be read."""
+        if self._eager is None or not self._is_compiled:
+            return
+        if self._is_wanted(step) or time.perf_counter() >= self._sample_due:
+            self._eager.begin()
+        elif not self._is_compiled_known:
+            self._is_compiled_known = True
+            self.begin()  # its graph has another shape
 
     def _take_sites(self, nodes: Sequence[Any], recording: SiteRecording) -> None:
         """Take in the sites of a recorded graph. Another graph may follow a new one: see to it."""

@@ -114,7 +114,12 @@ class Session:
             treatments=self.treatments,
             budget=self.config.budget,
             on_fault=self._on_fault,
-            graph=GraphWatch(self, share=self.config.budget * _GRAPH_SHARE, model=model),
+            graph=GraphWatch(
+                self,
+                share=self.config.budget * _GRAPH_SHARE,
+                model=model,
+                deep_compiled=self.config.deep_compiled,
+            ),
         )
         self.recorder.protection = self.protection
         self.detach = self._attach_all()

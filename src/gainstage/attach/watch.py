@@ -82,6 +82,7 @@ def watch(
     guard: str = "off",
     blackbox_limit: str = "1GB",
     budget: float = 0.01,
+    deep_compiled: bool = False,
     strict: bool = False,
 ) -> Watch:
     """Watch the training that this process does from here on: what `gainstage run` does.
@@ -98,6 +99,7 @@ def watch(
             `SystemExit(3)`.
         blackbox_limit: Size of the black box at most, as `--blackbox-limit` takes it.
         budget: Share of the training time that sampled reads may take.
+        deep_compiled: Run compiled code eagerly on sampled steps, as `--deep-compiled` does.
         strict: Raise on a fault of gainstage's own, instead of one warning.
 
     Returns:
@@ -136,6 +138,7 @@ def watch(
         guard=guard,
         blackbox_limit_bytes=limit,
         budget=budget,
+        deep_compiled=deep_compiled,
         strict=strict,
     )
     session = Session(config, is_run=False)
