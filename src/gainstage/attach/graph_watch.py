@@ -182,11 +182,8 @@ class GraphWatch:
         tensors = [r for r in roots if isinstance(r, Tensor) and r.grad_fn is not None]
         graph = walk(tensors)
         nodes = [node for node in graph if not is_leaf(node)]
-        recording, self._recording = self._recording, None
-        if recording is not None:
-            recording.stop()
-            self._take_sites(nodes, recording)
-        if recording is not None or is_due:
+        is_recorded = self._end_recording(nodes)
+        if is_recorded or is_due:
             self.faults.on_shape(nodes)
             self.audit.on_backward(step, tensors)
             if self._step.calls == 1:
@@ -197,6 +194,26 @@ class GraphWatch:
             self.faults.keep(nodes, graph)
         if is_due and nodes and is_finite:
             self._sample(tensors, graph, nodes, scale, began)
+
+    def look_at(self, losses: Sequence[Tensor], step: int) -> None:
+        """Look into losses, not finite, that no backward call was made on, as a run ends.
+
+        Where a fault was told before, they are what it has left behind.
+        """
+        if not losses or self.faults.faults or self.faults.is_loss_bad:
+            return
+        nodes = [node for node in walk(losses) if not is_leaf(node)]
+        self._end_recording(nodes)
+        self.audit.on_backward(step, losses)
+        self.faults.on_bad_loss(losses, nodes)
+
+    def _end_recording(self, nodes: Sequence[Any]) -> bool:
+        """Take in the sites of the forward pass that has ended; False where none was recorded."""
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.stop()
+            self._take_sites(nodes, recording)
+        return recording is not None
 
     def _sample(
         self,

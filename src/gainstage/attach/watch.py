@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from gainstage.attach import session as sessions
 from gainstage.attach.config import RunConfig, size_bytes
+from gainstage.attach.last_loss import scopes_of
 from gainstage.attach.launch import run_info
 from gainstage.attach.session import Session
 from gainstage.errors import ConfigError
@@ -41,7 +42,7 @@ class Watch:
         """Detach from torch without a trace and close the record. A second call does nothing."""
         if not self._owner:
             return
-        self._session.close()
+        self._session.close(scopes_of(sys._getframe()))
         if self.folder.is_dir():
             update_run_info(self.folder, ended=datetime.now(UTC).isoformat(timespec="seconds"))
 
