@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +100,11 @@ def write_script(folder: Path, expression: str, value: float, place: Place) -> W
 
 def watch_script(path: Path) -> Run:
     """Run a script in this process under `gainstage.watch`, and return its record."""
+    gc.collect()  # optimizers that others have left would be watched as well
     with gainstage.watch(out=path.parent / "run", strict=True) as watch:
-        runpy.run_path(str(path), run_name="__main__")
+        # A script that runs by itself still has its variables as the watch ends.
+        loss = runpy.run_path(str(path), run_name="__main__").get("loss")
+    del loss
     return gainstage.load(watch.folder)
 
 

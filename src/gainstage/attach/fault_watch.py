@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from gainstage.detect.loss_nonfinite import UNSEEN
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of, entering
 from gainstage.graph.held import Held, find_backward, hold, singular
@@ -68,6 +69,8 @@ class FaultWatch:
         self._held: list[tuple[Held, Match, list[Any]]] = []
         self.is_loss_bad = False
         """Whether a backward call since the last step began with a loss that is not finite."""
+        self.is_last = False
+        """Whether the script stopped at that loss, without a backward call."""
 
     @property
     def holds(self) -> bool:
@@ -144,6 +147,7 @@ class FaultWatch:
             read: The levels of the step's backward calls, where all of them were sampled.
         """
         held, loss, was_bad = self._held, self._loss, self.is_loss_bad
+        is_last = self.is_last
         self.forget()
         bad = {key: n for key, n in norms.items() if n is not None and not math.isfinite(n)}
         if (not bad and not was_bad) or self.faults >= _MOST_FAULTS:
@@ -155,12 +159,15 @@ class FaultWatch:
         parameter = next((name for key in bad if (name := names(key))), None)
         if found is None:
             return _unexplained(step, parameter, len(bad), len(norms), in_loss=was_bad), None
-        return _fault(step, found, parameter), found
+        fault = _fault(step, found, parameter)
+        if is_last:
+            fault = replace(fault, evidence={**fault.evidence, UNSEEN: True})
+        return fault, found
 
     def forget(self) -> None:
         """Drop what was found and held: the step is left out."""
         if self._held or self.is_loss_bad:
-            self._held, self._loss, self.is_loss_bad = [], None, False
+            self._held, self._loss, self.is_loss_bad, self.is_last = [], None, False, False
 
     def _backward(
         self, held: Sequence[tuple[Held, Match, list[Any]]], norms: Mapping[int, float | None]

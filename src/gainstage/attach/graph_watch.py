@@ -25,7 +25,7 @@ from gainstage.attach.module_names import module_names
 from gainstage.attach.script_audit import ScriptAudit
 from gainstage.attach.update_fault import update_fault
 from gainstage.graph.layers import layers_of
-from gainstage.graph.probe import Probe
+from gainstage.graph.probe import Probe, places_read
 from gainstage.graph.profile import Profile, blocks_of
 from gainstage.graph.release import sweep
 from gainstage.graph.site_map import SiteMap, shape_of
@@ -44,7 +44,7 @@ _MOST_CALLS = 8
 """Backward calls of one step that are sampled."""
 _SHAPES_AT_ONCE = 4
 """Shapes of graphs whose sites are taken without regard to the budget."""
-_NODE_S = 0.2e-3
+_NODE_S = 20e-6
 """What taking the site of a node costs, about."""
 _MOST_STRUCTURES = 16
 _DANGER_STEPS = 32
@@ -118,6 +118,7 @@ class GraphWatch:
         self._share = max(share, 1e-6)
         self._model = None if model is None else weakref.ref(model)
         self._recording: SiteRecording | None = None
+        self._unsettled: SiteRecording | None = None
         self._is_compiled = _has_compiled()
         self._eager = EagerForwards() if deep_compiled else None
         self._wants_sites = False
@@ -144,6 +145,12 @@ class GraphWatch:
         if self._recording is not None:
             self._recording.stop()
             self._recording = None
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._unsettled is not None:
+            self._unsettled.settle()
+            self._unsettled = self._unsettled if self._unsettled.owes else None
 
     def on_compile(self) -> None:
         """Keep module hooks away from code that is about to be compiled."""
@@ -206,12 +213,14 @@ class GraphWatch:
         self._end_recording(nodes)
         self.audit.on_backward(step, losses)
         self.faults.on_bad_loss(losses, nodes)
+        self.faults.is_last = True
 
     def _end_recording(self, nodes: Sequence[Any]) -> bool:
         """Take in the sites of the forward pass that has ended; False where none was recorded."""
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.stop()
+            self._unsettled = recording if recording.owes else None
             self._take_sites(nodes, recording)
         return recording is not None
 
@@ -227,7 +236,7 @@ class GraphWatch:
         self._wants_sites |= not match.exact
         layers = layers_of(nodes)
         values = Values(graph, roots)
-        outputs = {place: values.known(node, 0) for place, node in enumerate(nodes)}
+        outputs = {p: values.known(nodes[p], 0) for p in places_read(len(nodes), layers)}
         known = {place: value for place, value in outputs.items() if value is not None}
         structure = self._structures.get(shape_of(nodes))
         if structure is None:
@@ -287,6 +296,8 @@ class GraphWatch:
             self._danger_left -= 1
         if self._step.sampled:
             self._hand_over(step, columns.by_id)
+        if self._unsettled is not None:
+            self._settle()
         self._next = step + 1
         self._choose_forward(self._next)
         sweep()
