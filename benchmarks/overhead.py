@@ -145,6 +145,36 @@ def watched(what: str, bound: float, step: Callable[[], object], rounds: int, bl
     return compare(what, bound, times)
 
 
+def read(what: str, step: Callable[[], object], rounds: int) -> list[Row]:
+    """Compare a step with the same step when its graph is sampled, and when its sites are taken."""
+    rows: list[Row] = []
+    for kind in ("sampled step", "site-map step"):
+        with tempfile.TemporaryDirectory() as folder, gainstage.watch(out=Path(folder, "run")):
+            active = session.active
+            assert active is not None
+            graph = active.recorder.graph
+            assert graph is not None
+            for _ in range(8):
+                step()
+
+            def bare() -> None:
+                graph._sample_due = float("inf")  # noqa: B023
+                step()
+
+            def sampled() -> None:
+                graph._sample_due = 0.0  # noqa: B023
+                step()
+
+            def mapped() -> None:
+                graph._sample_due = float("inf")  # noqa: B023
+                graph.begin()  # noqa: B023
+                step()
+
+            ours = sampled if kind == "sampled step" else mapped
+            rows.append(compare(f"{kind}, {what}", float("inf"), alternate(bare, ours, rounds)))
+    return rows
+
+
 def parameters(shapes: list[tuple[int, ...]]) -> list[nn.Parameter]:
     """Return parameters of these shapes with gradients of norm about 1 altogether."""
     torch.manual_seed(0)
@@ -201,7 +231,9 @@ def measure(*, quick: bool) -> list[Row]:
         watched("watched step, MLP 3x256", 1.02, mlp_step(clip=False), 200 // share, 20),
         watched("watched step, MLP 3x256 that clips", 0.97, mlp_step(clip=True), 200 // share, 20),
     ]
+    rows += read("MLP 3x256", mlp_step(clip=False), 200 // share)
     torch.set_num_threads(threads)
+    rows += read("GPT 10.8M", gpt_step(), 20 // share + 4)
     rows.append(watched("watched step, GPT 10.8M", 1.01, gpt_step(), 40 // share + 2, 1))
     small = [(64,), (32, 32), (16,), (32, 16), (8,), (8, 16)]
     rows += clipping("6 small tensors", small, 20000 // share, {"idle": 0.4, "active": 1.05})
@@ -215,13 +247,16 @@ def measure(*, quick: bool) -> list[Row]:
 
 def show(rows: list[Row]) -> Table:
     """Return the table."""
-    table = Table("what", "reference µs", "ours µs", "median", "mean", "bound", box=None)
+    table = Table(
+        "what", "reference µs", "ours µs", "extra ms", "median", "mean", "bound", box=None
+    )
     for row in rows:
         style = "" if row.median <= row.bound else "bold red"
         table.add_row(
             row.what,
             f"{row.reference_us:,.0f}",
             f"{row.ours_us:,.0f}",
+            f"{(row.ours_us - row.reference_us) / 1e3:.2f}",
             f"[{style}]{row.median:.3f}[/]" if style else f"{row.median:.3f}",
             f"{row.mean:.3f}",
             f"{row.bound:.2f}",

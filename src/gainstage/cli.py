@@ -93,6 +93,13 @@ def run(
         bool,
         typer.Option("--live", help="Show a live panel below the script's own output."),
     ] = False,
+    deep_compiled: Annotated[
+        bool,
+        typer.Option(
+            "--deep-compiled",
+            help="Run compiled code eagerly on sampled steps, to see inside; changes rounding.",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Make a fault of gainstage's own an error.")
     ] = False,
@@ -128,6 +135,7 @@ def run(
         budget=share,
         fail_on=fail_on,
         live=live and _has_room(),
+        deep_compiled=deep_compiled,
         strict=strict,
     )
     execute(config, target, given, is_module=module)

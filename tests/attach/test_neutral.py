@@ -28,8 +28,11 @@ STEPS = {
 }
 """How many optimizer steps each idiom makes (backward calls where it has no optimizer)."""
 
+GRAPHS = ["compiled", "graph_kinds"]
+"""Idioms whose graphs are of many kinds, sampled on several steps; the second fails by NaN."""
 
-@pytest.mark.parametrize("idiom", [*STEPS, "scaler", "spawned", "forked"])
+
+@pytest.mark.parametrize("idiom", [*STEPS, *GRAPHS, "scaler", "spawned", "forked"])
 def test_a_watched_script_prints_and_ends_with_the_same_bits(
     idiom: str, bare: Runner, watched: Runner
 ) -> None:
@@ -48,6 +51,16 @@ def test_every_step_is_in_the_record(idiom: str, watched: Runner) -> None:
     assert run.block().step.tolist() == list(range(STEPS[idiom]))
     assert run.block().has_loss.all()
     assert run.findings.verdict == "healthy", run.findings
+
+
+def test_compiled_code_is_seen_from_inside_where_asked_and_compiled_no_more_often(
+    bare: Runner, watched: Runner
+) -> None:
+    script = str(IDIOMS / "compiled.py")
+    plain, seen = bare(script), watched(script, options=("--deep-compiled",))
+    assert seen.out.splitlines()[-1] == plain.out.splitlines()[-1]
+    sites = load(seen.folder).sites()
+    assert {"compiled", "layer_norm", "tanh"} <= {site.op for site in sites}
 
 
 def test_an_uncaught_error_keeps_its_own_clean_traceback(bare: Runner, watched: Runner) -> None:

@@ -49,6 +49,8 @@ class RunConfig:
     """Severity from which on the exit code is 3."""
     live: bool = False
     """Show the live panel on standard error."""
+    deep_compiled: bool = False
+    """Run compiled code eagerly on sampled steps, to see inside."""
     strict: bool = False
     """Turn a fault of gainstage's own into an error."""
     check_steps: int = 0
@@ -66,6 +68,7 @@ class RunConfig:
                 "budget": self.budget,
                 "fail_on": self.fail_on,
                 "live": self.live,
+                "deep_compiled": self.deep_compiled,
                 "strict": self.strict,
                 "check_steps": self.check_steps,
             }

@@ -14,12 +14,14 @@ from typing import Any
 
 from torch import Tensor
 
+from gainstage.detect.loss_nonfinite import UNSEEN
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of, entering
 from gainstage.graph.held import Held, find_backward, hold, singular
 from gainstage.graph.operations.table import op_of, operation_of
 from gainstage.graph.site_map import Match, SiteMap, shape_of
 from gainstage.graph.walk import is_leaf
+from gainstage.graph.way_back import Readings, find_on_way_back
 from gainstage.graph.whole import source_of
 from gainstage.records import Fault, Phase, Site
 
@@ -70,6 +72,8 @@ class FaultWatch:
         self._held: list[tuple[Held, Match, list[Any]]] = []
         self.is_loss_bad = False
         """Whether a backward call since the last step began with a loss that is not finite."""
+        self.is_last = False
+        """Whether the script stopped at that loss, without a backward call."""
 
     @property
     def holds(self) -> bool:
@@ -131,7 +135,11 @@ class FaultWatch:
         return known
 
     def judge(
-        self, step: int, norms: Mapping[int, float | None], names: Callable[[int], str | None]
+        self,
+        step: int,
+        norms: Mapping[int, float | None],
+        names: Callable[[int], str | None],
+        read: Sequence[Readings] = (),
     ) -> tuple[Fault, Found | None] | None:
         """Return the fault of a step whose loss or gradients are not finite, None if none is told.
 
@@ -139,25 +147,30 @@ class FaultWatch:
             step: The step that is about to be taken.
             norms: The norm of each parameter's gradient by the parameter's `id`, before clipping.
             names: Names a parameter by its `id`.
+            read: The levels of the step's backward calls, where all of them were sampled.
         """
         held, loss, was_bad = self._held, self._loss, self.is_loss_bad
+        is_last = self.is_last
         self.forget()
-        bad = [key for key, norm in norms.items() if norm is not None and not math.isfinite(norm)]
+        bad = {key: n for key, n in norms.items() if n is not None and not math.isfinite(n)}
         if (not bad and not was_bad) or self.faults >= _MOST_FAULTS:
             return None
-        found = loss if was_bad else self._backward(held, norms)
+        found = loss if was_bad else self._backward(held, norms) or self._on_way_back(read, bad)
         if found is not None and found.offence.kind == "parameter" and self.faults:
             return None  # what an earlier fault has left behind
         self.faults += 1
         parameter = next((name for key in bad if (name := names(key))), None)
         if found is None:
             return _unexplained(step, parameter, len(bad), len(norms), in_loss=was_bad), None
-        return _fault(step, found, parameter), found
+        fault = _fault(step, found, parameter)
+        if is_last:
+            fault = replace(fault, evidence={**fault.evidence, UNSEEN: True})
+        return fault, found
 
     def forget(self) -> None:
         """Drop what was found and held: the step is left out."""
         if self._held or self.is_loss_bad:
-            self._held, self._loss, self.is_loss_bad = [], None, False
+            self._held, self._loss, self.is_loss_bad, self.is_last = [], None, False, False
 
     def _backward(
         self, held: Sequence[tuple[Held, Match, list[Any]]], norms: Mapping[int, float | None]
@@ -167,6 +180,13 @@ class FaultWatch:
             offence = find_backward(each, finite)
             if offence is not None:
                 return self._place(offence, nodes, match, {})
+        return None
+
+    def _on_way_back(self, read: Sequence[Readings], bad: Mapping[int, float]) -> Found | None:
+        for each in read:
+            offence = find_on_way_back(each, bad)
+            if offence is not None:
+                return self._place(offence, each.nodes, self._sites.match(each.nodes), {})
         return None
 
     def _place(

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gainstage.attach.columns import Columns
+from gainstage.attach.deep_compiled import EagerForwards
 from gainstage.attach.fault_watch import FaultWatch, Found
 from gainstage.attach.module_names import module_names
 from gainstage.attach.script_audit import ScriptAudit
 from gainstage.attach.update_fault import update_fault
 from gainstage.graph.apart import apart
 from gainstage.graph.layers import layers_of
-from gainstage.graph.probe import Probe
+from gainstage.graph.probe import Probe, places_read
 from gainstage.graph.profile import Profile, blocks_of
 from gainstage.graph.release import sweep
 from gainstage.graph.site_map import SiteMap, shape_of
@@ -33,6 +34,7 @@ from gainstage.graph.sites import SiteRecording, sites_of
 from gainstage.graph.time_block import Structure, structure_of
 from gainstage.graph.values import Values
 from gainstage.graph.walk import is_leaf, walk
+from gainstage.graph.way_back import Readings
 from gainstage.norms.late import is_capturing
 from gainstage.records import Fault, Observation, ProfileBlock, TimeBlock
 
@@ -52,7 +54,7 @@ _MOST_CALLS = 8
 """Backward calls of one step that are sampled."""
 _SHAPES_AT_ONCE = 4
 """Shapes of graphs whose sites are taken without regard to the budget."""
-_NODE_S = 0.2e-3
+_NODE_S = 20e-6
 """What taking the site of a node costs, about."""
 _MOST_STRUCTURES = 16
 _DANGER_STEPS = 32
@@ -86,6 +88,7 @@ class _Sampling:
     probe: Probe
     profile: Profile
     layers: dict[int, Tensor]
+    nodes: Sequence[Any]
     cost_s: float
 
 
@@ -94,21 +97,29 @@ class _Step:
     """What was read since the last optimizer step."""
 
     calls: int = 0
-    sampled: list[tuple[Profile, dict[int, Tensor]]] = field(
-        default_factory=list[tuple[Profile, dict[int, Tensor]]]
+    sampled: list[tuple[Profile, _Sampling]] = field(
+        default_factory=list[tuple[Profile, "_Sampling"]]
     )
 
 
 class GraphWatch:
     """Reads the graphs that backward calls run over. One a process, in the training thread."""
 
-    def __init__(self, sink: GraphSink, *, share: float, model: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        sink: GraphSink,
+        *,
+        share: float,
+        model: nn.Module | None = None,
+        deep_compiled: bool = False,
+    ) -> None:
         """Prepare; `begin` starts to look.
 
         Args:
             sink: Where what was read goes.
             share: Part of the training time that sampled steps may take.
             model: Searched for the names of modules, besides what variables hold.
+            deep_compiled: Whether compiled code is to run eagerly on sampled steps.
         """
         self.sites = SiteMap()
         self.faults = FaultWatch(self.sites)
@@ -117,13 +128,17 @@ class GraphWatch:
         self._share = max(share, 1e-6)
         self._model = None if model is None else weakref.ref(model)
         self._recording: SiteRecording | None = None
+        self._unsettled: SiteRecording | None = None
         self._is_compiled = _has_compiled()
+        self._eager = EagerForwards() if deep_compiled else None
         self._wants_sites = False
         self._sites_due = 0.0
         self._sample_due = 0.0
         self._sampling: _Sampling | None = None
         self._step = _Step()
         self._structures: dict[tuple[str, ...], Structure] = {}
+        self._next = 0
+        self._is_compiled_known = False
         self._judged = -1
         self.is_thorough = False
         """Whether levels are read where the loss is not finite, too, and computed where nothing
@@ -146,13 +161,22 @@ class GraphWatch:
 
     def end(self) -> None:
         """Let go of torch."""
+        if self._eager is not None:
+            self._eager.end()
         if self._recording is not None:
             self._recording.stop()
             self._recording = None
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._unsettled is not None:
+            self._unsettled.settle()
+            self._unsettled = self._unsettled if self._unsettled.owes else None
 
     def on_compile(self) -> None:
         """Keep module hooks away from code that is about to be compiled."""
         self._is_compiled = True
+        self._choose_forward(self._next)
         if self._recording is not None:
             self._recording.let_go_of_modules()
 
@@ -177,6 +201,9 @@ class GraphWatch:
         if self._step.calls == _MANY_CALLS:
             self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
         is_due = self._is_due(step)
+        if self._eager is not None and self._is_compiled and self._step.calls == 1:
+            is_due = self._eager.is_on
+            self._eager.end()
         if self._recording is None and is_finite and not is_due and not self.faults.holds:
             return
         if is_capturing():
@@ -185,11 +212,8 @@ class GraphWatch:
         tensors = [r for r in roots if isinstance(r, Tensor) and r.grad_fn is not None]
         graph = walk(tensors)
         nodes = [node for node in graph if not is_leaf(node)]
-        recording, self._recording = self._recording, None
-        if recording is not None:
-            recording.stop()
-            self._take_sites(nodes, recording)
-        if recording is not None or is_due:
+        is_recorded = self._end_recording(nodes)
+        if is_recorded or is_due:
             self.faults.on_shape(nodes)
             self.audit.on_backward(step, tensors)
             if self._step.calls == 1:
@@ -200,6 +224,28 @@ class GraphWatch:
             self.faults.keep(nodes, graph)
         if is_due and nodes and (is_finite or self.is_thorough):
             self._sample(tensors, graph, nodes, scale, began)
+
+    def look_at(self, losses: Sequence[Tensor], step: int) -> None:
+        """Look into losses, not finite, that no backward call was made on, as a run ends.
+
+        Where a fault was told before, they are what it has left behind.
+        """
+        if not losses or self.faults.faults or self.faults.is_loss_bad:
+            return
+        nodes = [node for node in walk(losses) if not is_leaf(node)]
+        self._end_recording(nodes)
+        self.audit.on_backward(step, losses)
+        self.faults.on_bad_loss(losses, nodes)
+        self.faults.is_last = True
+
+    def _end_recording(self, nodes: Sequence[Any]) -> bool:
+        """Take in the sites of the forward pass that has ended; False where none was recorded."""
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.stop()
+            self._unsettled = recording if recording.owes else None
+            self._take_sites(nodes, recording)
+        return recording is not None
 
     def _sample(
         self,
@@ -213,7 +259,7 @@ class GraphWatch:
         self._wants_sites |= not match.exact
         layers = layers_of(nodes)
         values = Values(graph, roots)
-        outputs = {place: values.known(node, 0) for place, node in enumerate(nodes)}
+        outputs = {p: values.known(nodes[p], 0) for p in places_read(len(nodes), layers)}
         if self.is_thorough:
             computed = apart(lambda: {p: values.value(nodes[p]) for p in layers})
             outputs = {p: computed.get(p) if each is None else each for p, each in outputs.items()}
@@ -225,7 +271,7 @@ class GraphWatch:
                 self._structures[shape_of(nodes)] = structure
         profile = Profile(self._step.calls - 1, match.sites, scale, structure)
         probe = Probe(nodes, layers.keys(), known)
-        self._sampling = _Sampling(probe, profile, layers, time.perf_counter() - began)
+        self._sampling = _Sampling(probe, profile, layers, nodes, time.perf_counter() - began)
 
     def after_backward(self) -> None:
         """End a sampled call; record the sites of the next forward pass where it is time."""
@@ -235,7 +281,7 @@ class GraphWatch:
             profile = replace(
                 sampling.profile, readings=sampling.probe.finish(), fused=sampling.probe.fused
             )
-            self._step.sampled.append((profile, sampling.layers))
+            self._step.sampled.append((profile, sampling))
             now = time.perf_counter()
             cost_s = sampling.cost_s + sampling.probe.cost_s + now - began
             self._sample_due = now + cost_s / self._share
@@ -269,7 +315,6 @@ class GraphWatch:
         """
         if step <= _FIRST_STEPS or self.audit.left is not None:
             self.audit.on_step(step, ids, optimizer)
-        self._step.calls = 0
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)
         elif total is not None and total > self._highest:
@@ -277,11 +322,16 @@ class GraphWatch:
             self._danger_until = max(self._danger_until, step + _LEAP_STEPS)
         elif step == _FIRST_STEPS and total is not None:
             self._highest = _LEAP * total
+        self._step.calls = 0
         self.faults.forget()
         if step <= self._danger_until:
             self._danger_left -= 1
         if self._step.sampled:
             self._hand_over(step, columns.by_id)
+        if self._unsettled is not None:
+            self._settle()
+        self._next = step + 1
+        self._choose_forward(self._next)
         sweep()
 
     def judge(
@@ -305,7 +355,9 @@ class GraphWatch:
             return
         self._judged = step
         by_id = dict(zip(ids, norms, strict=True))
-        found = self.faults.judge(step, by_id, columns.name_of)
+        sampled = self._step.sampled if len(self._step.sampled) == self._step.calls else []
+        read = [Readings(each.nodes, profile.readings) for profile, each in sampled]
+        found = self.faults.judge(step, by_id, columns.name_of, read)
         if found is None:
             return
         fault, place = found
@@ -316,8 +368,8 @@ class GraphWatch:
 
     def _hand_over(self, step: int, by_id: Mapping[int, int]) -> None:
         sampled, self._step.sampled = self._step.sampled, []
-        for profile, layers in sampled:
-            weights = {place: by_id.get(id(weight), -1) for place, weight in layers.items()}
+        for profile, each in sampled:
+            weights = {place: by_id.get(id(weight), -1) for place, weight in each.layers.items()}
             named = replace(profile, weights=weights)
             self._sink.on_profile(functools.partial(blocks_of, named, step))
 
@@ -329,7 +381,7 @@ class GraphWatch:
     def _is_due(self, step: int) -> bool:
         if self._step.calls > _MOST_CALLS:
             return False
-        if step < _FIRST_STEPS or (step <= self._danger_until and self._danger_left > 0):
+        if self._is_wanted(step):
             return True
         if self._step.calls > 1:
             return False
@@ -337,6 +389,20 @@ class GraphWatch:
             self._early_step = int(step * _EARLY_GROWTH) + 1
             return True
         return time.perf_counter() >= self._sample_due
+
+    def _is_wanted(self, step: int) -> bool:
+        """Tell whether a step is read without regard to what that costs."""
+        return step < _FIRST_STEPS or (step <= self._danger_until and self._danger_left > 0)
+
+    def _choose_forward(self, step: int) -> None:
+        """Have compiled code run eagerly up to the next backward call, where that is to be read."""
+        if self._eager is None or not self._is_compiled:
+            return
+        if self._is_wanted(step) or time.perf_counter() >= self._sample_due:
+            self._eager.begin()
+        elif not self._is_compiled_known:
+            self._is_compiled_known = True
+            self.begin()  # its graph has another shape
 
     def _take_sites(self, nodes: Sequence[Any], recording: SiteRecording) -> None:
         """Take in the sites of a recorded graph. Another graph may follow a new one: see to it."""

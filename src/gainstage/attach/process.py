@@ -41,6 +41,7 @@ class _Process:
         self.session: Session | None = None
         self.uncaught: str | None = None
         self.interrupted = False
+        self.trace: TracebackType | None = None
 
     def on_torch(self) -> None:
         """Attach, now that torch has been imported."""
@@ -61,13 +62,16 @@ class _Process:
         self.uncaught = f"{kind.__name__}: {error}" if str(error) else kind.__name__
         self.interrupted = issubclass(kind, KeyboardInterrupt)
         trace = _without_ours(trace)
-        error.__traceback__ = trace
+        error.__traceback__ = self.trace = trace
         sys.__excepthook__(kind, error, trace)
 
     def end(self) -> None:
         """Close the record; in the process of the script itself, say what was seen."""
         if self.session is not None:
-            self.session.close()
+            from gainstage.attach.last_loss import scopes_of, scopes_of_error
+
+            trace, self.trace = self.trace, None
+            self.session.close([*scopes_of(None), *scopes_of_error(trace)])
         if os.getpid() != self.config.main_pid:
             return
         from gainstage.attach.ending import conclude

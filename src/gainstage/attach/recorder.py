@@ -7,7 +7,7 @@ import math
 import operator
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from gainstage.attach.clips import Clips, divided
 from gainstage.attach.columns import Columns, Plan
 from gainstage.attach.failure import Protection
 from gainstage.attach.graph_watch import GraphWatch
+from gainstage.attach.last_loss import Scope, bad_losses
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
 from gainstage.attach.script import WatchedScript
@@ -542,6 +543,15 @@ class Recorder:
             plans = self._columns.plans() or [plan]
             weights = [parameter.data for each in plans for parameter in each.parameters]
             self._late.add(late_norms(weights), functools.partial(self._append_weights, plans))
+
+    def look_at_last(self, scopes: Iterable[Scope]) -> None:
+        """Find what is wrong with a loss that the script stopped at without a backward call."""
+        if self._dead or self.graph is None or not self.backward_calls:
+            return
+        try:
+            self.graph.look_at(bad_losses(scopes), self.step)
+        except Exception as error:
+            self.fault(error)
 
     def finish(self) -> None:
         """Record what is still on its way, and a fault that no step followed; waits for devices."""

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from gainstage.attach.failure import Protection
 from gainstage.attach.fault_watch import Found
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.hooks import attach
+from gainstage.attach.last_loss import Scope
 from gainstage.attach.recorder import Recorder
 from gainstage.attach.script_check import ScriptCheck
 from gainstage.detect import scan
@@ -115,7 +116,12 @@ class Session:
             treatments=self.treatments,
             budget=self.config.budget,
             on_fault=self._on_fault,
-            graph=GraphWatch(self, share=self.config.budget * _GRAPH_SHARE, model=model),
+            graph=GraphWatch(
+                self,
+                share=self.config.budget * _GRAPH_SHARE,
+                model=model,
+                deep_compiled=self.config.deep_compiled,
+            ),
         )
         self.recorder.protection = self.protection
         self._begin_check()
@@ -138,11 +144,17 @@ class Session:
             return undo.pop_all().close
         raise AssertionError("unreachable")
 
-    def close(self) -> None:
-        """Take the hooks out and write what is still in memory. A second call does nothing."""
+    def close(self, scopes: Iterable[Scope] = ()) -> None:
+        """Take the hooks out and write what is still in memory. A second call does nothing.
+
+        Args:
+            scopes: The script's variables, among which the loss may be that made it stop.
+        """
         global active
         if self.pid != os.getpid():
             return
+        if self.detach is not None:
+            self.recorder.look_at_last(scopes)
         if active is self:
             active = None
         if self.detach is not None:

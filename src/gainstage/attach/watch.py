@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from gainstage.attach import session as sessions
 from gainstage.attach.config import RunConfig, size_bytes
+from gainstage.attach.last_loss import scopes_of
 from gainstage.attach.launch import run_info
 from gainstage.attach.session import Session
 from gainstage.errors import ConfigError
@@ -41,7 +42,7 @@ class Watch:
         """Detach from torch without a trace and close the record. A second call does nothing."""
         if not self._owner:
             return
-        self._session.close()
+        self._session.close(scopes_of(sys._getframe()))
         if self.folder.is_dir():
             update_run_info(self.folder, ended=datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -93,6 +94,7 @@ def watch(
     guard: str = "off",
     blackbox_limit: str = "1GB",
     budget: float = 0.01,
+    deep_compiled: bool = False,
     strict: bool = False,
 ) -> Watch:
     """Watch the training that this process does from here on: what `gainstage run` does.
@@ -109,6 +111,7 @@ def watch(
             `SystemExit(3)`.
         blackbox_limit: Size of the black box at most, as `--blackbox-limit` takes it.
         budget: Share of the training time that sampled reads may take.
+        deep_compiled: Run compiled code eagerly on sampled steps, as `--deep-compiled` does.
         strict: Raise on a fault of gainstage's own, instead of one warning.
 
     Returns:
@@ -147,6 +150,7 @@ def watch(
         guard=guard,
         blackbox_limit_bytes=limit,
         budget=budget,
+        deep_compiled=deep_compiled,
         strict=strict,
     )
     session = Session(config, is_run=False)

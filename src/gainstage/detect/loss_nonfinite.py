@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from gainstage.detect.sign import Sign
-from gainstage.records import StepBlock
+from gainstage.records import Fault, StepBlock
+
+UNSEEN = "no_backward"
+"""In a fault's evidence: the script stopped at the loss, so that no row holds it."""
 
 
 def look(block: StepBlock) -> Sign | None:
@@ -24,4 +27,21 @@ def look(block: StepBlock) -> Sign | None:
         count=len(bad),
         last_step=last,
         evidence={"value": value},
+    )
+
+
+def look_at_fault(fault: Fault) -> Sign | None:
+    """Return the sign of a loss that no row holds, for the script stopped at it."""
+    if not fault.evidence.get(UNSEEN):
+        return None
+    value = fault.evidence.get("value", "nan")
+    return Sign(
+        "loss-nonfinite",
+        "loss",
+        "critical",
+        fault.step,
+        f"the loss became {value} at step {fault.step}, and no backward call was made on it",
+        count=1,
+        last_step=fault.step,
+        evidence={"value": float(value)},
     )

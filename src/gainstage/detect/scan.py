@@ -111,7 +111,9 @@ def see(
     faults: Iterable[Fault] = (),
 ) -> ScanState:
     """Take in sampled graphs and what the autopsy found; `update` then tells what is new."""
-    signs = [sign for fault in faults if (sign := update_nonfinite.look(fault)) is not None]
+    looks = (update_nonfinite.look, loss_nonfinite.look_at_fault)
+    told = [look(fault) for fault in faults for look in looks]
+    signs = [sign for sign in told if sign is not None]
     for profile, times in profiles:
         found = (
             depth_gain.look(state.depth, profile),

@@ -23,6 +23,12 @@ _MOST_NODES = 4096
 """Of a larger graph, every second, third ... node is read, and every layer."""
 
 
+def places_read(nodes: int, layers: Collection[int]) -> list[int]:
+    """Return the places that are read of a graph of so many nodes."""
+    stride = max(math.ceil(nodes / _MOST_NODES), 1)
+    return sorted({*range(0, nodes, stride), *layers})
+
+
 class Probe:
     """Reads the levels of one graph: what was put out now, what comes back while backward runs."""
 
@@ -40,15 +46,13 @@ class Probe:
         """
         began = time.perf_counter()
         self.cost_s = 0.0
-        stride = math.ceil(len(nodes) / _MOST_NODES)
-        places = range(0, len(nodes), stride) if stride else ()
         self._outputs: dict[int, Levels | None] = {}
         self._deltas: dict[int, list[Levels]] = {}
         self.fused: dict[int, Sequence[DirectionLevels]] = {}
         """By place, levels through time of a fused recurrent node, once backward is done."""
         self._handles: list[Any] = []
         with torch.no_grad():
-            for place in sorted({*places, *layers}):
+            for place in places_read(len(nodes), layers):
                 output = outputs.get(place)
                 self._outputs[place] = None if output is None else levels_of(output)
                 listener = self._listener(self._deltas.setdefault(place, []))
