@@ -138,7 +138,7 @@ def test_a_vanished_folder_is_one_warning_and_no_error(tmp_path: Path) -> None:
         0,
         TENSORS,
         warn=warnings.append,
-        listener=lambda block, _: seen.append(len(block)),
+        listener=lambda block, _, __: seen.append(len(block)),
         flush_s=3600,
         retry_s=0,
     )

@@ -273,10 +273,10 @@ def test_a_stop_comes_before_the_optimizer_and_after_the_black_box(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("pray", "no remedy 'pray'; there are off, skip, stop, rollback"),
+        ("pray", "no guard 'pray'; there are off, skip, stop, rollback"),
         ("skip:to=3", "skip has no setting 'to'; it has none"),
-        ("rollback:to=0", "to must be above 0"),
-        ("rollback:to=2.5", "to must be a whole number, got 2.5"),
+        ("rollback:to=0", "to must be a whole number above 0, got 0"),
+        ("rollback:to=2.5", "to must be a whole number above 0, got 2.5"),
         ("rollback:to=nan", "to must be a whole number"),
         ("rollback:factor=1", "factor must be above 0 and below 1"),
     ],
