@@ -175,7 +175,7 @@ class GraphWatch:
 
     def on_compile(self) -> None:
         """Keep module hooks away from code that is about to be compiled."""
-        self._is_compiled = True
+        self._is_compiled, self._is_compiled_known = True, False
         self._choose_forward(self._next)
         if self._recording is not None:
             self._recording.let_go_of_modules()

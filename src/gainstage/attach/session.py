@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -73,7 +74,15 @@ class Session:
         self.faults: list[str] = []
         self.detach: Callable[[], None] | None = None
         self._reset()
-        os.register_at_fork(after_in_child=self._after_fork)
+        # What is registered stays for good; it must not keep a session that has ended.
+        alive = weakref.WeakMethod(self._after_fork)
+
+        def after_fork() -> None:
+            method = alive()
+            if method is not None:
+                method()
+
+        os.register_at_fork(after_in_child=after_fork)
 
     def _reset(self) -> None:
         self.pid = os.getpid()
