@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import runpy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,10 +100,15 @@ def write_script(folder: Path, expression: str, value: float, place: Place) -> W
 def watch_script(path: Path) -> Run:
     """Run a script in this process under `gainstage.watch`, and return its record."""
     gc.collect()  # optimizers that others have left would be watched as well
-    with gainstage.watch(out=path.parent / "run", strict=True) as watch:
-        # A script that runs by itself still has its variables as the watch ends.
-        loss = runpy.run_path(str(path), run_name="__main__").get("loss")
-    del loss
+    variables: dict[str, object] = {"__name__": "__main__", "__file__": str(path)}
+    try:
+        with gainstage.watch(out=path.parent / "run", strict=True) as watch:
+            exec(compile(path.read_bytes(), str(path), "exec"), variables)
+            # A script that runs by itself still has its variables as the watch ends.
+            loss = variables.get("loss")
+        del loss
+    finally:
+        variables.clear()  # a graph that holds a class of the script's is never collected
     return gainstage.load(watch.folder)
 
 
