@@ -157,7 +157,10 @@ class FaultWatch:
             return None
         found = loss if was_bad else self._backward(held, norms) or self._on_way_back(read, bad)
         if found is not None and found.offence.kind == "parameter" and self.faults:
-            return None  # what an earlier fault has left behind
+            # What an earlier fault has left behind: of weights that are gone no later step tells
+            # more, and looking into each would take as long as the step itself.
+            self.faults = _MOST_FAULTS
+            return None
         self.faults += 1
         parameter = next((name for key in bad if (name := names(key))), None)
         if found is None:

@@ -99,9 +99,7 @@ def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
     norm = block.grad_norm * np.where(
         np.isfinite(block.clip_coefficient), block.clip_coefficient, 1
     )
-    # Before the norm leaps: an update that is large because the gradient exploded is no cause.
-    bits = np.log2(np.maximum(block.grad_norm[finite][:16], 1e-300))
-    usual = int(np.argmax(bits > np.median(bits[:3]) + _QUIET_BITS)) or len(bits)
+    usual = _steps_before_leap(block.grad_norm[finite][:16])
     ratios = (block.lr * norm)[finite][:usual] / weight
     worst = float(ratios.max())
     if worst >= _LARGE_UPDATE:
@@ -110,6 +108,12 @@ def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
             "update-large-against-weights",
             f"the update of step {at} is {worst:.2g} times the norm of all weights",
         )
+
+
+def _steps_before_leap(norms: NDArray[np.float64]) -> int:
+    """Return how many steps come before the norm leaps: what a leap brings is not its cause."""
+    bits = np.log2(np.maximum(norms, 1e-300))
+    return int(np.argmax(bits > np.median(bits[:3]) + _QUIET_BITS)) or len(bits)
 
 
 def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]]:
