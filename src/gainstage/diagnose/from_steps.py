@@ -125,6 +125,9 @@ def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]
             yield "loss-rose-after-updates", f"the loss went {losses[0]:.3g} → {losses[1]:.3g}"
         return
     first = losses[: max(8, len(losses) // 8)]
+    if len(record.times):
+        # A recurrence carries a leap of the gradient into the loss of the same step.
+        first = first[: max(2, _steps_before_leap(block.grad_norm[usable][:16]))]
     start = float(losses[0])
     peak = int(np.argmax(first))
     spread = abs(start) + 1e-12
