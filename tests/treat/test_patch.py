@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import gainstage
 from gainstage.treat.patch.diff import Patch, patch_of
@@ -213,6 +215,19 @@ def test_initial_weights_are_of_the_same_distribution(
     assert case.patched is not None
     assert case.patched < 0.5
     assert case.patched == pytest.approx(case.treated, abs=0.2)
+
+
+def test_names_within_the_model_are_written_where_watching_names_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    kept = torch.optim.SGD(other.parameters(), lr=0.1)
+    script = PLAIN.replace("lr=0.5", "lr=0.01")
+    case = shown(script, ("reinit:kind=he",), tmp_path, monkeypatch)
+    assert kept.param_groups
+    names = [each.name for each in gainstage.load(tmp_path / "bare").record().tensors]
+    assert any(name.startswith("model.") for name in names)
+    assert case.patched is not None
 
 
 def test_nothing_but_the_lines_of_the_repair_changes(

@@ -38,22 +38,29 @@ def reinit(
         raise NoSafeEditError("several models: initialise each where it is made")
     model = made[0].model
     modules = {tensor.name: tensor.module for tensor in record.tensors}
-    recipes: dict[tuple[str, float, int], list[str]] = {}
+    roots = {name.removesuffix(_within(name, modules.get(name))) for name in done}
+    if len(roots) > 1:
+        raise NoSafeEditError("several models: initialise each where it is made")
+    recipes: dict[tuple[str, float, int, bool], list[str]] = {}
     for name, recipe in done.items():
         ((kind, number), *_), gates = recipe.items(), int(recipe.get("gates", 1))
         if kind == "unknown":
             raise NoSafeEditError(f"{name}: values of kind {number} are measured, not written down")
-        if modules.get(name) is not None:
-            if model is None:
-                raise NoSafeEditError(f"{name} has no name where the optimizer is made")
-            key = f'"{name}"'
-        else:
-            key = name
-        recipes.setdefault((kind, float(number), gates), []).append(key)
+        is_owned = modules.get(name) is not None
+        if is_owned and model is None:
+            raise NoSafeEditError(f"{name} has no name where the optimizer is made")
+        key = f'"{_within(name, modules[name])}"' if is_owned else name
+        recipes.setdefault((kind, float(number), gates, is_owned), []).append(key)
     lines = [f"generator = torch.Generator().manual_seed({seed})"]
-    for (kind, number, gates), names in recipes.items():
-        lines += _loop(names, model, _initialiser(kind, number, gates))
+    for (kind, number, gates, is_owned), names in recipes.items():
+        lines += _loop(names, model if is_owned else None, _initialiser(kind, number, gates))
     edits.put_before(made[0].line, "\n".join(lines))
+
+
+def _within(name: str, module: str | None) -> str:
+    """Return the name of a parameter within its root module, whose variable may come before it."""
+    leaf = name.rpartition(".")[2]
+    return name if module is None else f"{module}.{leaf}" if module else leaf
 
 
 def _initialiser(kind: str, number: float, gates: int) -> str:
@@ -76,13 +83,12 @@ def _initialiser(kind: str, number: float, gates: int) -> str:
 
 
 def _loop(names: list[str], model: str | None, body: str) -> list[str]:
-    is_owned = names[0].startswith('"')
-    head = f"for {'name' if is_owned else 'weight'} in ({', '.join(names)},):"
+    head = f"for {'weight' if model is None else 'name'} in ({', '.join(names)},):"
     if len(head) > _WIDTH:
         inside = "".join(f"\n    {each}," for each in names)
-        head = f"for {'name' if is_owned else 'weight'} in ({inside}\n):"
+        head = f"for {'weight' if model is None else 'name'} in ({inside}\n):"
     lines = [head]
-    if is_owned:
+    if model is not None:
         lines.append(f"    weight = {model}.get_parameter(name)")
     return [*lines, f"    {body}"]
 
