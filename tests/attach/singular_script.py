@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -99,7 +98,6 @@ def write_script(folder: Path, expression: str, value: float, place: Place) -> W
 
 def watch_script(path: Path) -> Run:
     """Run a script in this process under `gainstage.watch`, and return its record."""
-    gc.collect()  # optimizers that others have left would be watched as well
     variables: dict[str, object] = {"__name__": "__main__", "__file__": str(path)}
     try:
         with gainstage.watch(out=path.parent / "run", strict=True) as watch:

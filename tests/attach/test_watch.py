@@ -53,6 +53,15 @@ def test_watching_a_block_records_it_and_leaves_no_trace(tmp_path: Path) -> None
         assert torch.equal(one, other)
 
 
+def test_an_optimizer_that_nothing_holds_any_more_is_not_watched(tmp_path: Path) -> None:
+    left = torch.optim.SGD(nn.Sequential(nn.Linear(4, 8)).parameters(), lr=0.1)
+    left.itself = left  # type: ignore[attr-defined]  # what a notebook's cell leaves when run anew
+    del left
+    with gainstage.watch(out=tmp_path / "run") as watch:
+        train(2)
+        assert [info.name for info in watch.run.tensors()][:2] == ["0.weight", "0.bias"]
+
+
 def test_the_record_holds_the_norms_before_the_step(tmp_path: Path) -> None:
     weight = nn.Parameter(torch.tensor([1.0, 1.0]))
     sgd = torch.optim.SGD([weight], lr=0.5)

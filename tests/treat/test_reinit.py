@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +18,6 @@ from gainstage.graph.activations import Activation
 from gainstage.treat.initial import gain_of
 from gainstage.treat.initialise import initialise_
 from gainstage.treat.reinit import Reinit
-
-
-@pytest.fixture(autouse=True)
-def no_optimizers_of_other_tests() -> None:
-    """Let go of those: a watch takes every optimizer alive for the script's."""
-    gc.collect()
-
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,

@@ -156,8 +156,22 @@ def watch(
     session = Session(config, is_run=False)
     session.attach(model)
     given = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
-    found = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
-    for each in {id(each): each for each in [*given, *found]}.values():
+    for each in {id(each): each for each in [*given, *_optimizers_alive(given)]}.values():
         session.recorder.on_optimizer(each)
         session.recorder.on_parameters(each)
     return Watch(session)
+
+
+def _optimizers_alive(given: Iterable[Optimizer]) -> list[Optimizer]:
+    """Return the optimizers of the process; one that waits for the garbage collector is none.
+
+    A notebook's cell that is run anew leaves its old model and optimizer behind like that.
+    """
+    known = {id(each) for each in given}
+
+    def found() -> list[Optimizer]:
+        return [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
+
+    if any(id(each) not in known for each in found()):
+        gc.collect()
+    return found()
