@@ -20,12 +20,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import gainstage
 from gainstage.attach import hooks, session
@@ -145,6 +147,21 @@ def watched(what: str, bound: float, step: Callable[[], object], rounds: int, bl
     return compare(what, bound, times)
 
 
+def read_alone(what: str, step: Callable[[], object], rounds: int, block: int) -> Row:
+    """Compare a step with one before which all gradients are read by one fused call: the floor."""
+
+    def norms(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        torch.stack(torch._foreach_norm(grads)).tolist()
+
+    def enter() -> Callable[[], None]:
+        return register_optimizer_step_pre_hook(norms).remove
+
+    for _ in range(3 * block):
+        step()
+    return compare(what, float("inf"), alternate(step, step, rounds, enter=enter, block=block))
+
+
 def read(what: str, step: Callable[[], object], rounds: int) -> list[Row]:
     """Compare a step with the same step when its graph is sampled, and when its sites are taken."""
     rows: list[Row] = []
@@ -231,9 +248,13 @@ def measure(*, quick: bool) -> list[Row]:
         watched("watched step, MLP 3x256", 1.02, mlp_step(clip=False), 200 // share, 20),
         watched("watched step, MLP 3x256 that clips", 0.97, mlp_step(clip=True), 200 // share, 20),
     ]
+    rows.append(
+        read_alone("fused norm read alone, MLP 3x256", mlp_step(clip=False), 200 // share, 20)
+    )
     rows += read("MLP 3x256", mlp_step(clip=False), 200 // share)
     torch.set_num_threads(threads)
     rows += read("GPT 10.8M", gpt_step(), 20 // share + 4)
+    rows.append(read_alone("fused norm read alone, GPT 10.8M", gpt_step(), 40 // share + 2, 1))
     rows.append(watched("watched step, GPT 10.8M", 1.01, gpt_step(), 40 // share + 2, 1))
     small = [(64,), (32, 32), (16,), (32, 16), (8,), (8, 16)]
     rows += clipping("6 small tensors", small, 20000 // share, {"idle": 0.4, "active": 1.05})
