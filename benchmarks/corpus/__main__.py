@@ -7,6 +7,7 @@ python -m benchmarks.corpus --split dev --keep dev-corpus     to tune on; record
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import tempfile
@@ -19,6 +20,10 @@ from benchmarks.corpus.play import play_all
 from benchmarks.corpus.score import Outcome, judge_all, wilson
 from rich.console import Console
 from rich.table import Table
+
+from gainstage.diagnose.rank import rank
+
+_CONFIDENCES = (0.0, 0.5, 0.7, 0.85, 0.95, 1.01)
 
 
 def main() -> None:
@@ -41,6 +46,9 @@ def main() -> None:
     console.print(f"{args.split} split, {len(chosen)} cases, {minutes:.1f} min")
     console.print(_faulty_table(outcomes))
     console.print(_healthy_table(outcomes))
+    console.print(_calibration_table(outcomes))
+    console.print(_ablation_table(outcomes))
+    console.print(_symptom_table(outcomes))
     if args.misses:
         for outcome in outcomes:
             if outcome.counts and outcome.faulty != outcome.alarmed:
@@ -102,6 +110,68 @@ def _healthy_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
         *_rate(alarms, len(counted)),
         str(len(warned)),
     ]
+
+
+def _calibration_table(outcomes: Sequence[Outcome]) -> Table:
+    """How often a diagnosis of a given confidence is right."""
+    table = Table("confidence", "diagnoses", "mean confidence", "right", "95%")
+    said = [e.findings.diagnosis | {"true": e.case.cause} for e in _harmed(outcomes) if e.diagnosed]
+    for low, high in itertools.pairwise(_CONFIDENCES):
+        within = [each for each in said if low <= each["confidence"] < high]
+        right = sum(each["cause"] == each["true"] for each in within)
+        mean = statistics.fmean(each["confidence"] for each in within) if within else 0.0
+        table.add_row(
+            f"{low:.0%} to {min(high, 1):.0%}",
+            str(len(within)),
+            f"{mean:.1%}" if within else "-",
+            *_rate(right, len(within)),
+        )
+    return table
+
+
+def _ablation_table(outcomes: Sequence[Outcome]) -> Table:
+    """What each line of evidence is worth: first causes that are right without it."""
+    said = [each for each in _harmed(outcomes) if each.diagnosed]
+    lines = sorted({name for each in said for name in each.evidence})
+    whole = sum(rank(each.evidence)[0].cause == each.case.cause for each in said)
+    table = Table("without the evidence", "seen in", "right", "change")
+    table.add_row("(with all)", str(len(said)), str(whole), "")
+    for line in lines:
+        left = [[name for name in each.evidence if name != line] for each in said]
+        pairs = zip(left, said, strict=True)
+        right = sum(rank(names)[0].cause == each.case.cause for names, each in pairs)
+        seen = sum(line in each.evidence for each in said)
+        table.add_row(line, str(seen), str(right), f"{right - whole:+d}" if right != whole else "")
+    return table
+
+
+def _symptom_table(outcomes: Sequence[Outcome]) -> Table:
+    """What each symptom is worth: how often it rang first, and how often nothing else rang."""
+    table = Table("symptom", "rang", "first", "alone", "in healthy")
+    rang = [(each, _worse_than_notes(each)) for each in outcomes if each.counts]
+    names = sorted({name for _, steps in rang for name in steps})
+    for name in names:
+        sick = [steps for each, steps in rang if each.faulty and name in steps]
+        table.add_row(
+            name,
+            str(len(sick)),
+            str(sum(steps[name] == min(steps.values()) for steps in sick)),
+            str(sum(len(steps) == 1 for steps in sick)),
+            str(sum(not each.faulty and name in steps for each, steps in rang)),
+        )
+    return table
+
+
+def _harmed(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [each for each in outcomes if each.faulty and each.counts]
+
+
+def _worse_than_notes(outcome: Outcome) -> dict[str, int]:
+    steps: dict[str, int] = {}
+    for each in outcome.findings.symptoms:
+        if each.severity != "info":
+            steps[each.symptom] = min(each.step, steps.get(each.symptom, each.step))
+    return steps
 
 
 def _rate(hits: int, count: int) -> list[str]:

@@ -61,6 +61,12 @@ class Loop:
     """The factor on the first learning rate at a step."""
     zero_grad: bool = True
     clip_after_step: bool = False
+    micro_batches: int = 1
+    """Backward calls for one step."""
+    divide: bool = True
+    """Whether each micro-batch's loss is divided by how many there are."""
+    growth: float = 0.0
+    """What the loop itself multiplies the weights by after each step, less 1: a decay by hand."""
     _bad: int = field(default=0)
 
     def __call__(self) -> None:
@@ -72,13 +78,20 @@ class Loop:
                     group["lr"] = rate * self.lr_of(step)
             if self.zero_grad:
                 self.optimizer.zero_grad()
-            loss = self.loss_of(step)
-            loss.backward()
+            for _ in range(self.micro_batches):
+                loss = self.loss_of(step)
+                if self.divide and self.micro_batches > 1:
+                    loss = loss / self.micro_batches
+                loss.backward()
             if self.max_norm is not None and not self.clip_after_step:
                 nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
             self.optimizer.step()
             if self.max_norm is not None and self.clip_after_step:
                 nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+            if self.growth:
+                with torch.no_grad():
+                    for parameter in self.parameters:
+                        parameter.mul_(1 + self.growth)
             self._bad += not math.isfinite(loss.item())
             if self._bad > AFTER_NONFINITE:
                 return

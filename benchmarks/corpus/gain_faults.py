@@ -7,7 +7,6 @@ import random
 import torch
 from benchmarks.corpus.case import Loop, Training, log_uniform, seeded
 from benchmarks.corpus.nets import (
-    Attention,
     Batches,
     Recurrent,
     Residual,
@@ -47,7 +46,7 @@ def recurrent_gain(draw: random.Random, faulty: bool) -> Training:
     """Recurrent weights that multiply the signal at every time step."""
     batches = seeded(draw)
     length, hidden = draw.randint(30, 90), draw.choice([16, 32, 48])
-    bits = draw.uniform(8, 30)
+    bits = draw.uniform(14, 40)
     gain = 2 ** (bits / length) if faulty else draw.uniform(0.8, 0.95)
     model = Recurrent(2, hidden, 1, "relu", gain * (draw.uniform(1.1, 1.15) if faulty else 1.0))
     rate = log_uniform(draw, 2e-3, 3e-2)
@@ -82,21 +81,13 @@ def learning_rate(draw: random.Random, faulty: bool) -> Training:
 
 
 def residual_growth(draw: random.Random, faulty: bool) -> Training:
-    """A residual stream, or attention logits, that nothing holds as training goes on."""
+    """A residual stream that nothing holds as training goes on."""
     batches = seeded(draw)
     task, out, kind = _task(draw, batches)
-    if draw.random() < 0.3:
-        width = 16
-        scale = draw.uniform(1.0, 3.0) if faulty else width**-0.5
-        model: nn.Module = nn.Sequential(
-            nn.Unflatten(1, (4, 4)), nn.Linear(4, width), Attention(width, out, scale)
-        )
-        rate, depth = log_uniform(draw, 0.5, 2.0) if faulty else 0.02, 1
-    else:
-        depth = draw.randint(8, 20)
-        scale = 1.0 if faulty else depth**-0.5
-        model = Residual(16, depth, out, scale * draw.uniform(0.8, 1.0), norm=not faulty)
-        rate = log_uniform(draw, 1e-3, 1e-2)
+    depth = draw.randint(8, 20)
+    scale = 1.0 if faulty else depth**-0.5
+    model = Residual(16, depth, out, scale * draw.uniform(0.8, 1.0), norm=not faulty)
+    rate = log_uniform(draw, 1e-3, 1e-2)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     loop = Loop(list(model.parameters()), optimizer, fit(model, task), STEPS)
     return Training(loop, dict(depth=depth, scale=scale, lr=rate, task=kind))
@@ -122,21 +113,16 @@ def grad_accumulation(draw: random.Random, faulty: bool) -> Training:
     batches = seeded(draw)
     task, out, kind = _task(draw, batches)
     model = mlp([16, 48, 48, out], draw.choice(["relu", "gelu"]))
-    rate, parts = log_uniform(draw, 0.01, 0.04), draw.choice([32, 64])
+    rate, parts = log_uniform(draw, 0.02, 0.06), draw.choice([8, 16])
     optimizer = torch.optim.SGD(
         model.parameters(), lr=rate, momentum=0.9 if draw.random() < 0.5 else 0
     )
-    one = fit(model, task)
+    loss, weights = fit(model, task), list(model.parameters())
     settings = dict(lr=rate, parts=parts, task=kind)
     if draw.random() < 0.6:
-        loop = Loop(list(model.parameters()), optimizer, one, STEPS, zero_grad=not faulty)
+        loop = Loop(weights, optimizer, loss, STEPS, zero_grad=not faulty)
         return Training(loop, settings | dict(form="never zeroed"))
-
-    def summed(step: int) -> torch.Tensor:
-        total = torch.stack([one(step) for _ in range(4)]).sum()
-        return total * (parts / 4) if faulty else total / 4
-
-    loop = Loop(list(model.parameters()), optimizer, summed, STEPS)
+    loop = Loop(weights, optimizer, loss, STEPS // 2, micro_batches=parts, divide=not faulty)
     return Training(loop, settings | dict(form="not divided"))
 
 

@@ -66,20 +66,6 @@ class Recurrent(nn.Module):
         return self.head(self.cell(x)[0][:, -1])
 
 
-class Attention(nn.Module):
-    """One head of self-attention and a read-out; `scale` multiplies the logits."""
-
-    def __init__(self, width: int, out: int, scale: float) -> None:
-        super().__init__()
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.head = nn.Linear(width, out)
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights = torch.softmax(self.query(x) @ self.key(x).mT * self.scale, dim=-1)
-        return self.head((x + weights @ self.value(x)).mean(1))
-
-
 def classification(
     draw: random.Random,
     batches: torch.Generator,

@@ -44,6 +44,16 @@ class Outcome:
         return self.findings.verdict != "healthy"
 
     @property
+    def diagnosed(self) -> bool:
+        """Tell whether a cause was named."""
+        return self.findings.diagnosis is not None
+
+    @property
+    def evidence(self) -> list[str]:
+        """The rows of the evidence table behind the diagnosis."""
+        return [each["evidence"] for each in (self.findings.diagnosis or {}).get("evidence", [])]
+
+    @property
     def alarm_step(self) -> int | None:
         """The first step with more than a note, in a run that was called sick."""
         steps = [each.step for each in self.findings.symptoms if each.severity != "info"]

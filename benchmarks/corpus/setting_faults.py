@@ -16,7 +16,7 @@ def clip_misuse(draw: random.Random, faulty: bool) -> Training:
     """A recurrent net that clipping saves; the clip comes after the step or leaves out a part."""
     batches = seeded(draw)
     length = draw.randint(30, 70)
-    model = Recurrent(2, 32, 1, "relu", 1.1 * 2 ** (draw.uniform(9, 17) / length))
+    model = Recurrent(2, 32, 1, "relu", 1.1 * 2 ** (draw.uniform(14, 24) / length))
     task = sequences(draw, batches, length=length)
     optimizer = torch.optim.SGD(model.parameters(), lr=log_uniform(draw, 1e-2, 5e-2))
     form = draw.choice(["after the step", "head only", "far too high"])
@@ -91,14 +91,11 @@ def optimizer_config(draw: random.Random, faulty: bool) -> Training:
             model.parameters(), lr=rate, momentum=draw.uniform(1.01, 1.1) if faulty else 0.9
         )
     elif form == "decay":
-        # Written into the loss by hand, for torch refuses a negative weight_decay.
-        decay = -draw.uniform(0.3, 2.0) if faulty else 1e-3
+        # A decay of the wrong sign, by hand: torch refuses a negative weight_decay.
         optimizer = make(model.parameters(), lr=rate, momentum=0.9)
-        weights, plain = list(model.parameters()), fit(model, task)
-
-        def loss_of(step: int) -> Tensor:
-            penalty = torch.stack([(weight**2).sum() for weight in weights]).sum()
-            return plain(step) + decay / 2 * penalty
+        growth = draw.uniform(0.02, 0.1) if faulty else -1e-4
+        loop = Loop(list(model.parameters()), optimizer, loss_of, STEPS, growth=growth)
+        return Training(loop, dict(form=form, lr=rate, growth=growth))
     elif form == "maximize":
         optimizer = make(model.parameters(), lr=rate, momentum=0.9, maximize=faulty)
     else:

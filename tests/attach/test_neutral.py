@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import Runner, finish
-from gainstage import load
+from gainstage import Run, load
 
 IDIOMS = Path(__file__).parent / "idioms"
 STEPS = {
@@ -32,7 +33,42 @@ GRAPHS = ["compiled", "graph_kinds"]
 """Idioms whose graphs are of many kinds, sampled on several steps; the second fails by NaN."""
 
 
-@pytest.mark.parametrize("idiom", [*STEPS, *GRAPHS, "scaler", "spawned", "forked"])
+def every_step_is_in_the_record(run: Run, idiom: str) -> None:
+    assert run.block().step.tolist() == list(range(STEPS[idiom]))
+    assert run.block().has_loss.all()
+    assert run.findings.verdict == "healthy", run.findings
+    assert run.ranks == (0,)  # a loader's worker is none
+
+
+def the_graphs_were_sampled(run: Run, idiom: str) -> None:
+    assert len(run.record().profiles)
+
+
+def skipped_steps_are_counted_and_are_not_steps(run: Run, idiom: str) -> None:
+    block = run.block()
+    assert len(block) + block.skipped.sum() == 40
+    assert block.skipped.sum() > 0
+    # All unscaled: a gradient still scaled by 2^24 would stand out.
+    assert (block.grad_norm < 100).all()
+    assert (block.loss < 10).all()
+
+
+def children_that_train_are_further_ranks(run: Run, idiom: str) -> None:
+    steps = {"spawned": [12, 12], "forked": [8, 8, 8]}[idiom]
+    assert [len(run.block(rank)) for rank in run.ranks] == steps
+
+
+RECORD: dict[str, Callable[[Run, str], None]] = {
+    **dict.fromkeys(STEPS, every_step_is_in_the_record),
+    **dict.fromkeys(GRAPHS, the_graphs_were_sampled),
+    "scaler": skipped_steps_are_counted_and_are_not_steps,
+    "spawned": children_that_train_are_further_ranks,
+    "forked": children_that_train_are_further_ranks,
+}
+"""What the record of each idiom must hold."""
+
+
+@pytest.mark.parametrize("idiom", RECORD)
 def test_a_watched_script_prints_and_ends_with_the_same_bits(
     idiom: str, bare: Runner, watched: Runner
 ) -> None:
@@ -42,15 +78,9 @@ def test_a_watched_script_prints_and_ends_with_the_same_bits(
     assert seen.out == plain.out
     assert (seen.code, plain.code) == (0, 0)
     assert _warnings(seen.err) == _warnings(plain.err)
-    assert load(seen.folder).damage == ()
-
-
-@pytest.mark.parametrize("idiom", STEPS)
-def test_every_step_is_in_the_record(idiom: str, watched: Runner) -> None:
-    run = load(watched(str(IDIOMS / f"{idiom}.py")).folder)
-    assert run.block().step.tolist() == list(range(STEPS[idiom]))
-    assert run.block().has_loss.all()
-    assert run.findings.verdict == "healthy", run.findings
+    run = load(seen.folder)
+    assert run.damage == ()
+    RECORD[idiom](run, idiom)
 
 
 def test_compiled_code_is_seen_from_inside_where_asked_and_compiled_no_more_often(
@@ -107,33 +137,6 @@ def test_an_interrupt_ends_the_script_as_without_us(bare: Runner, watched: Runne
     assert "KeyboardInterrupt" in plain.err
     assert plain.err.strip().splitlines()[-1] in seen.err
     assert len(load(seen.folder).block()) == 5
-
-
-def test_children_that_train_are_further_ranks_and_loader_workers_are_not(
-    watched: Runner,
-) -> None:
-    run = load(watched(str(IDIOMS / "spawned.py")).folder)
-    assert run.ranks == (0, 1)
-    assert [len(run.block(rank)) for rank in run.ranks] == [12, 12]
-
-
-def test_forked_children_have_records_of_their_own(watched: Runner) -> None:
-    run = load(watched(str(IDIOMS / "forked.py")).folder)
-    assert [len(run.block(rank)) for rank in run.ranks] == [8, 8, 8]
-
-
-def test_loader_workers_are_not_watched(watched: Runner) -> None:
-    assert load(watched(str(IDIOMS / "loader_workers.py")).folder).ranks == (0,)
-
-
-def test_steps_that_a_loss_scaler_leaves_out_are_counted_and_not_steps(watched: Runner) -> None:
-    run = load(watched(str(IDIOMS / "scaler.py")).folder)
-    block = run.block()
-    assert len(block) + block.skipped.sum() == 40
-    assert block.skipped.sum() > 0
-    # All unscaled: a gradient still scaled by 2^24 would stand out.
-    assert (block.grad_norm < 100).all()
-    assert (block.loss < 10).all()
 
 
 def test_a_script_that_does_not_train_says_so(tmp_path: Path, watched: Runner) -> None:

@@ -31,6 +31,9 @@ ONE = np.ones((1, 1))
 LINE = Site("log", "head", "forward", "train.py", 12)
 
 
+WITHIN = Site("relu", "body.1", "forward", "train.py", 9)
+
+
 def steps(norms: list[float], losses: list[float], lr: float = 0.1) -> StepBlock:
     count = len(norms)
     nan = np.full(count, np.nan)
@@ -106,8 +109,10 @@ def failing(kind: str, op: str = "log", **more: object) -> RankRecord:
     [
         (failing("domain"), "numeric-op"),
         (failing("singular-derivative", "sqrt"), "numeric-op"),
-        (failing("domain", "div", evidence={"operands": {"other": "std"}}), "normalization"),
+        (failing("domain", "div", evidence={"by_spread": True}), "normalization"),
         (failing("input", "addmm"), "bad-data"),
+        (failing("input", "addmm", evidence={"fills": "elements"}), "bad-data"),
+        (failing("input", "addmm", evidence={"fills": "samples", "raw": "x"}), "normalization"),
         (failing("target", "mse_loss"), "bad-data"),
         (replace(failing("update", "addcdiv")), "optimizer-config"),
     ],
@@ -117,6 +122,47 @@ def test_a_fault_of_the_autopsy_names_its_cause(made: RankRecord, cause: str) ->
         fault = replace(made.faults[0], message="0/0, for exp_avg_sq is 0 and eps adds nothing")
         made = replace(made, faults=(fault,))
     assert cause_of(made) == cause
+
+
+LEAP = [1.0, 1.2, 0.9, 1.1, 1.0, 0.8, 1.1, 1.0, 1.3, 1.0, 2.0**20, 2.0**30, float("nan")]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "cause"), [(12.0, 12.0, "bad-data"), (0.0, 12.0, "residual-growth")]
+)
+def test_a_leap_is_the_datas_or_the_models_by_where_the_levels_leapt(
+    first: float, last: float, cause: str
+) -> None:
+    levels = np.array([[0.0, 0.0, 0.0, 0.0], [first, first, last, last]], np.float32).ravel()
+    none = np.full(8, np.nan, np.float32)
+    profiles = ProfileBlock(
+        step=np.repeat([8, 10], 4),
+        backward=np.zeros(8, np.int32),
+        node=np.tile(np.arange(4, dtype=np.int32), 2),
+        site=np.zeros(8, np.int32),
+        weight=np.full(8, -1, np.int32),
+        forward_bits=levels,
+        forward_max_bits=levels,
+        delta_bits=none,
+        delta_max_bits=none,
+        headroom_bits=none,
+    )
+    made = record(block=steps(LEAP, LEAP), profiles=profiles, sites=(WITHIN,), stream_adds=8)
+    assert cause_of(made) == cause
+
+
+def test_weights_that_all_grow_alike_are_multiplied_by_something_else_than_gradients() -> None:
+    at = np.array([0, 1, 2, 4, 8, 16, 32])
+    norms = np.stack([1.5 * 1.08**at, 0.2 * 1.08**at], axis=1).astype(np.float32)
+    tensors = (TensorInfo("a", "", (4, 4), "float32"), TensorInfo("b", "", (4, 4), "float32"))
+    grads = np.full((40, 2), 0.1, np.float32)
+    block = replace(steps([1.0] * 40, [1.0] * 40), grad_norms=grads, present=grads > 0)
+    made = record(
+        block=block, tensors=tensors, weights=WeightBlock(at, norms, np.ones_like(norms, bool))
+    )
+    found = diagnose([made], "failed")
+    assert found is not None
+    assert found["cause"] == "optimizer-config"
 
 
 def test_an_overflow_of_float16_is_another_cause_than_one_of_float32() -> None:

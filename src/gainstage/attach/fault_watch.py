@@ -8,18 +8,22 @@ derivative can be infinite. A step that a loss scaler leaves out does no harm.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from gainstage.attach.raw_data import finite_twin
 from gainstage.detect.loss_nonfinite import UNSEEN
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of, entering
+from gainstage.graph.blame import untracked
 from gainstage.graph.held import Held, find_backward, hold, singular
 from gainstage.graph.operations.table import op_of, operation_of
 from gainstage.graph.site_map import Match, SiteMap, shape_of
+from gainstage.graph.spread import divides_by_spread
 from gainstage.graph.walk import is_leaf
 from gainstage.graph.way_back import Readings, find_on_way_back
 from gainstage.graph.whole import source_of
@@ -101,6 +105,10 @@ class FaultWatch:
         offence = find_forward(roots)
         if offence is not None:
             batch = batch_of(nodes)
+            value = dict(untracked(offence.node)).get(offence.operand or "")
+            if offence.kind == "input" and value is not None:
+                raw = finite_twin(value, sys._getframe(), batch.values())
+                offence = replace(offence, evidence={**offence.evidence, "raw": raw})
             self._loss = self._place(offence, nodes, self._sites.match(nodes), batch)
 
     def keep(self, nodes: Sequence[Any], graph: Sequence[Any]) -> None:
@@ -209,7 +217,8 @@ class FaultWatch:
         if len(known) > _CHAIN:
             known = [*known[: _CHAIN - _PARTIAL], *known[-_PARTIAL:]]
         site = site_of(offence.node, offence.op)
-        offence = replace(offence, evidence={**offence.evidence, "operands": _makers(offence.node)})
+        more = {"operands": _makers(offence.node), "by_spread": divides_by_spread(offence.node)}
+        offence = replace(offence, evidence={**offence.evidence, **more})
         return Found(offence, site or Site(offence.op), tuple(known), batch)
 
 

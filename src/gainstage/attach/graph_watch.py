@@ -46,8 +46,12 @@ _EARLY_S = 1.0
 _EARLY_GROWTH = 1.25
 """Ratio of one early sample's step to the one before."""
 _LEAP = 8.0
-"""A norm that is so many times the largest before it has the next steps sampled."""
+"""A norm that is so many times the largest before it has the next steps sampled; a loss that is so
+many times its level has the step itself sampled."""
 _LEAP_STEPS = 8
+_LEVEL_KEPT = 0.9
+"""Of the level of the loss, from one step to the next."""
+_STEPS_TO_KNOW = 8
 _MANY_CALLS = 3
 """Backward calls for one step from which on it accumulates gradients: two losses make two."""
 _MOST_CALLS = 8
@@ -148,6 +152,7 @@ class GraphWatch:
         self._early_step = _FIRST_STEPS
         self._early_left_s = _EARLY_S
         self._highest = math.inf
+        self._loss_level = math.inf
 
     def begin(self) -> None:
         """Record the sites of the forward pass to come."""
@@ -187,7 +192,13 @@ class GraphWatch:
     # Backward
 
     def before_backward(
-        self, roots: Sequence[Any], step: int, scale: float | Tensor, *, is_finite: bool
+        self,
+        roots: Sequence[Any],
+        step: int,
+        scale: float | Tensor,
+        loss: float | None = None,
+        *,
+        is_finite: bool,
     ) -> None:
         """Take sites, begin to sample, look into a bad loss. Runs while the graph is whole.
 
@@ -195,11 +206,14 @@ class GraphWatch:
             roots: What backward is called on.
             step: The optimizer step to come.
             scale: The loss scale that will be in the gradients.
+            loss: Its value, where that is known without waiting for a device.
             is_finite: Whether the loss is, as far as that is known without waiting for a device.
         """
         self._step.calls += 1
         if self._step.calls == _MANY_CALLS:
             self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
+        if loss is not None and self._step.calls == 1 and self._loss_leaps(loss, step):
+            self._danger_until = max(self._danger_until, step + _LEAP_STEPS)
         is_due = self._is_due(step)
         if self._eager is not None and self._is_compiled and self._step.calls == 1:
             is_due = self._eager.is_on
@@ -224,6 +238,12 @@ class GraphWatch:
             self.faults.keep(nodes, graph)
         if is_due and nodes and (is_finite or self.is_thorough):
             self._sample(tensors, graph, nodes, scale, began)
+
+    def _loss_leaps(self, loss: float, step: int) -> bool:
+        """Tell whether the loss is far above those before: the batch at hand may be the reason."""
+        level, size = self._loss_level, abs(loss)
+        self._loss_level = max(size, _LEVEL_KEPT * level)
+        return size > _LEAP * level and step >= _STEPS_TO_KNOW
 
     def look_at(self, losses: Sequence[Tensor], step: int) -> None:
         """Look into losses, not finite, that no backward call was made on, as a run ends.

@@ -92,7 +92,7 @@ def modules_in_frames(
 
 
 def _scopes(frame: FrameType | None, model: nn.Module | None) -> list[dict[str, Any]]:
-    scopes = [_variables(each) for each in user_frames(frame)]
+    scopes = [variables_in(each) for each in user_frames(frame)]
     if model is not None:
         scopes.append({"model": model})
     return scopes
@@ -105,7 +105,7 @@ def root_modules(
 
     Looks where `describe` looks; the label is the variable that holds the module, else its class.
     """
-    scopes = [_variables(each) for each in user_frames(frame)]
+    scopes = [variables_in(each) for each in user_frames(frame)]
     if model is not None:
         scopes.append({"model": model})
     wanted = {id(parameter) for parameter in parameters}
@@ -135,7 +135,7 @@ def root_modules(
 
 def variables_of(values: Sequence[object], frame: FrameType | None) -> dict[int, str]:
     """Return by id the variable of the calling frames that holds each value, where one does."""
-    scopes = [_variables(each) for each in user_frames(frame)]
+    scopes = [variables_in(each) for each in user_frames(frame)]
     return _variable_names(scopes, {id(value) for value in values})
 
 
@@ -157,7 +157,7 @@ def named_modules(model: nn.Module | None = None) -> list[tuple[str, nn.Module]]
     return list(named.values())
 
 
-def _variables(frame: FrameType) -> dict[str, Any]:
+def variables_in(frame: FrameType) -> dict[str, Any]:
     """Return the variables of a frame, and leave nothing behind that keeps them alive.
 
     Before Python 3.13 a function's `f_locals` is a snapshot that its frame holds on to: the loss of

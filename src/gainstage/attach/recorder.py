@@ -174,7 +174,8 @@ class Recorder:
                 self.check.before_backward(self, roots)
             if self.graph is not None:
                 scale = self.loss_scale.current()
-                self.graph.before_backward(roots, self.step, scale, is_finite=is_finite)
+                loss = self._loss if type(self._loss) is float else None
+                self.graph.before_backward(roots, self.step, scale, loss, is_finite=is_finite)
             if not self.has_optimizer:
                 self._leaves = leaves_of(root for root in roots if isinstance(root, Tensor))
             if self.treatments:
@@ -421,7 +422,8 @@ class Recorder:
         now = time.time()
         self._write(plan, optimizer, now, loss, lr, reading)
         self._loss_used = True
-        if now >= self._weights_due:
+        if now >= self._weights_due or not self.step & (self.step - 1):
+            # At steps 1, 2, 4, 8 ... as well: a short run, too, has its weights' growth on record.
             self._sample_weights(self._columns.plans() or [plan])
 
     def _write(

@@ -40,6 +40,8 @@ class TimeGain:
     slope_bits: float
     """Bits a time step that deltas gain on the way back."""
     largest_bits: float
+    hidden_slope_bits: float
+    """Bits a time step that the state gains; NaN where its level is not known."""
 
     @property
     def total_bits(self) -> float:
@@ -115,4 +117,14 @@ def time_gains(block: TimeBlock) -> Iterator[TimeGain]:
             time_steps=len(delta),
             slope_bits=-theil_sen(block.time_step[rows][known], delta[known]),
             largest_bits=float(delta[known].max()),
+            hidden_slope_bits=_hidden_slope(block, rows),
         )
+
+
+def _hidden_slope(block: TimeBlock, rows: slice) -> float:
+    hidden = block.hidden_bits[rows].astype(np.float64)
+    known = np.flatnonzero(np.isfinite(hidden) & (hidden > _SUBNORMAL_BITS))
+    if len(known) < FEWEST_STEPS:
+        return math.nan
+    known = known[:: -(-len(known) // _MOST_POINTS)]
+    return theil_sen(block.time_step[rows][known], hidden[known])

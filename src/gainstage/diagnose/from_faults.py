@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from gainstage.diagnose.from_steps import fell_below_zero
 from gainstage.records import Fault, RankRecord
 
-_SPREADS = {"std", "var", "std_mean", "var_mean", "linalg_vector_norm", "norm"}
 _NORMALIZATIONS = {
     "batch_norm",
     "layer_norm",
@@ -30,7 +32,7 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     where = place_of(fault)
     match fault.kind:
         case "domain":
-            if _divides_by_spread(fault):
+            if fault.evidence.get("by_spread"):
                 yield "divided-by-spread", f"{fault.message}, the divisor being a spread{where}"
             elif fault.site.op in _NORMALIZATIONS:
                 yield "in-normalization", f"{fault.message}{where}"
@@ -49,8 +51,16 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
                 yield "overflow", f"{fault.message}{where}"
                 if fault.site.op in _EXPONENTIALS:
                     yield "exp-overflow", f"{fault.site.op} overflows for moderate inputs{where}"
+                losses = record.block.loss[np.isfinite(record.block.loss)]
+                if fault.phase == "loss" and fell_below_zero(losses):
+                    yield (
+                        "density-without-bound",
+                        f"{fault.site.op} in the loss overflows, of a loss that fell below zero: a "
+                        f"variance that may vanish{where}",
+                    )
         case "input" | "target":
             yield "bad-input", f"{fault.message}{where}"
+            yield from _input_evidence(fault)
         case "constant":
             yield "bad-constant", f"{fault.message}{where}"
         case "update":
@@ -67,7 +77,16 @@ def place_of(fault: Fault) -> str:
     return f"{inside}, line {site.line}" if site.line is not None else inside
 
 
-def _divides_by_spread(fault: Fault) -> bool:
-    operands = fault.evidence.get("operands") or {}
-    divisor = operands.get("other" if fault.site.op == "div" else "self")
-    return fault.site.op in ("div", "reciprocal", "rsqrt") and divisor in _SPREADS
+def _input_evidence(fault: Fault) -> Iterator[tuple[str, str]]:
+    """A missing value spoils an element; a spread of 0, divided by, all that it is a spread of."""
+    match fault.evidence.get("fills"):
+        case "elements":
+            yield "bad-elements", "single elements are not finite, their neighbours are"
+        case "samples" | "features" | "whole" as what:
+            subject = "the whole of it is" if what == "whole" else f"whole {what} are"
+            yield "bad-slices", f"{subject} not finite: what dividing by a spread of 0 leaves"
+        case _:
+            pass
+    raw = fault.evidence.get("raw")
+    if raw:
+        yield "raw-data-is-finite", f"`{raw}`, as large, is finite as the step is taken"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gainstage.detect.depth_gain import depth_gain, first_graph
 from gainstage.detect.scan import sampled_graphs
@@ -15,6 +17,8 @@ _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
 _CLIMB_BITS = 4.0
 _STREAM_ADDS = 4
+_STREAM_BITS = 1.5
+"""Beyond the log2(n) / 2 that n additions of equal size make of a stream."""
 _TIME_SLOPE_BITS = 0.05
 
 
@@ -23,6 +27,7 @@ def profile_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     yield from _depth(record)
     yield from _time(record)
     yield from _climb(record)
+    yield from _stream(record)
 
 
 def _depth(record: RankRecord) -> Iterator[tuple[str, str]]:
@@ -43,8 +48,9 @@ def _depth(record: RankRecord) -> Iterator[tuple[str, str]]:
             "depth-grows-at-first-step",
             f"activations grow {forward:.2f} bits a layer over {layers} layers at the first step",
         )
-    elif abs(total) < _TOTAL_BITS / 2:
-        yield "depth-flat-at-first-step", f"deltas change {slope:+.2f} bits a layer at step 0"
+    else:
+        if abs(total) < _TOTAL_BITS / 2:
+            yield "depth-flat-at-first-step", f"deltas change {slope:+.2f} bits a layer at step 0"
         yield from _depth_later(record)
 
 
@@ -81,7 +87,16 @@ def _time(record: RankRecord) -> Iterator[tuple[str, str]]:
     if first.slope_bits >= _TIME_SLOPE_BITS and first.total_bits >= _TOTAL_BITS:
         yield "time-grows-at-first-step", f"deltas grow {said} at the first step"
         return
-    yield "time-flat-at-first-step", f"deltas change {said} at the first step"
+    hidden = first.hidden_slope_bits
+    both = first.slope_bits >= _TIME_SLOPE_BITS and hidden >= _TIME_SLOPE_BITS
+    if both and hidden * (first.time_steps - 1) >= _TOTAL_BITS:
+        yield (
+            "time-grows-at-first-step",
+            f"states grow {hidden:.2f} bits a time step, deltas {said}, at the first step",
+        )
+        return
+    if first.total_bits < _TOTAL_BITS / 2:
+        yield "time-flat-at-first-step", f"deltas change {said} at the first step"
     if steepest.slope_bits >= _TIME_SLOPE_BITS and steepest.total_bits >= _TOTAL_BITS:
         yield (
             "time-grows-later",
@@ -96,8 +111,12 @@ def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
     steps = np.unique(profiles.step)
     if len(steps) < 4:
         return
-    first = profiles.step == steps[0]
-    last = profiles.step == steps[-1]
+    rows = np.ones(len(profiles), dtype=np.bool_)
+    adds = _additions(record)
+    if is_residual(record) and adds.any():
+        rows = adds
+    first = rows & (profiles.step == steps[0])
+    last = rows & (profiles.step == steps[-1])
     climbs: list[float] = []
     for node in np.unique(profiles.node[first]):
         begin = profiles.forward_bits[first & (profiles.node == node)]
@@ -111,6 +130,30 @@ def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
             f"activations climbed {np.median(climbs):.1f} bits (median) from step {steps[0]} to "
             f"{steps[-1]}",
         )
+
+
+def _stream(record: RankRecord) -> Iterator[tuple[str, str]]:
+    profiles = record.profiles
+    if not len(profiles) or not is_residual(record):
+        return
+    rows = _additions(record) & (profiles.step == profiles.step.min())
+    levels = profiles.forward_bits[rows][np.argsort(profiles.node[rows])]
+    levels = levels[np.isfinite(levels)]
+    if len(levels) < _STREAM_ADDS:
+        return
+    grown = float(levels[-1] - levels[0])
+    if grown >= math.log2(len(levels)) / 2 + _STREAM_BITS:
+        yield (
+            "stream-grows-at-first-step",
+            f"the residual stream grows {grown:.1f} bits over {len(levels)} additions at the "
+            "first step",
+        )
+
+
+def _additions(record: RankRecord) -> NDArray[np.bool_]:
+    """Return which rows of the profiles are additions, such as those to a residual stream."""
+    adds = np.array([site.op in ("add", "add_") for site in record.sites] + [False])
+    return adds[record.profiles.site]
 
 
 def is_residual(record: RankRecord) -> bool:

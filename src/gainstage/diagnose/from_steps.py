@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.bits import theil_sen
+from gainstage.diagnose.from_leap import leap_evidence
 from gainstage.records import RankRecord, StepBlock
 
 _GREW_BITS = 5.0
@@ -16,7 +18,12 @@ _QUIET_BITS = 4.0
 _HUGE_BITS = 14.0
 _MODERATE_BITS = 8.0
 _LARGE_UPDATE = 0.1
-_OUTLIER_BITS = 5.0
+_LEAP_BITS = 7.0
+_STEP_BITS = 5.0
+_RATE_STEPS = 5
+_SAMPLES = 5
+_WINDOW = 8
+_ALIKE = 0.4
 _DIED_SHARE = 0.3
 
 
@@ -33,8 +40,10 @@ def step_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     before = np.isfinite(bits) & (block.step < (failure if failure is not None else np.inf))
     yield from _first_step(bits)
     if before.sum() >= 3:
-        yield from _growth(bits[before], failure)
+        yield from _growth(record, bits, before)
     yield from _updates(record)
+    yield from _beyond_updates(record)
+    yield from _growth_alike(record)
     yield from _losses(record, failure)
     yield from _died(record)
     yield from _rate(record)
@@ -66,7 +75,32 @@ def _first_step(bits: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
         yield "moderate-at-first-step", f"the gradient norm is 2^{first:.1f} at step 0"
 
 
-def _growth(bits: NDArray[np.float64], failure: int | None) -> Iterator[tuple[str, str]]:
+def _growth(
+    record: RankRecord, bits: NDArray[np.float64], before: NDArray[np.bool_]
+) -> Iterator[tuple[str, str]]:
+    bits, block, failure = bits[before], record.block, record.failure_step
+    leap = _leap(bits)
+    if leap is not None:
+        at, jump = leap
+        step, rates = (
+            int(block.step[before][at]),
+            block.lr[before][max(0, at - _RATE_STEPS) : at + 1],
+        )
+        steady = np.isfinite(rates).all() and rates.max() <= 1.5 * rates.min()
+        signs = [each for each in record.symptoms if each.severity != "info"]
+        calm = not any(each.step < step - 1 for each in signs)
+        calm = calm and step - int(block.step[before][at - 1]) <= 2
+        # At a recurrence's cliff, too, the gradient leaps, of good data.
+        if jump >= _LEAP_BITS and steady and calm and not len(record.times):
+            yield (
+                "leapt-from-calm",
+                f"the gradient norm leapt {jump:.1f} bits at step {step}, from one batch to the "
+                "next, out of the usual and at a steady learning rate",
+            )
+            yield from leap_evidence(record, step)
+            bits = bits[:at] if failure is not None else bits
+        elif jump < _STEP_BITS and len(bits) - at >= 3:
+            yield "grew-step-by-step", f"the growth began with {jump:.1f} bits, and went on"
     half = bits[: max(3, len(bits) // 2)]
     level, last = float(np.median(half)), float(bits[-3:].max())
     grew = last - level
@@ -74,15 +108,23 @@ def _growth(bits: NDArray[np.float64], failure: int | None) -> Iterator[tuple[st
         yield "grew-before", f"the gradient norm grew {grew:.1f} bits over its level"
     elif failure is not None and grew <= _QUIET_BITS and len(bits) >= 8:
         yield "quiet-before", f"the gradient norm was within {max(grew, 0):.1f} bits of its level"
-    if failure is None or len(bits) < 8:
-        return
-    steps_up = np.diff(bits[-4:])
-    noise = float(np.median(np.abs(np.diff(bits)))) + 0.1
-    if steps_up.max() >= max(_OUTLIER_BITS, 8 * noise) and (np.abs(np.diff(bits[:-4])) < 4).all():
-        yield (
-            "one-batch-stands-out",
-            f"the gradient norm jumped {steps_up.max():.1f} bits from one batch to the next",
-        )
+
+
+def _leap(bits: NDArray[np.float64]) -> tuple[int, float] | None:
+    """Return where the norm left its level for the last time, and the bits of that step.
+
+    None where it never did, or where there are too few steps to know its level.
+    """
+    if len(bits) < 8:
+        return None
+    calm = bits[: max(4, len(bits) // 2)]
+    noise = float(np.median(np.abs(np.diff(calm)))) + 0.1
+    beyond = bits > np.median(calm) + max(_QUIET_BITS, 8 * noise)
+    if not beyond.any():
+        return None
+    within = np.flatnonzero(~beyond[: int(np.argmax(np.where(beyond, bits, -np.inf)))])
+    at = int(within[-1]) + 1 if len(within) else 0
+    return (at, float(bits[at] - bits[at - 1])) if at else None
 
 
 def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
@@ -107,6 +149,70 @@ def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
         yield (
             "update-large-against-weights",
             f"the update of step {at} is {worst:.2g} times the norm of all weights",
+        )
+
+
+def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """By the triangle inequality weights change no more than by the sum of all updates' norms.
+
+    Of Adam and its kin an element's update is at most lr (1 - b1) / sqrt(1 - b2); see Kingma and Ba
+    (2015), section 2.1.
+    """
+    made, weights, block = record.by_kind.get("optimizer", []), record.weights, record.block
+    if len(made) != 1 or len(weights) < 2 or not block.present.all() or block.skipped.any():
+        return
+    settings = made[0].evidence.get("settings") or {}
+    norms = np.sqrt((weights.weight_norms.astype(np.float64) ** 2).sum(axis=1))
+    finite = np.isfinite(norms)
+    if finite.sum() < 2 or not finite[0]:
+        return
+    match made[0].evidence.get("class"):
+        case "SGD" if 0 <= (momentum := settings.get("momentum") or 0.0) < 1:
+            moved = block.lr * block.grad_norm / (1 - momentum)
+        case "Adam" | "AdamW" | "NAdam" | "RAdam" if len(betas := settings.get("betas") or ()) == 2:
+            elements = sum(math.prod(tensor.shape) for tensor in record.tensors)
+            most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
+            moved = block.lr * most * math.sqrt(elements)
+        case _:
+            return
+    for at in np.flatnonzero(finite).tolist():
+        bound = float(np.nansum(moved[block.step < weights.step[at]]))
+        grown = float(norms[at] - norms[0])
+        if grown > 2 * bound + 0.25 * norms[0]:
+            yield (
+                "weights-moved-beyond-updates",
+                f"the weights' norm grew by {grown:.3g} up to step {int(weights.step[at])}, and "
+                f"all updates by the gradient together move them by {bound:.3g} at most",
+            )
+            return
+
+
+def _growth_alike(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """What multiplies every weight by the same factor at each step is no gradient."""
+    weights, alarm = record.weights, record.alarm_step
+    matrices = [len(tensor.shape) > 1 for tensor in record.tensors]
+    norms = weights.weight_norms[:, np.flatnonzero(matrices)].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.log2(norms)
+    usable = np.isfinite(bits).all(axis=1) & (
+        weights.step < (alarm if alarm is not None else np.inf)
+    )
+    bits, steps = bits[usable], weights.step[usable]
+    if len(steps) < _SAMPLES or bits.shape[1] < 2:
+        return
+    half = len(steps) // 2
+    slopes, early, late = (
+        np.array([theil_sen(steps[rows], column[rows]) for column in bits.T])
+        for rows in (slice(None), slice(half + 1), slice(half, None))
+    )
+    middle = float(np.median(slopes))
+    gained = middle * float(steps[-1] - steps[0])
+    # What gradients or momentum once set going slows down.
+    spread = max(float(np.abs(each - middle).max()) for each in (slopes, early, late))
+    if gained >= 1.0 and spread <= _ALIKE * middle:
+        yield (
+            "all-weights-grow-alike",
+            f"all {len(slopes)} weight matrices grow at the same rate, {middle:.3g} bits a step",
         )
 
 
@@ -139,8 +245,29 @@ def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]
     divergence = record.symptom("loss-divergence")
     if divergence is not None and divergence.evidence.get("form") == "unbounded":
         yield "loss-falls-without-bound", divergence.message
+    elif _fell_below_all(losses):
+        yield "loss-falls-without-bound", f"the loss fell to {losses[-1]:.3g}, and was falling"
+    elif fell_below_zero(losses):
+        yield "loss-fell-below-zero", f"the loss fell from {losses[0]:.3g} to {losses.min():.3g}"
     elif losses.min() >= 0:
         yield "loss-stays-bounded-below", "the loss never fell below zero"
+
+
+def fell_below_zero(losses: NDArray[np.float64]) -> bool:
+    """Tell whether a loss that began above zero stayed below it for some steps: it has no bound."""
+    if len(losses) < _WINDOW or losses[0] <= 0:
+        return False
+    windows = np.lib.stride_tricks.sliding_window_view(losses, _WINDOW)
+    return bool((np.median(windows, axis=1) < 0).any())
+
+
+def _fell_below_all(losses: NDArray[np.float64]) -> bool:
+    """Tell whether the loss ends far below zero, at its lowest and falling."""
+    if len(losses) < 6:
+        return False
+    usual = float(np.abs(losses[: max(3, len(losses) // 4)]).max())
+    falling = bool((np.diff(losses[-4:]) < 0).all())
+    return falling and bool(losses[-1] == losses.min()) and -losses[-1] > 16 * max(usual, 1e-12)
 
 
 def _died(record: RankRecord) -> Iterator[tuple[str, str]]:

@@ -70,7 +70,22 @@ def of_operand(op: str, name: str, value: Tensor | None, result: Tensor | None) 
     shape = "×".join(str(size) for size in value.shape) or "scalar"
     text = f"operand `{name}` ({shape}) of {op} holds {what}{_share(where)} as it enters the graph"
     first = where.nonzero()[0].tolist() if value.dim() else []
-    return Explanation(kind, text, where, {"nonfinite": int(where.sum()), "first": first})
+    evidence = {"nonfinite": int(where.sum()), "first": first, "fills": _filled(where)}
+    return Explanation(kind, text, where, evidence)
+
+
+def _filled(where: Tensor) -> str | None:
+    """Return what the offending elements fill; the first dimension counts samples."""
+    if where.dim() < 2 or where.shape[-1] < 2:
+        return None
+    table = where.reshape(-1, where.shape[-1])
+    if bool(table.all()):
+        return "whole"
+    if bool((table == table.all(dim=1, keepdim=True)).all()):
+        return "samples"
+    if len(table) > 1 and bool((table == table.all(dim=0)).all()):
+        return "features"
+    return "elements"
 
 
 def _of_nan(

@@ -1,0 +1,39 @@
+"""The data behind an input that is not finite: what the script had before it prepared it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from gainstage.attach.parameters import user_frames, variables_in
+
+
+def finite_twin(
+    value: Tensor, frame: FrameType | None, taken: Collection[Tensor] = ()
+) -> str | None:
+    """Return the variable of a running function that holds a finite tensor of a value's size.
+
+    Where there is one, the script has made the bad input of good data. Waits for a device.
+
+    Args:
+        value: What entered the graph.
+        frame: Where to begin looking.
+        taken: What else entered the graph, such as targets, which no input is made of.
+    """
+    others = {tensor.data_ptr() for tensor in (value, *taken) if tensor.layout is torch.strided}
+    for each in user_frames(frame):
+        for name, held in variables_in(each).items():
+            if (
+                type(held) is Tensor
+                and held.numel() == value.numel()
+                and held.is_floating_point()
+                and not held.requires_grad
+                and held.layout is torch.strided
+                and held.data_ptr() not in others
+                and bool(torch.isfinite(held).all())
+            ):
+                return name
+    return None
