@@ -236,6 +236,9 @@ class Symptom:
         }
 
 
+_STREAM_ADDS = 4
+
+
 @dataclass(frozen=True)
 class RankRecord:
     """All that is known of one process that trained, and what the detectors saw in it."""
@@ -267,6 +270,11 @@ class RankRecord:
     def fault(self) -> Fault | None:
         """The first wrong operation, if there was one."""
         return self.faults[0] if self.faults else None
+
+    @property
+    def has_stream(self) -> bool:
+        """Tell whether sums within the model carry a residual stream; a recurrence's are none."""
+        return self.stream_adds >= _STREAM_ADDS and not len(self.times)
 
     def first(self, kind: ObservationKind) -> Observation | None:
         """Return the first observation of a kind."""

@@ -39,7 +39,7 @@ def leap_evidence(record: RankRecord, step: int) -> Iterator[tuple[str, str]]:
         )
     elif most >= _LEAPT_BITS:
         yield (
-            "input-usual-at-the-leap",
+            "stream-leapt" if record.has_stream else "input-usual-at-the-leap",
             f"at step {step} activations rose {most:.1f} bits within the model, {first:+.1f} next "
             "to its input",
         )

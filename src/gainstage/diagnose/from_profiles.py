@@ -16,7 +16,7 @@ from gainstage.records import RankRecord
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
 _CLIMB_BITS = 4.0
-_STREAM_ADDS = 4
+_FEWEST_ADDITIONS = 4
 _STREAM_BITS = 1.5
 """Beyond the log2(n) / 2 that n additions of equal size make of a stream."""
 _TIME_SLOPE_BITS = 0.05
@@ -62,9 +62,7 @@ def _depth_later(record: RankRecord) -> Iterator[tuple[str, str]]:
     if steepest is None or not steepest[1].total_bits >= _TOTAL_BITS:
         return
     step, gain = steepest
-    name = (
-        "depth-grows-later-along-a-residual-stream" if is_residual(record) else "depth-grows-later"
-    )
+    name = "depth-grows-later-along-a-residual-stream" if record.has_stream else "depth-grows-later"
     yield (
         name,
         f"at step {step} deltas grow {gain.backward_bits:.2f} bits a layer and activations "
@@ -113,7 +111,7 @@ def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
         return
     rows = np.ones(len(profiles), dtype=np.bool_)
     adds = _additions(record)
-    if is_residual(record) and adds.any():
+    if record.has_stream and adds.any():
         rows = adds
     first = rows & (profiles.step == steps[0])
     last = rows & (profiles.step == steps[-1])
@@ -124,7 +122,7 @@ def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
         if len(begin) and len(end) and np.isfinite(begin[0]) and np.isfinite(end[-1]):
             climbs.append(float(end[-1] - begin[0]))
     if len(climbs) >= 3 and np.median(climbs) >= _CLIMB_BITS:
-        name = "levels-climb-along-a-residual-stream" if is_residual(record) else "levels-climb"
+        name = "levels-climb-along-a-residual-stream" if record.has_stream else "levels-climb"
         yield (
             name,
             f"activations climbed {np.median(climbs):.1f} bits (median) from step {steps[0]} to "
@@ -134,12 +132,12 @@ def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
 
 def _stream(record: RankRecord) -> Iterator[tuple[str, str]]:
     profiles = record.profiles
-    if not len(profiles) or not is_residual(record):
+    if not len(profiles) or not record.has_stream:
         return
     rows = _additions(record) & (profiles.step == profiles.step.min())
     levels = profiles.forward_bits[rows][np.argsort(profiles.node[rows])]
     levels = levels[np.isfinite(levels)]
-    if len(levels) < _STREAM_ADDS:
+    if len(levels) < _FEWEST_ADDITIONS:
         return
     grown = float(levels[-1] - levels[0])
     if grown >= math.log2(len(levels)) / 2 + _STREAM_BITS:
@@ -154,8 +152,3 @@ def _additions(record: RankRecord) -> NDArray[np.bool_]:
     """Return which rows of the profiles are additions, such as those to a residual stream."""
     adds = np.array([site.op in ("add", "add_") for site in record.sites] + [False])
     return adds[record.profiles.site]
-
-
-def is_residual(record: RankRecord) -> bool:
-    """Tell whether sums within the model carry a stream."""
-    return record.stream_adds >= _STREAM_ADDS and not len(record.times)

@@ -98,8 +98,8 @@ def _growth(
                 "next, out of the usual and at a steady learning rate",
             )
             yield from leap_evidence(record, step)
-            bits = bits[:at] if failure is not None else bits
-        elif jump < _STEP_BITS and len(bits) - at >= 3:
+            return
+        if jump < _STEP_BITS and len(bits) - at >= 3:
             yield "grew-step-by-step", f"the growth began with {jump:.1f} bits, and went on"
     half = bits[: max(3, len(bits) // 2)]
     level, last = float(np.median(half)), float(bits[-3:].max())

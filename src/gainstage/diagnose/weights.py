@@ -99,7 +99,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "huge-at-first-step": {"init-scale": 3.0, "recurrent-gain": 2.0, "learning-rate": -1.0},
     "moderate-at-first-step": {"init-scale": -2.0},
     "leapt-from-calm": {
-        "bad-data": 4.0,
+        "bad-data": 5.0,
         "learning-rate": -2.0,
         "residual-growth": -2.0,
         "grad-accumulation": -2.0,
@@ -109,10 +109,10 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "only-the-loss-leapt": {"bad-data": 3.0, "learning-rate": -0.5},
     "input-usual-at-the-leap": {
         "bad-data": -7.0,
-        "numeric-op": -2.0,
-        "residual-growth": 3.0,
-        "learning-rate": 2.0,
+        "residual-growth": 2.0,
+        "learning-rate": 3.0,
     },
+    "stream-leapt": {"bad-data": -7.0, "residual-growth": 5.5, "learning-rate": 1.5},
     "grew-step-by-step": {"bad-data": -3.0, "numeric-op": -1.0},
     # Profiles.
     "depth-grows-at-first-step": {
