@@ -36,6 +36,7 @@ class Group:
     spike: gradient_spike.Spike = field(default_factory=gradient_spike.Spike)
     divergence: loss_divergence.Divergence = field(default_factory=loss_divergence.Divergence)
     update: update_spike.Update = field(default_factory=update_spike.Update)
+    rate: update_spike.Rate = field(default_factory=update_spike.Rate)
     forecast: overflow_forecast.Watched = field(default_factory=overflow_forecast.Watched)
 
 
@@ -51,7 +52,7 @@ class Pieces:
 
 
 def signs_of_row(
-    group: Group, step: int, bit: float, loss: float, ratio: float, dtype: str
+    group: Group, step: int, bit: float, loss: float, lr: float, ratio: float, dtype: str
 ) -> list[Sign]:
     """Return what one step shows.
 
@@ -60,10 +61,11 @@ def signs_of_row(
         step: Its number.
         bit: log2 of the global norm; not finite where there is none.
         loss: Not finite where there is none.
+        lr: Not finite where there is none.
         ratio: log2 of lr·c·‖g‖/‖w‖, NaN before the weights have been sampled.
         dtype: The one that will overflow first.
     """
-    found: list[Sign | None] = []
+    found: list[Sign | None] = [update_spike.look_at_rate(group.rate, lr, step)]
     if math.isfinite(loss):
         group.loss.push(step, loss)
         found.append(loss_divergence.look(group.divergence, group.loss, step, group.norm))

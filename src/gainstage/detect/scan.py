@@ -223,10 +223,11 @@ def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) ->
         ratios = bits + np.log2(rate) - state.weights.latest
     dtype = state.narrowest
     signs: list[Sign] = []
-    for step, bit, loss, ratio, key in zip(
+    for step, bit, loss, lr, ratio, key in zip(
         block.step[rows].tolist(),
         bits.tolist(),
         np.where(block.has_loss, block.loss, np.nan)[rows].tolist(),
+        block.lr[rows].tolist(),
         ratios.tolist(),
         _keys(block.present[rows]),
         strict=True,
@@ -234,7 +235,7 @@ def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) ->
         group = state.groups.get(key)
         if group is None:
             group = state.groups[key] = Group()
-        signs += signs_of_row(group, step, bit, loss, ratio, dtype)
+        signs += signs_of_row(group, step, bit, loss, lr, ratio, dtype)
     return signs
 
 

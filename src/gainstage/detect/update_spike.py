@@ -3,14 +3,17 @@
 The update itself is not in the record. Measured is lr·c·‖g‖/‖w‖ in bits, with c the clip
 coefficient: the update ratio of plain gradient descent. Adam divides the gradient's size out, so
 the ratio alone is no sign; told is a jump of the gradient that brings it above 0 bits while the
-loss is out of all bounds.
+loss is out of all bounds. Every optimizer's update grows with the learning rate: told too is one
+that climbs, step after step, far beyond all that the run has known.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from gainstage.detect.history import History
 from gainstage.detect.sign import Sign
@@ -20,6 +23,22 @@ _AT_ONCE_BITS = 3.0
 _USUAL_BITS = -3.0
 """Plain gradient descent that moves the weights by an eighth of themselves a step does not last."""
 _PAST = 8
+_WINDOW = 48
+"""Steps within which a rate climbs; a warm-up takes longer, or begins with the run."""
+_KNOWN = 32
+_CLIMB = 6.0
+_RISES = 4
+"""A single jump is a change of plan."""
+
+
+@dataclass(slots=True)
+class Rate:
+    """Online state: the learning rates of the last steps, and the highest before them."""
+
+    recent: deque[float] = field(default_factory=lambda: deque[float](maxlen=_WINDOW))
+    highest: float = 0.0
+    before: int = 0
+    is_told: bool = False
 
 
 @dataclass(slots=True)
@@ -69,4 +88,39 @@ def look(
             "update_ratio_bits": ratio_bits,
             "is_update_measured": False,
         },
+    )
+
+
+def look_at_rate(state: Rate, rate: float, step: int) -> Sign | None:
+    """Return a sign if the learning rate has climbed several-fold beyond all that was known.
+
+    Args:
+        state: Changed.
+        rate: Of this step; not positive or not finite where there is none.
+        step: This step.
+    """
+    if not 0 < rate < math.inf:
+        return None
+    recent = state.recent
+    if len(recent) == _WINDOW:
+        state.highest = max(state.highest, recent[0])
+        state.before += 1
+    recent.append(rate)
+    if state.before < _KNOWN or rate < _CLIMB * state.highest:
+        state.is_told = state.is_told and rate > state.highest
+        return None
+    climb = list(recent)
+    rises = sum(later > earlier for earlier, later in itertools.pairwise(climb))
+    if state.is_told or rises < _RISES:
+        return None
+    state.is_told = True
+    return Sign(
+        "update-spike",
+        "weight",
+        "warning",
+        step,
+        f"the learning rate has climbed to {rate:.3g} at step {step}, {rate / state.highest:.1f} "
+        "times all that the run has known, and updates with it",
+        last_step=step,
+        evidence={"lr": rate, "highest_before": state.highest, "is_update_measured": False},
     )

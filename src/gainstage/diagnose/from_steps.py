@@ -292,5 +292,11 @@ def _rate(record: RankRecord) -> Iterator[tuple[str, str]]:
     rates = lr[near]
     if len(rates) >= 4 and rates.min() > 0:
         jumps = rates[1:] / rates[:-1]
+        climb = float(rates[-1] / np.median(rates[: len(rates) // 2]))
         if jumps.max() >= 3:
             yield "rate-jumped", f"the learning rate rose {jumps.max():.1f}-fold in one step"
+        elif climb >= 4:
+            yield (
+                "rate-jumped",
+                f"the learning rate rose {climb:.1f}-fold within {len(rates)} steps",
+            )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gainstage.diagnose.weights import CAUSES, PRIOR, WEIGHTS, Cause
 
-UNKNOWN_BITS = 2.0
+UNKNOWN_BITS = 1.0
 """Log-odds of there being another cause than these: what the best must beat."""
 
 
