@@ -16,6 +16,7 @@ from gainstage.records import RankRecord
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
 _CLIMB_BITS = 4.0
+_GROWS = ("depth-grows-at-first-step", "depth-grows-later")
 _FEWEST_ADDITIONS = 4
 _STREAM_BITS = 1.5
 """Beyond the log2(n) / 2 that n additions of equal size make of a stream."""
@@ -24,8 +25,11 @@ _TIME_SLOPE_BITS = 0.05
 
 def profile_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words."""
-    yield from _depth(record)
-    yield from _time(record)
+    through_time = list(_time(record))
+    grows_in_time = any(name == "time-grows-at-first-step" for name, _ in through_time)
+    # What a recurrence multiplies arrives multiplied at the layers before it, too.
+    yield from (each for each in _depth(record) if not grows_in_time or each[0] not in _GROWS)
+    yield from through_time
     yield from _climb(record)
     yield from _stream(record)
 

@@ -1,0 +1,110 @@
+"""Three trainings that other tools notice late and explain not at all, each from its first sign."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import gainstage
+from gainstage.records import Findings
+
+DEEP = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+layers = []
+for _ in range(20):
+    layer = nn.Linear(64, 64)
+    nn.init.normal_(layer.weight, std=0.25)
+    layers += [layer]
+model = nn.Sequential(*layers)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+for step in range(6):
+    x = torch.randn(32, 64)
+    loss = (model(x) - x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+RECURRENT = """\
+from pydoc_data import topics
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+text = topics.topics["assert"] + topics.topics["class"]
+letters = sorted(set(text))
+code = torch.tensor([letters.index(each) for each in text])
+embed, rnn = nn.Embedding(len(letters), 64), nn.RNN(64, 128, nonlinearity="relu", batch_first=True)
+read = nn.Linear(128, len(letters))
+nn.init.orthogonal_(rnn.weight_hh_l0, 1.35)
+parameters = [*embed.parameters(), *rnn.parameters(), *read.parameters()]
+optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+for step in range(45):
+    at = torch.randint(0, len(code) - 65, (16,)).tolist()
+    batch = torch.stack([code[i : i + 65] for i in at])
+    logits = read(rnn(embed(batch[:, :-1]))[0])
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+MASKED = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 4), nn.Softmax(dim=1))
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for step in range(64):
+    x, target = torch.randn(16, 8), torch.rand(16, 4)
+    mask = torch.ones(16, 4)
+    if step == 60:
+        mask[5, 2] = 0.0
+    p = model(x) * mask
+    loss = -(target * mask * torch.log(p)).mean()  # 0 * log 0
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def findings(script: str, tmp_path: Path) -> Findings:
+    path = tmp_path / "train.py"
+    path.write_text(script)
+    with gainstage.watch(out=tmp_path / "run"):
+        runpy.run_path(str(path), run_name="__main__")
+    return gainstage.load(tmp_path / "run").findings
+
+
+def first_alarm(found: Findings) -> int:
+    return min(each.step for each in found.symptoms if each.severity != "info")
+
+
+def test_depth_gain_is_noticed_at_step_0_and_called_so(tmp_path: Path) -> None:
+    found = findings(DEEP, tmp_path)
+    assert first_alarm(found) == 0
+    assert "depth-gain" in [each.symptom for each in found.symptoms if each.step == 0]
+    assert found.diagnosis is not None
+    assert found.diagnosis["cause"] == "init-scale"
+
+
+def test_recurrent_gain_is_noticed_by_step_4_and_called_so(tmp_path: Path) -> None:
+    found = findings(RECURRENT, tmp_path)
+    assert first_alarm(found) <= 4
+    assert found.diagnosis is not None
+    assert found.diagnosis["cause"] == "recurrent-gain"
+
+
+def test_a_masked_log_of_zero_has_its_line_and_sample(tmp_path: Path) -> None:
+    found = findings(MASKED, tmp_path)
+    assert first_alarm(found) == 60
+    assert found.diagnosis is not None
+    site = found.diagnosis["site"]
+    assert found.diagnosis["cause"] == "numeric-op"
+    assert (site["op"], site["samples"]) == ("log", [5])
+    assert MASKED.splitlines()[site["line"] - 1].endswith("# 0 * log 0")
