@@ -456,3 +456,4 @@ def test_nothing_is_held_between_steps(watch: Watch) -> None:
         assert held > 0
     """)
     assert len(run.block())
+    assert run.info["held_bytes"] > 0

@@ -74,6 +74,8 @@ class FaultWatch:
         self._has_suspects = False
         self._loss: Found | None = None
         self._held: list[tuple[Held, Match, list[Any]]] = []
+        self.most_bytes_held = 0
+        """The most that was kept from a backward call until its step was judged."""
         self.is_loss_bad = False
         """Whether a backward call since the last step began with a loss that is not finite."""
         self.is_last = False
@@ -125,6 +127,7 @@ class FaultWatch:
             entrances = [nodes[place] for place in suspects.entrances]
             held = hold([nodes[place] for place in suspects.places], graph, entrances)
             match = self._sites.match(nodes)
+            self.most_bytes_held = max(self.most_bytes_held, self.bytes_held + held.bytes)
             self._held = [*self._held[1 - _MOST_HELD :], (held, match, list(nodes))]
 
     def _suspects_of(self, nodes: Sequence[Any]) -> _Suspects:

@@ -24,7 +24,7 @@ from gainstage.attach.last_loss import Scope
 from gainstage.attach.recorder import Recorder
 from gainstage.attach.script_check import ScriptCheck
 from gainstage.detect import scan
-from gainstage.errors import GainstageError
+from gainstage.errors import GainstageError, RunFolderError
 from gainstage.graph.site_map import SiteMap
 from gainstage.records import (
     Fault,
@@ -177,9 +177,18 @@ class Session:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            graph = self.recorder.graph
+            if graph is not None and self.rank == 0:
+                self._note(held_bytes=graph.faults.most_bytes_held)
             self._draw(lambda panel: panel.close())
             self._say_notes()
             self._journal_treatments("ended")
+
+    def _note(self, **facts: Any) -> None:
+        try:
+            update_run_info(self.config.folder, **facts)
+        except RunFolderError as error:
+            self.faults.append(str(error))  # told already by who writes the record
 
     def flush(self) -> None:
         """Write what the training thread has handed over so far."""

@@ -166,10 +166,15 @@ def _facts(run: Run) -> list[list[str]]:
         "python": info.get("python"),
         "torch": info.get("torch"),
         "threads": info.get("threads"),
+        "held until a step is judged": _bytes(info.get("held_bytes")),
         "gainstage": info.get("gainstage"),
         "treatments": ", ".join(str(each) for each in info.get("treat") or []) or None,
     }
     return [[name, str(value)] for name, value in facts.items() if value is not None]
+
+
+def _bytes(count: object) -> str | None:
+    return f"{count / 1e6:.1f} MB at most" if isinstance(count, int) and count else None
 
 
 def _inert(text: str) -> str:
