@@ -239,6 +239,50 @@ def clipping(
     return rows
 
 
+def treated(what: str, shapes: list[tuple[int, ...]], rounds: int, bound: float) -> Row:
+    """Compare torch's clip and a fused AdamW step with a treated one: clipped, skipped if bad.
+
+    The treated step is watched as well: its one read of the gradients makes the record.
+    """
+    made = parameters(shapes)
+    optimizer = torch.optim.AdamW(made, lr=1e-9, fused=True)
+    specs = ("clip-global-norm:max_norm=0.5", "skip-nonfinite")
+    whole = [parameter.grad for parameter in made]
+
+    def torchs() -> None:
+        torch.nn.utils.clip_grad_norm_(made, 0.5)
+        optimizer.step()
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        gainstage.watch(out=Path(folder, "run"), treat=specs),
+    ):
+        active = session.active
+        assert active is not None
+        assert active.detach is not None
+        for _ in range(3):
+            optimizer.step()
+        active.detach()
+
+        def refill() -> Callable[[], None]:
+            torch._foreach_mul_(whole, 4.0)
+            return lambda: torch._foreach_mul_(whole, 4.0)
+
+        def enter() -> Callable[[], None]:
+            refill()
+            leave = active._attach_all()
+
+            def undo() -> None:
+                leave()
+                torch._foreach_mul_(whole, 4.0)
+
+            return undo
+
+        times = alternate(torchs, optimizer.step, rounds, enter=enter)
+        active.detach = None
+    return compare(what, bound, times)
+
+
 def measure(*, quick: bool) -> list[Row]:
     """Return all rows."""
     share = 10 if quick else 1
@@ -263,6 +307,8 @@ def measure(*, quick: bool) -> list[Row]:
     rows += clipping(
         "GPT-2 small, 124M", gpt2_small(), 60 // share + 4, {"idle": 0.35, "active": 1.05}
     )
+    what = "clip + skip folded into fused AdamW, GPT-2 small, 124M"
+    rows.append(treated(what, gpt2_small(), 30 // share + 4, 0.85))
     return rows
 
 

@@ -29,6 +29,7 @@ class ClipGlobalNorm(Treatment):
         self.max_norm = max_norm
         self.norm_type = norm_type
         self.per = per
+        self._fold = Fold()
 
     def treat(self, step: Step) -> None:
         """Clip, and tell the step by how much."""
@@ -38,7 +39,8 @@ class ClipGlobalNorm(Treatment):
             if step.grad_norm < math.inf:
                 # The norm is known already, and a factor need not know the loss scale.
                 coefficient = clip_coefficient(self.max_norm, step.grad_norm)
-                scale_gradients_(step.present(), coefficient, foreach=None)
+                if coefficient < 1.0 and not self._fold.take(step, coefficient):
+                    scale_gradients_(step.present(), coefficient, foreach=None)
                 step.note_clip(coefficient, self.max_norm)
                 self.touched += coefficient < 1.0
             return
@@ -52,6 +54,10 @@ class ClipGlobalNorm(Treatment):
                 clipped = clipped or coefficient < 1.0
         _note(step, before, clipped)
         self.touched += clipped
+
+    def end(self, optimizer: Any) -> None:
+        """Take back what the optimizer was told to divide by."""
+        self._fold.give_back()
 
     def _together(self, step: Step) -> list[list[Any]]:
         """Return the gradients in the parts whose norm is taken together."""
@@ -169,6 +175,37 @@ class ClipUpdate(Treatment):
         if self._is_noted:
             self._is_noted = False
             self.touched += self._clip.clip_(optimizer) > 0
+
+
+class Fold:
+    """A factor that a fused optimizer applies as it reads the gradients, so that nobody else does.
+
+    Its kernel divides by `grad_scale`, which is there for a `GradScaler`, and writes the quotient
+    back, as clipping would have.
+    """
+
+    def __init__(self) -> None:
+        self._told: Any = None
+
+    def take(self, step: Step, coefficient: float) -> bool:
+        """Have the optimizer scale its gradients in the step it is about to make, if it can."""
+        optimizer = step.optimizer
+        if optimizer is None or not all(group.get("fused") for group in optimizer.param_groups):
+            return False
+        step.scale /= coefficient
+        device = step.parameters[0].device
+        if getattr(optimizer, "found_inf", None) is None:
+            optimizer.found_inf = torch.zeros((), device=device)
+            self._told = optimizer
+        optimizer.grad_scale = torch.tensor(step.scale, dtype=torch.float32, device=device)
+        return True
+
+    def give_back(self) -> None:
+        """Undo what `take` told the optimizer; what a `GradScaler` has set is its own to undo."""
+        if self._told is not None:
+            for flag in ("found_inf", "grad_scale"):
+                delattr(self._told, flag)
+            self._told = None
 
 
 def unscale(step: Step) -> None:
