@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
 from gainstage.detect.sign import Sign
-from gainstage.detect.trend import mann_kendall
+from gainstage.detect.trend import mann_kendall, rises_by
 from gainstage.records import StepBlock, TensorInfo
 
 LOST_BITS = 24.0
@@ -115,6 +115,8 @@ def _over_depth(
         return []
     sizes = np.array([tensors[i].numel for i in layers], dtype=np.float64)
     bits = np.log2(middle[layers]) - 0.5 * np.log2(sizes)
+    if not rises_by(bits, LOST_BITS / (len(layers) - 1)):
+        return []
     slope = theil_sen(range(len(layers)), bits)
     lost = slope * (len(layers) - 1)
     if lost < LOST_BITS or mann_kendall(bits) < _RISES:
