@@ -41,13 +41,8 @@ _PAGE = """<!doctype html>
 """
 
 
-def make_app(shelf: Shelf, is_stopping: Callable[[], bool]) -> Starlette:
-    """Return the application over a folder of runs; it writes nothing.
-
-    Args:
-        shelf: The runs.
-        is_stopping: True once connections that wait for news should end.
-    """
+def make_app(shelf: Shelf) -> Starlette:
+    """Return the application over a folder of runs; it writes nothing."""
     opened = OpenRuns()
 
     async def page(_: Request) -> Response:
@@ -73,7 +68,7 @@ def make_app(shelf: Shelf, is_stopping: Callable[[], bool]) -> Starlette:
         return _json(await aside(lambda: run.tile(rank, first, last, with_cells=with_cells)))
 
     async def events(_: Request) -> Response:
-        return StreamingResponse(_news(shelf, is_stopping), media_type="text/event-stream")
+        return StreamingResponse(_news(shelf), media_type="text/event-stream")
 
     async def asked_for(request: Request) -> OpenRun:
         folder = await aside(lambda: shelf.folder(request.query_params.get("run", "")))
@@ -107,12 +102,12 @@ async def aside(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(done)
 
 
-async def _news(shelf: Shelf, is_stopping: Callable[[], bool]) -> AsyncIterator[str]:
+async def _news(shelf: Shelf) -> AsyncIterator[str]:
     """Yield the names of runs to which something was written, as server-sent events."""
     known: dict[str, Signature] | None = None
     last = time.monotonic()
     yield "retry: 1000\n\n"
-    while not is_stopping():
+    while True:
         began = time.monotonic()
         now = await aside(lambda: {n: signature(f) for n, f in shelf.runs().items()})
         if known is not None:

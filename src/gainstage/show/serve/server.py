@@ -40,17 +40,16 @@ def serve(root: Path, port: int, on_ready: Callable[[str], None]) -> None:
     shelf = Shelf(root)
     listening = _listen(port)
     token = secrets.token_urlsafe(24)
-    server: uvicorn.Server | None = None
-    app = Door(make_app(shelf, lambda: server is None or server.should_exit), token)
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            Door(make_app(shelf), token),
             log_level="critical",
             access_log=False,
             server_header=False,
             ws="none",
             lifespan="off",
-            timeout_graceful_shutdown=1,
+            # Who waits for news would keep it from ending.
+            timeout_graceful_shutdown=0,
         )
     )
     with listening, contextlib.suppress(KeyboardInterrupt):
