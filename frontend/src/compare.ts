@@ -3,7 +3,7 @@
 import uPlot from "uplot";
 import { fetchTile, type RunRow, type Stretch, steady, type Tile } from "./api";
 import { type Band, numberText } from "./data";
-import { type Frame, cursor, scaleOf, xAxis } from "./lines";
+import { type Frame, cursor, grid, scaleOf, xAxis } from "./lines";
 import { verdictWord } from "./list";
 import { nonfiniteMarks } from "./marks";
 import { element, key, title } from "./page";
@@ -155,7 +155,7 @@ function overlay(
         {
           size: frame.axis,
           stroke: colours.text,
-          grid: { stroke: colours.grid, width: 1 },
+          grid: grid(scale),
           ticks: { show: false },
           values: (_, splits) => splits.map((each) => (each === null ? "" : numberText(each))),
         },

@@ -73,7 +73,7 @@ export function lineChart(
       {
         size: frame.axis,
         stroke: colours.text,
-        grid: { stroke: colours.grid, width: 1 },
+        grid: grid(line.scale),
         ticks: { show: false },
         values: (_, splits) => splits.map((each) => (each === null ? "" : line.format(each))),
       },
@@ -102,6 +102,15 @@ export function xAxis(): uPlot.Axis {
       .sort((a, b) => a - b),
     values: (_, splits) => splits.map((each) => each.toLocaleString("en")),
   };
+}
+
+/** Return lines across a chart: of a logarithmic scale at powers of ten only. */
+export function grid(scale: LineChart["scale"]): uPlot.Axis.Grid {
+  const stroke = theme().grid;
+  if (scale === "linear") return { stroke, width: 1 };
+  const filter: uPlot.Axis.Filter = (_, splits) =>
+    splits.map((each) => (each === 0 || Number.isInteger(Math.log10(Math.abs(each))) ? each : null));
+  return { stroke, width: 1, filter };
 }
 
 export function cursor(frame: Frame): uPlot.Cursor {

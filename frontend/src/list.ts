@@ -72,7 +72,7 @@ function makeRow(first: RunRow, changed: () => void): Row {
   const link = element("a", { href: `#${new URLSearchParams({ run: first.name }).toString()}` }, first.name);
   const script = element("span", { class: "quiet" });
   const worst = element("div", { class: "worst" });
-  const [state, verdict, steps, began] = [0, 1, 2, 3].map(() => element("td", {}));
+  const [state, verdict, steps, began] = ["", "", "steps", ""].map((each) => element("td", { class: each }));
   const node = element(
     "tr",
     {},
@@ -101,5 +101,6 @@ export function stateMark(run: RunRow): HTMLElement {
 }
 
 export function verdictWord(run: RunRow): string {
+  if (!run.steps) return run.state === "ended" ? "nothing seen" : "no step yet";
   return { healthy: "healthy", "at-risk": "at risk", failed: "failed" }[run.verdict];
 }

@@ -64,6 +64,10 @@ export function drawOverSteps(
     zooming = true;
     for (const { chart } of charts) if (chart !== source) chart.setScale("x", { min, max });
     zooming = false;
+    place.parentElement?.setAttribute(
+      "aria-label",
+      `pictures of steps ${Math.ceil(min)} to ${Math.floor(max)}`,
+    );
   };
   const frame: Frame = {
     width: room,
@@ -75,10 +79,6 @@ export function drawOverSteps(
       const [first, last] = all();
       isWhole = min <= first && max >= last;
       zoomAll(min, max, source);
-      place.parentElement?.setAttribute(
-        "aria-label",
-        `pictures of steps ${Math.ceil(min)} to ${Math.floor(max)}`,
-      );
       heard.window(isWhole ? null : [Math.ceil(min), Math.floor(max)]);
     },
   };

@@ -91,6 +91,8 @@ def make_app(shelf: Shelf) -> Starlette:
 async def aside(work: Callable[[], T]) -> T:
     """Return what `work` does in a thread; one that goes on does not hold up the end."""
     done: Future[T] = Future()
+    # Whoever waits may go away meanwhile, but what has begun cannot be called off.
+    done.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
