@@ -12,16 +12,17 @@ import subprocess
 import sys
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from benchmarks.long_run import write_long_run
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.long_run import write_long_run
 from conftest import environment
 from gainstage import cli
 from gainstage.records import TensorInfo
@@ -46,12 +47,14 @@ class Served:
         self, path: str, method: str = "GET", **headers: str
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         parts = urllib.parse.urlsplit(self.address)
-        assert parts.hostname and parts.port
+        assert parts.hostname
+        assert parts.port
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, headers=given)
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
+        with closing(connection):
+            connection.request(method, path, headers=given)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
 
     def json(self, path: str) -> dict:
         status, _, body = self.ask(self.inside(path))
@@ -114,10 +117,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (runs / "link").symlink_to(runs.parent / "secret")
     made = start(runs)
     yield made
-    assert ended(made) == (0, "")
+    try:
+        assert ended(made) == (0, "")
+    finally:
+        made.process.kill()
 
 
-def seen(browser: WebDriver, served: Served, at: str, width: int = 1280, dark: bool = False) -> None:
+def seen(
+    browser: WebDriver, served: Served, at: str, width: int = 1280, dark: bool = False
+) -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -272,9 +280,11 @@ def test_ctrl_c_ends_it_though_somebody_waits_for_news(tmp_path: Path) -> None:
     made = start(tmp_path)
     parts = urllib.parse.urlsplit(made.address)
     connection = http.client.HTTPConnection(parts.netloc, timeout=20)
-    connection.request("GET", f"{parts.path}events")
-    assert connection.getresponse().readline() == b"retry: 1000\n"
-    assert ended(made) == (0, "")
+    with closing(connection):
+        connection.request("GET", f"{parts.path}events")
+        with closing(connection.getresponse()) as news:
+            assert news.readline() == b"retry: 1000\n"
+            assert ended(made) == (0, "")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -92,7 +92,8 @@ def test_a_run_is_followed_as_it_grows_through_every_seal(tmp_path: Path) -> Non
     for step, norms in rows():
         write(tmp_path, writer, step, norms)
         if step % 97 == 0 and step < 4000:
-            assert table.refresh() and steps.refresh()
+            assert table.refresh()
+            assert steps.refresh()
             assert sum(batch.num_rows for batch in table.batches) == step + 1
             assert steps.lines.step.tolist() == list(range(step + 1))
         if step == 4000:

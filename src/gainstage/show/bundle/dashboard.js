@@ -123,12 +123,13 @@ a { color: var(--focus); overflow-wrap: anywhere; }
   .control { gap: 6px; }
   .runs, .runs tbody { display: block; }
   .runs thead { display: none; }
-  .runs tr { display: grid; grid-template-columns: 30px repeat(3, max-content) minmax(0, 1fr); gap: 0 12px;
-    border-bottom: 1px solid var(--edge); padding: 8px 0; }
-  .runs td { border: 0; padding: 0; }
+  .runs tr { display: flex; flex-wrap: wrap; gap: 0 12px; border-bottom: 1px solid var(--edge);
+    padding: 8px 0; }
+  .runs td, .runs td:last-child { border: 0; padding: 0; white-space: normal; }
   .runs .steps::after { content: " steps"; }
-  .runs .choice { grid-row: 1 / 3; }
-  .runs .name { grid-column: 2 / -1; width: auto; }
+  .runs .choice { flex: 0 0 18px; }
+  .runs .name { flex: 1 0 calc(100% - 40px); width: auto; }
+  .runs .name + td { margin-left: 30px; }
 }
 @media print {
   main { max-width: none; padding: 0; }
