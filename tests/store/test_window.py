@@ -21,7 +21,7 @@ STEPS = 9000
 
 
 def rows() -> Iterator[tuple[int, list[float | None]]]:
-    """Yield steps of three tensors: calm, with NaN, inf, zeros and gaps, and now and then absent."""
+    """Yield steps of three tensors: calm, with NaN, inf, zeros, and now and then absent."""
     random = np.random.default_rng(0)
     for step in range(STEPS):
         norms: list[float | None] = np.exp2(random.normal(0, 3, 3)).tolist()
