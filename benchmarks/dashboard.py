@@ -76,16 +76,22 @@ def _served(run: Path, steps: int) -> dict[str, float]:
 
 def _reported(run: Path) -> dict[str, float]:
     page = run.parent / "report.html"
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), _cpu_of_children()
     command = [sys.executable, "-m", "gainstage", "report", str(run), "--html", str(page)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     return {
         "report --html, s": seconds,
+        "report --html, s of CPU": _cpu_of_children() - cpu,
         "peak memory of report and server, GB": peak,
         "report, MB": page.stat().st_size / 1e6,
     }
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _seconds(address: str) -> float:
