@@ -131,6 +131,7 @@ def seen(
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]})
     browser.get("about:blank")
+    browser.get_log("browser")  # what others have left there
     browser.get(f"{served.address}#{at}")
 
 
