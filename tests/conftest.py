@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+if TYPE_CHECKING:
+    from selenium.webdriver.remote.webdriver import WebDriver
+
 settings.register_profile("gainstage", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("gainstage")
+
+FRONTEND = Path(__file__).parents[1] / "frontend"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @dataclass(frozen=True)
@@ -69,3 +86,37 @@ def watched(tmp_path: Path) -> Runner:
         return finish(command, tmp_path, stdin=stdin)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the front end's sources with its packages from npm."""
+    if shutil.which("npm") is None:
+        pytest.skip("NO NPM: the front end is neither built anew nor looked at by axe")
+    copy = tmp_path_factory.mktemp("npm") / "frontend"
+    shutil.copytree(FRONTEND, copy, ignore=shutil.ignore_patterns("node_modules"))
+    install = ["npm", "ci", "--no-audit", "--no-fund", "--silent"]
+    if subprocess.run(install, cwd=copy, check=False, timeout=200).returncode != 0:
+        pytest.skip(
+            "NO PACKAGES FROM NPM: the front end is neither built anew nor looked at by axe"
+        )
+    return copy
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    driver = shutil.which("chromedriver")
+    if driver is None:
+        if os.environ.get("CI"):
+            pytest.fail("no chromedriver: the report is not tested in a browser")
+        pytest.skip("NO CHROMIUM: the report is not tested in a browser; install chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

@@ -67,8 +67,8 @@ export interface RankFigures {
   loss: Band;
   norm_bits: Band;
   max_norm_bits: Band;
-  /** Base64 of little-endian int16, a row a tensor, a column a bin: hundredths of a bit. */
-  cells: string;
+  /** A row a tensor, a column a bin: hundredths of a bit; or base64 of these, little-endian. */
+  cells: string | Int16Array;
   /** The tensors in the order in which the graph meets them. */
   depth_order: number[];
   ledger: Ledger;
@@ -150,8 +150,9 @@ export function readReport(): Report {
 }
 
 /** Return a heatmap's cells, decoded; a big-endian machine would need a swap, none runs browsers. */
-export function readCells(figures: RankFigures): Int16Array {
-  const bytes = Uint8Array.from(atob(figures.cells), (c) => c.charCodeAt(0));
+export function readCells({ cells }: Pick<RankFigures, "cells">): Int16Array {
+  if (typeof cells !== "string") return cells;
+  const bytes = Uint8Array.from(atob(cells), (c) => c.charCodeAt(0));
   return new Int16Array(bytes.buffer);
 }
 

@@ -2,19 +2,23 @@
 
 import uPlot from "uplot";
 import { ABSENT, binOf, INF, NAN, type RankFigures, readCells, type Symptom, ZERO } from "./data";
-import { cursor, type Frame, xAxis } from "./lines";
+import { cursor, type Frame, type OverSteps, xAxis } from "./lines";
 import { chosenMark, symptomMarks } from "./marks";
 import { shortened } from "./page";
 import type { Store } from "./store";
 import { channels, theme, viridis } from "./theme";
 
-export interface Heatmap {
-  chart: uPlot;
+export interface Heatmap extends OverSteps {
+  image: Image;
+  /** Return the tensor under the cursor. */
+  tensorAt: (top: number) => number | null;
+}
+
+/** What is painted; another one as the figures change. */
+export interface Image {
   cells: Int16Array;
   /** The smallest and largest level, in bits. */
   range: [number, number];
-  /** Return the tensor under the cursor. */
-  tensorAt: (top: number) => number | null;
 }
 
 const ROW = 14;
@@ -24,13 +28,12 @@ export function heatmap(
   place: HTMLElement,
   figures: RankFigures,
   shown: readonly number[],
-  symptoms: readonly Symptom[],
+  symptoms: () => readonly Symptom[],
   frame: Frame,
   store: Store,
 ): Heatmap {
-  const cells = readCells(figures);
   const tensors = shown.length;
-  const range = levels(cells);
+  const painted = read(figures);
   const colours = theme();
   const height = Math.min(Math.max(tensors * ROW, 60), 520);
   const every = Math.ceil(tensors / Math.floor(height / ROW));
@@ -58,10 +61,11 @@ export function heatmap(
       },
     ],
     series: [{}, { label: "tensors", paths: () => null, points: { show: false } }],
-    plugins: [image(figures, shown, cells, range), symptomMarks(symptoms), chosenMark(store)],
+    plugins: [image(figures, shown, painted), symptomMarks(symptoms), chosenMark(store)],
     hooks: { setScale: [(chart, key) => key === "x" && frame.onZoom(chart)] },
   };
-  const chart = new uPlot(options, [figures.step, figures.step.map(() => 0)], place);
+  const data = (): uPlot.AlignedData => [figures.step, figures.step.map(() => 0)];
+  const chart = new uPlot(options, data(), place);
   chart.root.addEventListener("click", (event) => {
     const box = chart.over.getBoundingClientRect();
     const tensor = figures.tensors[tensorAt(event.clientY - box.top) ?? -1];
@@ -71,19 +75,28 @@ export function heatmap(
     const row = Math.floor(chart.posToVal(top, "y"));
     return shown[row] ?? null;
   };
-  return { chart, cells, range, tensorAt };
+  const update = (): void => {
+    Object.assign(painted, read(figures));
+    chart.setData(data(), false);
+  };
+  return { chart, update, image: painted, tensorAt };
+}
+
+function read(figures: RankFigures): Image {
+  const cells = readCells(figures);
+  return { cells, range: levels(cells) };
 }
 
 function image(
   figures: RankFigures,
   shown: readonly number[],
-  cells: Int16Array,
-  range: [number, number],
+  painted: Image,
 ): uPlot.Plugin {
   return {
     hooks: {
       draw: (chart) => {
         const { ctx, bbox } = chart;
+        const { cells, range } = painted;
         const columns = figures.step.length;
         const tensors = shown.length;
         if (!columns || !tensors) return;
@@ -130,7 +143,8 @@ function columnEdges(chart: uPlot, figures: RankFigures, width: number): Int32Ar
   const edges = new Int32Array(2 * width);
   for (let x = 0; x < width; x += 1) {
     const from = binOf(figures.step, low + x * perPixel);
-    const to = binOf(figures.step, low + (x + 1) * perPixel);
+    // Nothing begins after the last bin: it would never be reached.
+    const to = binOf(figures.step, low + (x + 1) * perPixel) + (x === width - 1 ? 1 : 0);
     edges[2 * x] = from;
     edges[2 * x + 1] = Math.max(to, from + 1);
   }

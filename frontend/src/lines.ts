@@ -14,10 +14,17 @@ export interface Frame {
   onZoom: (chart: uPlot) => void;
 }
 
+/** A chart over steps, whose figures may have changed. */
+export interface OverSteps {
+  chart: uPlot;
+  /** Take what the figures hold now; the axis over steps stays as it is. */
+  update: () => void;
+}
+
 export interface LineChart {
-  band: Band;
+  band: (figures: RankFigures) => Band;
   /** A second, thinner line. */
-  limit?: Band;
+  limit?: (figures: RankFigures) => Band;
   height: number;
   /** Linear, logarithmic, or logarithmic with a sign. */
   scale: "linear" | "log" | "arcsinh";
@@ -28,23 +35,26 @@ export interface LineChart {
 export function lineChart(
   place: HTMLElement,
   figures: RankFigures,
-  symptoms: readonly Symptom[],
+  symptoms: () => readonly Symptom[],
   frame: Frame,
   line: LineChart,
   store: Store,
-): uPlot {
+): OverSteps {
   const colours = theme();
-  const marks = line.band;
+  const now = (): Band => line.band(figures);
   const series: uPlot.Series[] = [
     {},
-    { label: "largest", stroke: colours.line, width: 1.5, points: { show: alone(line.band) } },
+    { label: "largest", stroke: colours.line, width: 1.5, points: { show: () => alone(now()) } },
     { label: "smallest", stroke: colours.line, width: 1 },
   ];
-  const data: uPlot.AlignedData = [figures.step, line.band.maximum, line.band.minimum];
-  if (line.limit) {
-    series.push({ label: "max_norm", stroke: colours.limit, width: 1, dash: [6, 4] });
-    (data as (typeof data)[number][]).push(line.limit.maximum);
-  }
+  const { limit } = line;
+  if (limit) series.push({ label: "max_norm", stroke: colours.limit, width: 1, dash: [6, 4] });
+  const data = (): uPlot.AlignedData => [
+    figures.step,
+    now().maximum,
+    now().minimum,
+    ...(limit ? [limit(figures).maximum] : []),
+  ];
   const options: uPlot.Options = {
     width: frame.width,
     height: line.height,
@@ -55,7 +65,7 @@ export function lineChart(
       y: {
         distr: line.scale === "log" ? 3 : line.scale === "arcsinh" ? 4 : 1,
         // Without a value uPlot would drop the axis, and steps would not stand above each other.
-        ...(line.band.maximum.some((each) => each !== null) ? {} : { range: [0, 1] as [number, number] }),
+        ...(now().maximum.some((each) => each !== null) ? {} : { range: [0, 1] as [number, number] }),
       },
     },
     axes: [
@@ -63,17 +73,22 @@ export function lineChart(
       {
         size: frame.axis,
         stroke: colours.text,
-        grid: { stroke: colours.grid, width: 1 },
+        grid: grid(line.scale),
         ticks: { show: false },
         values: (_, splits) => splits.map((each) => (each === null ? "" : line.format(each))),
       },
     ],
     series,
     bands: [{ series: [1, 2], fill: colours.band }],
-    plugins: [nonfiniteMarks(figures.step, marks), symptomMarks(symptoms), chosenMark(store)],
+    plugins: [
+      nonfiniteMarks(() => ({ step: figures.step, band: now() })),
+      symptomMarks(symptoms),
+      chosenMark(store),
+    ],
     hooks: { setScale: [(chart, key) => key === "x" && frame.onZoom(chart)] },
   };
-  return new uPlot(options, data, place);
+  const chart = new uPlot(options, data(), place);
+  return { chart, update: () => chart.setData(data(), false) };
 }
 
 export function xAxis(): uPlot.Axis {
@@ -87,6 +102,15 @@ export function xAxis(): uPlot.Axis {
       .sort((a, b) => a - b),
     values: (_, splits) => splits.map((each) => each.toLocaleString("en")),
   };
+}
+
+/** Return lines across a chart: of a logarithmic scale at powers of ten only. */
+export function grid(scale: LineChart["scale"]): uPlot.Axis.Grid {
+  const stroke = theme().grid;
+  if (scale === "linear") return { stroke, width: 1 };
+  const filter: uPlot.Axis.Filter = (_, splits) =>
+    splits.map((each) => (each === 0 || Number.isInteger(Math.log10(Math.abs(each))) ? each : null));
+  return { stroke, width: 1, filter };
 }
 
 export function cursor(frame: Frame): uPlot.Cursor {

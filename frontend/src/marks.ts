@@ -6,14 +6,14 @@ import type { Store } from "./store";
 import { theme } from "./theme";
 
 /** Draw a line at each symptom's first step. */
-export function symptomMarks(symptoms: readonly Symptom[]): uPlot.Plugin {
+export function symptomMarks(read: () => readonly Symptom[]): uPlot.Plugin {
   return {
     hooks: {
       draw: (chart) => {
         const { ctx, bbox } = chart;
         const colours = theme();
         ctx.save();
-        for (const symptom of [...symptoms].reverse()) {
+        for (const symptom of [...read()].reverse()) {
           const x = Math.round(chart.valToPos(symptom.step, "x", true)) + 0.5;
           if (x < bbox.left || x > bbox.left + bbox.width) continue;
           ctx.strokeStyle = colours[symptom.severity];
@@ -87,14 +87,23 @@ export function infiniteMarks(places: () => number[]): uPlot.Plugin {
   return { hooks: { draw: (chart) => row(chart, null, places(), "\u221e", theme().inf, 0) } };
 }
 
+export interface Marked {
+  step: readonly number[];
+  band: Band;
+  /** Of all marks, and the line on which they stand, where several series are marked. */
+  colour?: string;
+  line?: number;
+}
+
 /** Draw NaN as × and inf as ∞ along the upper edge, at the bins that hold one. */
-export function nonfiniteMarks(steps: readonly number[], band: Band): uPlot.Plugin {
+export function nonfiniteMarks(read: () => Marked): uPlot.Plugin {
   return {
     hooks: {
       draw: (chart) => {
+        const { step: steps, band, colour, line = 0 } = read();
         const colours = theme();
-        row(chart, steps, band.inf, "∞", colours.inf, 0);
-        row(chart, steps, band.nan, "×", colours.nan, band.inf.length ? 1 : 0);
+        row(chart, steps, band.inf, "∞", colour ?? colours.inf, line);
+        row(chart, steps, band.nan, "×", colour ?? colours.nan, line + (band.inf.length ? 1 : 0));
       },
     },
   };
@@ -120,7 +129,11 @@ function row(
   ctx.textBaseline = "top";
   let last = Number.NEGATIVE_INFINITY;
   for (const bin of bins) {
-    const x = chart.valToPos(steps === null ? bin : (steps[bin] ?? 0), "x", true);
+    const at = chart.valToPos(steps === null ? bin : (steps[bin] ?? 0), "x", true);
+    const out = at < bbox.left - 1 || at > bbox.left + bbox.width + 1;
+    // At the very edge half of a sign would be cut off.
+    const x = Math.min(Math.max(at, bbox.left + size / 3), bbox.left + bbox.width - size / 3);
+    if (out) continue;
     if (x - last < size * 0.7) continue;
     ctx.fillText(sign, x, bbox.top + 2 + line * size);
     last = x;

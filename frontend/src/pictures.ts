@@ -7,11 +7,11 @@ import {
   cellText,
   numberText,
   type RankFigures,
-  type Report,
+  type Symptom,
 } from "./data";
 import { ledger, type Moving, ratios } from "./depth";
 import { type Heatmap, heatmap } from "./heatmap";
-import { type Frame, lineChart, scaleOf } from "./lines";
+import { type Frame, lineChart, type OverSteps, scaleOf } from "./lines";
 import { element, key, title } from "./page";
 import { matching, type Store } from "./store";
 import { theme, viridis } from "./theme";
@@ -19,56 +19,89 @@ import { throughTime } from "./times";
 
 const NARROW = 640;
 
-/** All pictures, drawn: those over steps first. */
-export interface Pictures {
-  /** Over steps, zoomed together. */
-  overSteps: uPlot[];
-  moving: Moving[];
+/** The pictures over steps, which are zoomed together. */
+export interface StepPictures {
+  charts: OverSteps[];
+  /** Take what the figures hold now; false if they must be drawn anew. */
+  update: () => boolean;
+  /** Bring a stretch of steps into sight. */
+  show: (window: Window) => void;
 }
 
-/** Draw all pictures of a rank anew. */
-export function drawPictures(
+/** First and last step in sight; null for all there are. */
+export type Window = [number, number] | null;
+
+/** What a person did to the pictures over steps. */
+export interface Heard {
+  /** Other steps came into sight. */
+  window: (window: Window) => void;
+}
+
+/** Draw the pictures over steps anew. */
+export function drawOverSteps(
   place: HTMLElement,
   readout: HTMLElement,
-  report: Report,
+  symptoms: () => readonly Symptom[],
   figures: RankFigures,
   store: Store,
-): Pictures {
+  heard: Heard,
+): StepPictures {
   const room = place.clientWidth;
-  const longest = Math.max(0, ...figures.tensors.map((each) => each.name.length));
-  const axis = room < NARROW ? 48 : Math.min(Math.max(longest * 6 + 20, 64), 220);
   const made = (id: string): HTMLElement => element("figure", { id });
   const [loss, norm, map] = [made("loss"), made("norm"), made("heatmap")];
-  const [depth, time, update] = [made("ledger"), made("times"), made("ratios")];
-  place.replaceChildren(loss, norm, map, depth, time, update);
   if (!figures.step.length) {
     place.replaceChildren(element("p", { class: "quiet" }, "No step is on record."));
-    return { overSteps: [], moving: [] };
+    return { charts: [], update: () => figures.step.length === 0, show: () => undefined };
   }
-  const symptoms = report.symptoms.filter(
-    (each) => (each.evidence["rank"] ?? figures.rank) === figures.rank,
-  );
-  const overSteps: uPlot[] = [];
-  const frame = sharedFrame(place, overSteps, room, axis);
+  place.replaceChildren(loss, norm, map);
+  const charts: OverSteps[] = [];
+  const mine = (): Symptom[] =>
+    symptoms().filter((each) => (each.evidence["rank"] ?? figures.rank) === figures.rank);
+  const all = (): [number, number] => [figures.step[0] ?? 0, figures.step.at(-1) ?? 0];
+  let isWhole = true;
+  let zooming = false;
+  const zoomAll = (min: number, max: number, source?: uPlot): void => {
+    zooming = true;
+    for (const { chart } of charts) if (chart !== source) chart.setScale("x", { min, max });
+    zooming = false;
+    place.parentElement?.setAttribute(
+      "aria-label",
+      `pictures of steps ${Math.ceil(min)} to ${Math.floor(max)}`,
+    );
+  };
+  const frame: Frame = {
+    width: room,
+    axis: axisWidth(room, figures),
+    sync: uPlot.sync("steps"),
+    onZoom: (source) => {
+      const { min, max } = source.scales["x"] ?? {};
+      if (zooming || min == null || max == null) return;
+      const [first, last] = all();
+      isWhole = min <= first && max >= last;
+      zoomAll(min, max, source);
+      heard.window(isWhole ? null : [Math.ceil(min), Math.floor(max)]);
+    },
+  };
+  const scale = scaleOf(figures.loss);
   title(loss, "Loss");
-  overSteps.push(
-    lineChart(loss, figures, symptoms, frame, {
-      band: figures.loss,
+  charts.push(
+    lineChart(loss, figures, mine, frame, {
+      band: (now) => now.loss,
       height: 190,
-      scale: scaleOf(figures.loss),
+      scale,
       format: numberText,
     }, store),
   );
-  const limited = figures.max_norm_bits.maximum.some((each) => each !== null);
+  const limited = isLimited(figures);
   title(
     norm,
     "Global gradient norm, in bits (log2), before clipping",
     limited ? key(theme().limit, "max_norm of the clipping") : "",
   );
-  overSteps.push(
-    lineChart(norm, figures, symptoms, frame, {
-      band: figures.norm_bits,
-      ...(limited ? { limit: figures.max_norm_bits } : {}),
+  charts.push(
+    lineChart(norm, figures, mine, frame, {
+      band: (now) => now.norm_bits,
+      ...(limited ? { limit: (now: RankFigures) => now.max_norm_bits } : {}),
       height: 190,
       scale: "linear",
       format: (value) => `${value > 0 ? "+" : ""}${numberText(value)}`,
@@ -76,39 +109,61 @@ export function drawPictures(
   );
   const shown = shownTensors(figures, store);
   const heading = title(map, "Gradient norm of every tensor, in bits", orderChoice(store));
+  const colours = element("span", { class: "scale" });
+  heading.append(colours);
+  let drawn: Heatmap | null = null;
   if (shown.length) {
-    const drawn = heatmap(map, figures, shown, symptoms, frame, store);
-    overSteps.push(drawn.chart);
-    heading.append(scaleKey(drawn.range));
-    for (const chart of overSteps) listen(chart, readout, figures, drawn, store);
+    drawn = heatmap(map, figures, shown, mine, frame, store);
+    charts.push(drawn);
+    colours.replaceChildren(...scaleKey(drawn.image.range));
+    for (const { chart } of charts) listen(chart, readout, figures, drawn, store);
   } else {
     map.append(element("p", { class: "quiet" }, "No tensor is called so."));
   }
   readout.textContent = "Point at a step to read it, click to choose it; drag to zoom, double-click for all.";
-  const moving = [
-    ledger(depth, figures, store, room, axis),
-    throughTime(time, figures, store, room, axis),
-    ratios(update, figures, shown, store, room, axis),
-  ];
-  return { overSteps, moving };
+  const tensors = figures.tensors.length;
+  const update = (): boolean => {
+    const isOther = scaleOf(figures.loss) !== scale || isLimited(figures) !== limited;
+    if (isOther || figures.tensors.length !== tensors) return false;
+    const { min, max } = charts[0]?.chart.scales["x"] ?? {};
+    for (const each of charts) each.update();
+    if (drawn) colours.replaceChildren(...scaleKey(drawn.image.range));
+    const [first, last] = isWhole ? all() : [min ?? 0, max ?? 0];
+    zoomAll(first, last);
+    return true;
+  };
+  const show = (window: Window): void => {
+    const [min, max] = window ?? all();
+    charts[0]?.chart.setScale("x", { min, max });
+  };
+  return { charts, update, show };
 }
 
-/** Return what the charts over steps share: when one is zoomed, all are. */
-function sharedFrame(place: HTMLElement, charts: uPlot[], width: number, axis: number): Frame {
-  let zooming = false;
-  return {
-    width,
-    axis,
-    sync: uPlot.sync("steps"),
-    onZoom: (source) => {
-      const { min, max } = source.scales["x"] ?? {};
-      if (zooming || min == null || max == null) return;
-      zooming = true;
-      for (const chart of charts) if (chart !== source) chart.setScale("x", { min, max });
-      place.setAttribute("aria-label", `pictures of steps ${Math.ceil(min)} to ${Math.floor(max)}`);
-      zooming = false;
-    },
-  };
+/** Draw the pictures of sampled steps anew. */
+export function drawMoving(place: HTMLElement, figures: RankFigures, store: Store): Moving[] {
+  const room = place.clientWidth;
+  const axis = axisWidth(room, figures);
+  const made = (id: string): HTMLElement => element("figure", { id });
+  const [depth, time, update] = [made("ledger"), made("times"), made("ratios")];
+  place.replaceChildren(depth, time, update);
+  if (!figures.step.length) {
+    place.replaceChildren();
+    return [];
+  }
+  return [
+    ledger(depth, figures, store, room, axis),
+    throughTime(time, figures, store, room, axis),
+    ratios(update, figures, shownTensors(figures, store), store, room, axis),
+  ];
+}
+
+function axisWidth(room: number, figures: RankFigures): number {
+  const longest = Math.max(0, ...figures.tensors.map((each) => each.name.length));
+  return room < NARROW ? 48 : Math.min(Math.max(longest * 6 + 20, 64), 220);
+}
+
+function isLimited(figures: RankFigures): boolean {
+  return figures.max_norm_bits.maximum.some((each) => each !== null);
 }
 
 function shownTensors(figures: RankFigures, store: Store): number[] {
@@ -152,20 +207,18 @@ function listen(
   });
 }
 
-function scaleKey(range: [number, number]): HTMLElement {
+function scaleKey(range: [number, number]): HTMLElement[] {
   const ramp = element("i", { class: "ramp" });
   const stops = [0, 0.25, 0.5, 0.75, 1].map((share) => `rgb(${viridis(share).join(",")})`);
   ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
   const colours = theme();
-  return element(
-    "span",
-    { class: "scale" },
+  return [
     element("span", { class: "key" }, bitsText(range[0]), ramp, bitsText(range[1])),
     key(colours.inf, "inf"),
     key(colours.nan, "NaN"),
     key("#000000", "0"),
     key(colours.empty, "none"),
-  );
+  ];
 }
 
 /** Say what lies under the cursor. */
@@ -183,7 +236,7 @@ function read(readout: HTMLElement, chart: uPlot, figures: RankFigures, map: Hea
   ];
   const row = chart === map.chart && top != null ? map.tensorAt(top) : null;
   if (row !== null) {
-    const code = map.cells[row * figures.step.length + bin];
+    const code = map.image.cells[row * figures.step.length + bin];
     said.push(`${figures.tensors[row]?.name ?? ""} ${cellText(code ?? 0)}`);
   }
   readout.textContent = said.join("   ");
@@ -203,16 +256,16 @@ function valueAt(
 }
 
 /** Bring a step into all pictures: a quarter of the run around it, the cursor upon it. */
-export function moveTo(charts: uPlot[], figures: RankFigures, step: number): void {
+export function moveTo(charts: readonly OverSteps[], figures: RankFigures, step: number): void {
   const first = figures.step[0] ?? 0;
   const all = figures.last_step - first;
   const around = Math.max(all / 8, 10);
   const min = Math.max(first, step - around);
   const max = Math.min(figures.last_step, step + around);
-  const chart = charts[0];
+  const chart = charts[0]?.chart;
   if (!chart || max <= min) return;
   chart.setScale("x", { min, max });
-  for (const each of charts) each.setCursor({ left: each.valToPos(step, "x"), top: 1 });
+  for (const { chart: each } of charts) each.setCursor({ left: each.valToPos(step, "x"), top: 1 });
   chart.root.scrollIntoView({ block: "nearest" });
 }
 

@@ -316,6 +316,25 @@ def diagnose(
 
 
 @app.command()
+def serve(
+    runs: Annotated[
+        Path, typer.Argument(metavar="[RUNS]", help="A folder of runs, or one run.")
+    ] = Path("gainstage-runs"),
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 for a free one.")] = 0,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Show runs in the browser, while they go on. Ctrl-C ends it; nothing is ever written."""
+    from gainstage.show.serve.server import serve as serve_runs
+
+    def ready(address: str) -> None:
+        typer.echo(f"gainstage: runs in {runs} at {address}   (Ctrl-C ends it)")
+        if open_it and typer.launch(address) != 0:
+            typer.echo("gainstage: no browser was found here; open that address in one", err=True)
+
+    serve_runs(runs, port, ready)
+
+
+@app.command()
 def rescue(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     out: Annotated[

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gainstage.bits import theil_sen
 from gainstage.detect import scan
 from gainstage.detect.overflow_forecast import forecast
+from gainstage.detect.trend import rises_by
 from gainstage.records import Findings, Symptom, TensorInfo
 from gainstage.store.ring import Row, WeightRow, to_block, to_weight_block
 
@@ -293,3 +295,12 @@ def _sick(kind: str, random: np.random.Generator) -> tuple[list[Row], list[Weigh
         if i % 3 == 1:
             weights.append((i, [size] * 8))
     return rows, weights
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=30), st.floats(-3, 3))
+def test_no_theil_sen_slope_is_turned_away_before_it_is_computed(
+    y: list[float], slope: float
+) -> None:
+    found = theil_sen(range(len(y)), y)
+    assert rises_by(y, found)
+    assert rises_by(y, slope) or found < slope

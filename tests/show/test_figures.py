@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gainstage.show import figures
 from gainstage.store.ring import to_block
+from gainstage.store.window import largest_of
 
 
 @given(
@@ -24,7 +25,7 @@ def test_no_bin_hides_a_value(norms: list[float | None], columns: int) -> None:
     block = to_block(rows, 1)
     starts = figures.bin_starts(block.step, columns)
     assert 1 <= len(starts) <= columns
-    row = figures.cells(block, starts)[0]
+    row = figures.cells(largest_of(block, starts))[0]
     band = figures.band(block.loss, block.has_loss, starts)
     for index, members in enumerate(np.split(np.arange(len(norms)), starts[1:])):
         given_norms = [norms[i] for i in members if norms[i] is not None]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from conftest import Ran, finish
+from conftest import FRONTEND, Ran, finish
 from gainstage.errors import ConfigError
 from gainstage.records import Fault, Observation, Site
 from gainstage.show.autopsy import trials_json
@@ -27,17 +25,6 @@ from gainstage.store.journal import to_json
 from gainstage.store.reader import load
 from gainstage.store.sites import append_fault, append_observation
 
-FRONTEND = Path(__file__).parents[2] / "frontend"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PICTURES = ("#loss", "#norm", "#heatmap", "#levels", "#headroom", "#time-steps", "#ratios")
 MOVING = ("#loss", "#levels", "#headroom", "#time-steps", "#ratios")
 ATTACK = "</script><img src=x onerror=alert(1)>"
@@ -89,38 +76,6 @@ def exploded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     append_fault(ran.folder, 0, replace(fault, evidence={ATTACK: {"operand": ATTACK}}))
     append_observation(ran.folder, 0, Observation("clip-scaled", 0, f"/{ATTACK}.py", 3))
     return ran.folder
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the front end's sources with its packages from npm."""
-    if shutil.which("npm") is None:
-        pytest.skip("NO NPM: the front end is neither built anew nor looked at by axe")
-    copy = tmp_path_factory.mktemp("npm") / "frontend"
-    shutil.copytree(FRONTEND, copy, ignore=shutil.ignore_patterns("node_modules"))
-    install = ["npm", "ci", "--no-audit", "--no-fund", "--silent"]
-    if subprocess.run(install, cwd=copy, check=False, timeout=200).returncode != 0:
-        pytest.skip(
-            "NO PACKAGES FROM NPM: the front end is neither built anew nor looked at by axe"
-        )
-    return copy
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    driver = shutil.which("chromedriver")
-    if driver is None:
-        if os.environ.get("CI"):
-            pytest.fail("no chromedriver: the report is not tested in a browser")
-        pytest.skip("NO CHROMIUM: the report is not tested in a browser; install chromium-driver")
-    options = webdriver.ChromeOptions()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 def opened(browser: WebDriver, run: Path, width: int = 1280, scheme: str = "light") -> None:
@@ -293,7 +248,8 @@ def test_the_committed_front_end_is_the_one_that_its_sources_build(packages: Pat
     bundle = packages.parent / "src/gainstage/show/bundle"
     bundle.mkdir(parents=True)
     subprocess.run(["npm", "run", "build", "--silent"], cwd=packages, check=True, timeout=200)
-    built = (bundle / "report.js").read_bytes()
-    committed = FRONTEND.parent / "src/gainstage/show/bundle/report.js"
-    assert built == committed.read_bytes(), "run `make frontend` and commit what it builds"
-    assert len(built) < 200_000
+    for name in ("report.js", "dashboard.js"):
+        built = (bundle / name).read_bytes()
+        committed = FRONTEND.parent / "src/gainstage/show/bundle" / name
+        assert built == committed.read_bytes(), "run `make frontend` and commit what it builds"
+        assert len(built) < 200_000

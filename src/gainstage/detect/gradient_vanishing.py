@@ -7,6 +7,7 @@ Over depth: the rms gradients of the weight matrices, in the order in which they
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
 from gainstage.detect.sign import Sign
-from gainstage.detect.trend import mann_kendall
+from gainstage.detect.trend import mann_kendall, rises_by
 from gainstage.records import StepBlock, TensorInfo
 
 LOST_BITS = 24.0
@@ -34,6 +35,8 @@ class Vanishing:
     start: float | None = None
     """Median of the first three losses."""
     lowest: float | None = None
+    size_bits: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """log2 of each matrix's number of elements; NaN for what is no matrix."""
     is_deep: bool = False
     """Whether the loss over depth has been told."""
 
@@ -108,13 +111,16 @@ def _over_depth(
 ) -> list[Sign]:
     if state.is_deep:
         return []
-    layers = [
-        i for i, info in enumerate(tensors[: len(middle)]) if len(info.shape) > 1 and middle[i] > 0
-    ]
+    if len(state.size_bits) != len(tensors):
+        sizes = [info.numel if len(info.shape) > 1 else math.nan for info in tensors]
+        state.size_bits = np.log2(np.array(sizes, dtype=np.float64))
+    known = min(len(middle), len(tensors))
+    layers = np.flatnonzero(~np.isnan(state.size_bits[:known]) & (middle[:known] > 0))
     if len(layers) < _FEWEST_LAYERS:
         return []
-    sizes = np.array([tensors[i].numel for i in layers], dtype=np.float64)
-    bits = np.log2(middle[layers]) - 0.5 * np.log2(sizes)
+    bits = np.log2(middle[layers]) - 0.5 * state.size_bits[layers]
+    if not rises_by(bits, LOST_BITS / (len(layers) - 1)):
+        return []
     slope = theil_sen(range(len(layers)), bits)
     lost = slope * (len(layers) - 1)
     if lost < LOST_BITS or mann_kendall(bits) < _RISES:

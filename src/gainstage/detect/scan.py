@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -128,14 +128,28 @@ def see(
 
 def find(records: Sequence[RankRecord]) -> Findings:
     """Return what a whole record shows, all ranks together: each symptom where it is worst."""
+    return find_by_rank(records)[0]
+
+
+def find_by_rank(
+    records: Sequence[RankRecord],
+) -> tuple[Findings, dict[int, tuple[Symptom, ...]]]:
+    """Return the same, and the symptoms of each rank as `symptoms_of` does, by one scan."""
+    states = {record.rank: _seen(record) for record in records}
+    by_rank = {
+        rank: tuple(sorted(state.symptoms.values(), key=_order)) for rank, state in states.items()
+    }
+    steps = max((state.steps for state in states.values()), default=0)
+    return together(by_rank, steps), by_rank
+
+
+def together(by_rank: Mapping[int, Sequence[Symptom]], steps: int) -> Findings:
+    """Return the symptoms of all ranks of a run, each where it is worst."""
     symptoms: dict[str, Symptom] = {}
-    steps = 0
-    for record in records:
-        state = _seen(record)
-        steps = max(steps, state.steps)
-        for symptom in state.symptoms.values():
-            if len(records) > 1:
-                symptom = replace(symptom, evidence={**symptom.evidence, "rank": record.rank})
+    for rank, shown in by_rank.items():
+        for symptom in shown:
+            if len(by_rank) > 1:
+                symptom = replace(symptom, evidence={**symptom.evidence, "rank": rank})
             known = symptoms.get(symptom.symptom)
             if known is None or _order(symptom) < _order(known):
                 symptoms[symptom.symptom] = symptom

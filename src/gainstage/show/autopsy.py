@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from gainstage.records import Fault, Site
+from gainstage.records import Fault, Findings, Site
 from gainstage.show.diagnosis import place_words
 from gainstage.show.source import source_of
 from gainstage.show.wording import cause_words, near_path, treat_text
@@ -24,9 +24,9 @@ _MOST_DIFF = 20_000
 Json = dict[str, Any]
 
 
-def diagnosis_json(run: Run) -> Json | None:
+def diagnosis_json(run: Run, findings: Findings) -> Json | None:
     """Return the diagnosis in words, with its source lines; None where there is none."""
-    diagnosis = run.findings.diagnosis
+    diagnosis = findings.diagnosis
     if diagnosis is None:
         return None
     site: Json = diagnosis.get("site") or {}

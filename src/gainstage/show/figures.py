@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.records import StepBlock, TensorInfo
+from gainstage.store.window import Lines, bin_rows, largest_of, lines_of
 
 MOST_COLUMNS = 2000
 """More bins than this no screen shows side by side."""
@@ -52,32 +53,47 @@ def figures(rank: int, tensors: Sequence[TensorInfo], block: StepBlock) -> dict[
     Levels are in bits. `cells` is the base64 text of little-endian int16, a row a tensor and a
     column a bin: the largest level in hundredths of a bit, or a code (`ABSENT` and its like).
     """
-    columns = max(1, min(MOST_COLUMNS, MOST_CELLS // max(1, len(tensors))))
-    starts = bin_starts(block.step, columns)
-    has_norm = block.present.any(axis=1) | ~np.isnan(block.grad_norm)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        norm_bits = np.log2(np.where(block.grad_norm == 0, np.nan, block.grad_norm))
-        max_norm_bits = np.log2(block.max_norm)
-    # A norm of 0 has no level; it is not NaN either.
-    has_norm &= block.grad_norm != 0
-    was_clipped = ~np.isnan(block.max_norm)
+    starts = bin_starts(block.step, most_columns(len(tensors)))
     return {
         "rank": rank,
-        "step": block.step[starts].tolist(),
-        "last_step": int(block.step[-1]) if len(block) else -1,
-        "tensors": [
-            {
-                "name": each.name,
-                "module": each.module,
-                "dtype": each.dtype,
-                "shape": list(each.shape),
-            }
-            for each in tensors
-        ],
-        "loss": band(block.loss, block.has_loss, starts).as_json(),
+        "tensors": tensors_json(tensors),
+        **lines_json(lines_of(block), starts),
+        "cells": cells_text(largest_of(block, starts)),
+    }
+
+
+def most_columns(tensors: int) -> int:
+    """Return how many bins a heatmap of so many tensors has at most."""
+    return max(1, min(MOST_COLUMNS, MOST_CELLS // max(1, tensors)))
+
+
+def tensors_json(tensors: Sequence[TensorInfo]) -> list[dict[str, Any]]:
+    """Return the rows of the heatmap."""
+    return [
+        {
+            "name": each.name,
+            "module": each.module,
+            "dtype": each.dtype,
+            "shape": list(each.shape),
+        }
+        for each in tensors
+    ]
+
+
+def lines_json(lines: Lines, starts: NDArray[np.int64]) -> dict[str, Any]:
+    """Return loss, norm and limit of the clipping in bins."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        norm_bits = np.log2(np.where(lines.grad_norm == 0, np.nan, lines.grad_norm))
+        max_norm_bits = np.log2(lines.max_norm)
+    # A norm of 0 has no level; it is not NaN either.
+    has_norm = lines.has_norm & (lines.grad_norm != 0)
+    was_clipped = ~np.isnan(lines.max_norm)
+    return {
+        "step": lines.step[starts].tolist(),
+        "last_step": int(lines.step[-1]) if len(lines) else -1,
+        "loss": band(lines.loss, lines.has_loss, starts).as_json(),
         "norm_bits": band(norm_bits, has_norm, starts).as_json(),
         "max_norm_bits": band(max_norm_bits, was_clipped, starts).as_json(),
-        "cells": _base64(cells(block, starts)),
     }
 
 
@@ -86,15 +102,15 @@ def bin_starts(steps: NDArray[np.int64], columns: int) -> NDArray[np.int64]:
 
     A bin covers a power of two of steps and is aligned to it, so it stays as it is as a run grows.
     """
-    if not len(steps):
-        return np.zeros(0, np.int64)
+    return bin_rows(steps, bin_width(steps, columns))
+
+
+def bin_width(steps: NDArray[np.int64], columns: int) -> int:
+    """Return the least power of two so that bins of so many steps are at most `columns`."""
     width = 1
-    while True:
-        number = steps // width
-        starts = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
-        if len(starts) <= columns:
-            return starts.astype(np.int64)
+    while width * columns < len(steps) or len(bin_rows(steps, width)) > columns:
         width *= 2
+    return width
 
 
 def band(values: Floats, given: NDArray[np.bool_], starts: NDArray[np.int64]) -> Band:
@@ -111,31 +127,25 @@ def band(values: Floats, given: NDArray[np.bool_], starts: NDArray[np.int64]) ->
     )
 
 
-def cells(block: StepBlock, starts: NDArray[np.int64]) -> NDArray[np.int16]:
-    """Return the heatmap, (tensors, bins): the largest level in a bin; NaN wins, then inf.
+def cells(largest: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return the codes of a heatmap, (tensors, bins), from the largest norms, (bins, tensors).
 
     Bins are reduced before a logarithm is taken, so the work beyond reading is that of the picture.
     """
-    tensors = block.grad_norms.shape[1]
-    ends = np.append(starts[1:], len(block))
-    table = np.full((tensors, len(starts)), ABSENT, dtype=np.int16)
-    for column, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        norms, present = block.grad_norms[start:end], block.present[start:end]
-        largest = np.max(norms, axis=0, where=present, initial=-np.inf)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            level = np.rint(np.log2(largest.astype(np.float64)) * CENTIBITS)
-        code = np.where(np.isfinite(level), level, 0).astype(np.int16)
-        code[largest == 0] = ZERO
-        code[largest == np.inf] = INF
-        code[np.isnan(largest)] = NAN
-        code[~present.any(axis=0)] = ABSENT
-        table[:, column] = code
-    return table
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.rint(np.log2(largest.astype(np.float64)) * CENTIBITS)
+    code = np.where(np.isfinite(level), level, 0).astype(np.int16)
+    code[largest == 0] = ZERO
+    code[largest == np.inf] = INF
+    code[np.isnan(largest)] = NAN
+    code[largest == -np.inf] = ABSENT
+    return code.T
+
+
+def cells_text(largest: NDArray[np.float32]) -> str:
+    """Return the same as the text that the front end reads."""
+    return base64.b64encode(cells(largest).astype("<i2").tobytes()).decode("ascii")
 
 
 def _numbers(values: Floats) -> list[float | None]:
     return [None if value != value else float(f"{value:.6g}") for value in values.tolist()]
-
-
-def _base64(table: NDArray[np.int16]) -> str:
-    return base64.b64encode(table.astype("<i2").tobytes()).decode("ascii")

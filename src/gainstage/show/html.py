@@ -34,6 +34,7 @@ from gainstage.show.terminal import summary
 from gainstage.store.journal import to_json, write_text
 
 if TYPE_CHECKING:
+    from gainstage.records import Findings
     from gainstage.store.reader import Run
 
 SCHEMA = "gainstage.report/1"
@@ -94,9 +95,17 @@ def render_report(run: Run) -> str:
     )
 
 
-def report_data(run: Run) -> dict[str, Any]:
-    """Return all that the report shows, as JSON: `gainstage.report/1`."""
-    findings = run.findings
+def report_data(
+    run: Run, findings: Findings | None = None, *, with_steps: bool = True
+) -> dict[str, Any]:
+    """Return all that the report shows, as JSON: `gainstage.report/1`.
+
+    Args:
+        run: The run's record.
+        findings: Where they are known; otherwise the record is looked through for them.
+        with_steps: Whether to put in the pictures over steps.
+    """
+    findings = run.findings if findings is None else findings
     shown = shown_of(run, findings)
     info = run.info
     return {
@@ -125,20 +134,23 @@ def report_data(run: Run) -> dict[str, Any]:
         "symptoms": [each.as_json() for each in findings.symptoms],
         "facts": _facts(run),
         "damage": list(run.damage),
-        "diagnosis": diagnosis_json(run),
+        "diagnosis": diagnosis_json(run, findings),
         "treatments": treatments_json(run.treatments),
         "trials": trials_json(run),
-        "ranks": [_rank(run, rank, alarm_step(shown)) for rank in _ranks(run)],
+        "ranks": [
+            _rank(run, rank, alarm_step(shown), with_steps=with_steps)
+            for rank in _ranks(run, findings)
+        ],
         "ranks_in_all": len(run.ranks),
     }
 
 
-def _rank(run: Run, rank: int, alarm: int | None) -> dict[str, Any]:
+def _rank(run: Run, rank: int, alarm: int | None, *, with_steps: bool) -> dict[str, Any]:
     """Return the pictures of one rank."""
     tensors, block = run.tensors(rank), run.block(rank)
     profiles, sites = run.profile_block(rank), run.sites(rank)
     return {
-        **figures(rank, tensors, block),
+        **(figures(rank, tensors, block) if with_steps else {"rank": rank}),
         "depth_order": depth_order(tensors, profiles, sites),
         "ledger": ledger_json(ledger(profiles), tensors),
         "times": times_json(run.time_block(rank), sites),
@@ -148,9 +160,9 @@ def _rank(run: Run, rank: int, alarm: int | None) -> dict[str, Any]:
     }
 
 
-def _ranks(run: Run) -> list[int]:
+def _ranks(run: Run, findings: Findings) -> list[int]:
     """Return the ranks to draw: those with symptoms first, worst first."""
-    sick = [int(s.evidence.get("rank", 0)) for s in run.findings.symptoms]
+    sick = [int(s.evidence.get("rank", 0)) for s in findings.symptoms]
     return [r for r in dict.fromkeys([*sick, *run.ranks]) if r in run.ranks][:MOST_RANKS]
 
 

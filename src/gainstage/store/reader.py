@@ -106,6 +106,10 @@ class Run:
     treatments: list[dict[str, Any]]
     """What treatments did, from treatments.jsonl."""
     _tables: Mapping[int, Batches] = field(repr=False)
+    _blocks: dict[int, StepBlock] = field(
+        default_factory=dict[int, StepBlock], init=False, repr=False, compare=False
+    )
+    """What was joined once: of a long run that is a copy of all its gradients."""
 
     @property
     def steps(self) -> pa.Table:
@@ -137,17 +141,18 @@ class Run:
     @cached_property
     def findings(self) -> Findings:
         """What the detectors see in the whole record, and the diagnosis made of it."""
-        records = [self.record(rank) for rank in self.ranks]
-        found = scan.find(records)
-        seen = [replace(each, symptoms=scan.symptoms_of(each)) for each in records]
+        records = [self.bare_record(rank) for rank in self.ranks]
+        found, symptoms = scan.find_by_rank(records)
+        seen = [replace(each, symptoms=symptoms[each.rank]) for each in records]
         return replace(found, diagnosis=diagnose(seen, found.verdict))
 
     def record(self, rank: int = 0) -> RankRecord:
         """Return all that is known of a rank, with the symptoms it shows."""
-        record = self._record(rank)
+        record = self.bare_record(rank)
         return replace(record, symptoms=scan.symptoms_of(record))
 
-    def _record(self, rank: int) -> RankRecord:
+    def bare_record(self, rank: int = 0) -> RankRecord:
+        """Return all that is known of a rank, before any detector has looked at it."""
         sites, graphs = read_sites(self.folder, rank)
         first = [sites[number] for number in graphs[0] if number >= 0] if graphs else []
         return RankRecord(
@@ -171,11 +176,11 @@ class Run:
 
     def block(self, rank: int = 0) -> StepBlock:
         """Return all steps of a rank."""
-        batches = self._batches(rank)
-        tensors = len(self.tensors(rank))
-        if not batches:
-            return to_block([], 0)
-        return concat_steps([steps_block(batch) for batch in batches], tensors)
+        if rank not in self._blocks:
+            blocks = [steps_block(batch) for batch in self._batches(rank)]
+            tensors = len(self.tensors(rank))
+            self._blocks[rank] = concat_steps(blocks, tensors) if blocks else to_block([], 0)
+        return self._blocks[rank]
 
     def weight_block(self, rank: int = 0) -> WeightBlock:
         """Return all sampled weight norms of a rank."""

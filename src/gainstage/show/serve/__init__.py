@@ -1,0 +1,1 @@
+"""The live dashboard: runs in a browser, while they go on."""

@@ -1,0 +1,89 @@
+"""What is known of a run without scanning its record again: what its own detectors have said."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from gainstage.detect import scan
+from gainstage.diagnose.diagnose import diagnose
+from gainstage.records import SEVERITIES, Findings, Symptom
+from gainstage.store.journal import read_lines
+
+if TYPE_CHECKING:
+    from gainstage.store.reader import Run
+
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_VERDICTS = ("healthy", "at-risk", "failed")
+
+
+def findings_so_far(run: Run) -> Findings:
+    """Return the findings written as a run ended, else those of its symptoms.jsonl until now."""
+    stored = stored_findings(run.folder) if run.info.get("ended") else None
+    if stored is not None:
+        return stored
+    by_rank = symptoms_so_far(run.folder)
+    steps = max((_steps(run, rank) for rank in run.ranks), default=0)
+    found = scan.together(by_rank, steps)
+    if found.verdict == "healthy":
+        return found
+    seen = [replace(run.bare_record(r), symptoms=by_rank.get(r, ())) for r in run.ranks]
+    return replace(found, diagnosis=diagnose(seen, found.verdict))
+
+
+def stored_findings(folder: Path) -> Findings | None:
+    """Return what findings.json says; None where there is none, or it is no findings."""
+    try:
+        told = json.loads((folder / "findings.json").read_bytes())
+        if told["verdict"] not in _VERDICTS:
+            return None
+        symptoms = tuple(_symptom(each) for each in told["symptoms"])
+        return Findings(int(told["steps"]), told["verdict"], symptoms, told["diagnosis"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def symptoms_so_far(folder: Path) -> dict[int, tuple[Symptom, ...]]:
+    """Return by rank what symptoms.jsonl says, each symptom as it was last told."""
+    found: dict[int, dict[str, Symptom]] = {}
+    for line in read_lines(folder / "symptoms.jsonl")[0]:
+        try:
+            symptom, rank = _symptom(line), int(line.get("rank", 0))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        found.setdefault(rank, {})[symptom.symptom] = symptom
+    return {rank: tuple(each.values()) for rank, each in found.items()}
+
+
+def _steps(run: Run, rank: int) -> int:
+    steps = run.block(rank).step
+    return int(steps[-1]) + 1 if len(steps) else 0
+
+
+def _symptom(line: Mapping[str, Any]) -> Symptom:
+    if line["severity"] not in SEVERITIES:
+        raise ValueError(f"no severity: {line['severity']!r}")
+    evidence = cast("dict[str, Any]", _numbers(dict(line["evidence"])))
+    last = int(evidence.get("last_step", line["step"]))
+    return Symptom(
+        str(line["symptom"]),
+        line["severity"],
+        int(line["step"]),
+        str(line["message"]),
+        {**evidence, "last_step": last, "count": int(evidence.get("count", 1))},
+    )
+
+
+def _numbers(value: Any) -> Any:
+    """Return JSON with the strings that `json_safe` writes for NaN and inf as numbers again."""
+    if isinstance(value, str):
+        return _NOT_FINITE.get(value, value)
+    if isinstance(value, list):
+        return [_numbers(each) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in cast("dict[str, Any]", value).items()}
+    return value
