@@ -34,7 +34,7 @@ def load(path: str | os.PathLike[str]) -> Run:
         RunFolderError: If there is no such folder, or no run in it.
     """
     run = reader.load(path)
-    return Run(*(getattr(run, each.name) for each in fields(run)))
+    return Run(*(getattr(run, each.name) for each in fields(run) if each.init))
 
 
 def plain_text(run: reader.Run) -> str:
