@@ -8,7 +8,7 @@ import operator
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,6 +20,7 @@ from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.last_loss import Scope, bad_losses
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
+from gainstage.attach.rows import Norms, Reading, Rows, Sink
 from gainstage.attach.script import WatchedScript
 from gainstage.graph.leaves import leaves_of
 from gainstage.norms.late import (
@@ -33,7 +34,6 @@ from gainstage.norms.late import (
 from gainstage.norms.replace import Clipped
 from gainstage.norms.total import gradient_norms, small_norms
 from gainstage.records import TensorInfo
-from gainstage.store.ring import Row
 from gainstage.treat.stack import Stack
 from gainstage.treat.treatment import Backward, Step, Treatment
 
@@ -43,28 +43,7 @@ _WEIGHTS_SHARE = 0.2
 _STEPS_BETWEEN_LATE_WEIGHTS = 64
 """On an accelerator, where what reading costs is not seen from here: 1.6% of a gradient read."""
 
-Norms = list[float | None]
 _GRAD = operator.attrgetter("grad")
-
-
-class Sink(Protocol):
-    """Where rows go, such as a `StepWriter`."""
-
-    def append(self, row: Row, /) -> None:
-        """Take the row of one step; called on every step, so it must not wait."""
-        ...
-
-    def append_weights(self, step: int, norms: Sequence[float | None]) -> None:
-        """Take the 2-norms of the parameters before a step."""
-        ...
-
-    def set_tensors(self, tensors: Sequence[TensorInfo]) -> None:
-        """Take the watched parameters anew; they are only ever appended to."""
-        ...
-
-
-_Reading: TypeAlias = tuple[Sequence[float | None], float | None, float | None, float | None, int]
-"""Norms before anything clipped them, total, max_norm, coefficient, and steps skipped before."""
 
 
 class Check(Protocol):
@@ -121,7 +100,6 @@ class Recorder:
 
     def forget(self) -> None:
         """Begin anew, as a forked child must: no step, no sink, no treatments, no protection."""
-        self.step = 0
         self.step_calls = 0
         self.backward_calls = 0
         self.grad_calls = 0
@@ -132,9 +110,8 @@ class Recorder:
         self.protection: Protection | None = None
         """Black box and guard; the guard is besides the last of the treatments."""
         self.check: Check | None = None
-        self._sink: Sink | None = None
         self._columns = Columns(self._model)
-        self._announced = 0
+        self._rows = Rows(self._open_sink, self._columns, self.graph, self._weights_share)
         self._late = LateRows()
         self._late_steps = 0
         self._loss: Number = None
@@ -144,11 +121,15 @@ class Recorder:
         self._stepping: Optimizer | None = None
         self._in_closure = False
         self._evaluations = 0
-        self._closure_reading: _Reading | None = None
+        self._closure_reading: Reading | None = None
         self._leaves: list[Tensor] = []
         self._backward: Backward | None = None
-        self._weights_due = 0.0
         self._dead = False
+
+    @property
+    def step(self) -> int:
+        """The index of the optimizer step to come."""
+        return self._rows.step
 
     def fault(self, error: BaseException) -> None:
         """Report an error of our own once, and stop watching."""
@@ -363,7 +344,7 @@ class Recorder:
 
     def _read(
         self, plan: Plan, treated: Optimizer | None, *, is_treated: bool | None = None
-    ) -> _Reading:
+    ) -> Reading:
         """Read the gradients, and treat them where an optimizer is given or it is asked for.
 
         Waits for an accelerator; without treatments and closures `_record_late` is there instead.
@@ -409,7 +390,7 @@ class Recorder:
             skipped = -1 if step.skipped else skipped
         return norms, total, max_norm, coefficient, skipped
 
-    def _record(self, plan: Plan, optimizer: Optimizer | None, reading: _Reading) -> None:
+    def _record(self, plan: Plan, optimizer: Optimizer | None, reading: Reading) -> None:
         """Write the row of a step whose numbers are known."""
         if self._late.waiting:
             self._late.deliver(wait=True)  # this process steps on the CPU as well
@@ -422,9 +403,7 @@ class Recorder:
         now = time.time()
         self._write(plan, optimizer, now, loss, lr, reading)
         self._loss_used = True
-        if now >= self._weights_due or not self.step & (self.step - 1):
-            # At steps 1, 2, 4, 8 ... as well: a short run, too, has its weights' growth on record.
-            self._sample_weights(self._columns.plans() or [plan])
+        self._rows.sample_weights(plan, now)
 
     def _write(
         self,
@@ -433,31 +412,12 @@ class Recorder:
         now: float,
         loss: float | None,
         lr: float | None,
-        reading: _Reading,
+        reading: Reading,
     ) -> None:
-        columns = self._columns
-        sink = self._sink
-        if sink is None:
-            sink = self._opened()
-        elif self._announced != len(columns.tensors):
-            sink.set_tensors(columns.tensors)
-            self._announced = len(columns.tensors)
-        norms, total, max_norm, coefficient, skipped = reading
-        if self.graph is not None:
-            self.graph.on_step(self.step, columns, plan.ids, norms, total, optimizer)
-        if plan.columns is not None:
-            norms = columns.spread(plan.columns, norms)
-        sink.append((self.step, now, loss, lr, total, max_norm, coefficient, skipped, norms))
-        self.step += 1
+        self._rows.write(plan, optimizer, now, loss, lr, reading)
         self._calls_at_step = self.backward_calls
         if self.check is not None:
             self.check.after_row(self)
-
-    def _opened(self) -> Sink:
-        if self._sink is None:
-            self._sink = self._open_sink(self._columns.tensors)
-            self._announced = len(self._columns.tensors)
-        return self._sink
 
     def _protect(self, plan: Plan, norms: Sequence[float | None], total: float | None) -> None:
         """Have the state saved where a gradient is not finite and the optimizer has not acted yet.
@@ -475,7 +435,7 @@ class Recorder:
     def _fail(self, plan: Plan | None, hurt: Sequence[int]) -> None:
         if self.protection is None:
             return
-        self._opened()
+        self._rows.open()
         columns, model = self._columns, self._given_model()
         names = [columns.tensors[column].name for column in hurt]
         evaluation = self._evaluations if self._in_closure else 0
@@ -488,25 +448,6 @@ class Recorder:
 
     def _given_model(self) -> nn.Module | None:
         return None if self._model is None else self._model()
-
-    def _sample_weights(self, plans: Sequence[Plan]) -> None:
-        """Read the weights as often as the budget allows, by what the last time took."""
-        began = time.perf_counter()
-        norms: list[Number] = []
-        for plan in plans:
-            weights = [parameter.data for parameter in plan.parameters]
-            norms += gradient_norms(weights)[0] if plan.on_cpu else fetched_norms(weights)[0]
-        self._append_weights(plans, cast("Norms", norms))
-        took = time.perf_counter() - began
-        self._weights_due = time.time() + took / self._weights_share
-
-    def _append_weights(self, plans: Sequence[Plan], norms: Norms) -> None:
-        row: Norms = [None] * len(self._columns.tensors)
-        columns = [c for plan in plans for c in plan.columns or range(len(plan.parameters))]
-        for column, norm in zip(columns, norms, strict=True):
-            row[column] = norm
-        if self._sink is not None:
-            self._sink.append_weights(self.step, row)
 
     # Accelerators
 
@@ -544,7 +485,7 @@ class Recorder:
         if self._late_steps % _STEPS_BETWEEN_LATE_WEIGHTS == 1:
             plans = self._columns.plans() or [plan]
             weights = [parameter.data for each in plans for parameter in each.parameters]
-            self._late.add(late_norms(weights), functools.partial(self._append_weights, plans))
+            self._late.add(late_norms(weights), functools.partial(self._rows.append_weights, plans))
 
     def look_at_last(self, scopes: Iterable[Scope]) -> None:
         """Find what is wrong with a loss that the script stopped at without a backward call."""
@@ -561,7 +502,7 @@ class Recorder:
             return
         try:
             if self.graph is not None and self.graph.faults.is_loss_bad:
-                self._opened()
+                self._rows.open()
                 self.graph.judge(self.step, self._columns, (), (), None)
             if self.protection is not None and self.protection.has_fault_of(self.step):
                 self._fail(None, [])
