@@ -21,6 +21,7 @@ from gainstage.attach.fault_watch import Found
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.hooks import attach
 from gainstage.attach.last_loss import Scope
+from gainstage.attach.live_sinks import LiveSinks
 from gainstage.attach.recorder import Recorder
 from gainstage.attach.script_check import ScriptCheck
 from gainstage.detect import scan
@@ -108,6 +109,7 @@ class Session:
         self._faults: deque[Fault] = deque()
         self._observations: deque[Observation] = deque()
         self._panel: LivePanel | None = None
+        self._sinks: LiveSinks | None = None
         self._notes_said = 0
 
     @property
@@ -178,8 +180,15 @@ class Session:
             self._writer.close()
             self._writer = None
             self._draw(lambda panel: panel.close())
+            self._close_sinks()
             self._say_notes()
             self._journal_treatments("ended")
+
+    def _close_sinks(self) -> None:
+        if self._sinks is not None:
+            self._sinks.close()
+            if not self._sinks.is_complete:
+                self.faults.append("a sink was dropped")
 
     def flush(self) -> None:
         """Write what the training thread has handed over so far."""
@@ -202,6 +211,8 @@ class Session:
                 self._panel = LivePanel(sys.stderr, os.path.basename(sys.argv[0]))
             except (OSError, ValueError) as error:
                 self._on_warning(f"no live panel: {error}")
+        if self.config.sinks and self.rank == 0:
+            self._sinks = LiveSinks(self.config.sinks, folder, warn=self._on_warning)
         self._writer = StepWriter(
             folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
         )
@@ -335,6 +346,8 @@ class Session:
             graph.on_danger(self.recorder.step)
         self._say_notes()
         self._draw(lambda panel: panel.update(writer.tensors, block, changed))
+        if self._sinks is not None:
+            self._sinks.take(writer.tensors, block, changed)
 
     def _write_sites(self) -> None:
         sites, self._new_sites = self._new_sites, None
