@@ -423,6 +423,24 @@ def export(
     typer.echo(f"gainstage: wrote {to} of {len(run.block(rank))} steps to {path}{left}", err=True)
 
 
+@app.command()
+def schema(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Which; otherwise all are listed.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of something that gainstage writes, or list them."""
+    import json
+
+    from gainstage.store.json_schemas import schema_names, schema_text
+
+    if name is not None:
+        typer.echo(schema_text(name), nl=False)
+        return
+    for each in schema_names():
+        typer.echo(f"{each:<14}{json.loads(schema_text(each))['title']}")
+
+
 def _loaded(folder: Path) -> Run:
     from gainstage.store.reader import load
 
