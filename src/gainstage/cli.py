@@ -418,8 +418,8 @@ def export(
 
     run = _loaded(folder)
     path = write(run, to, out, everything=everything, rank=rank)
-    others = [each for each in run.ranks if each != rank]
-    left = f"; ranks {others[0]} to {others[-1]} by --rank" if others else ""
+    several = len(run.ranks) > 1
+    left = f"; the run has ranks {', '.join(map(str, run.ranks))}" if several else ""
     typer.echo(f"gainstage: wrote {to} of {len(run.block(rank))} steps to {path}{left}", err=True)
 
 

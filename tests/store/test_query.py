@@ -184,7 +184,7 @@ def test_a_table_fits_80_columns_and_breaks_no_number(
         capsys, folder, "select * from steps where step >= 49 and rank = 0 order by step"
     )
     assert [line.split()[3:6] for line in text.splitlines()[1:4]] == [
-        ["2", "0.1", "2.37268e+07"],
+        ["2", "0.1", "2.37266e+07"],
         ["nan", "0.1", "inf"],
         ["nan", "0.1", "nan"],
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exploding_record import FAILS, STEPS, exploding_run
@@ -115,6 +115,7 @@ NUMBERS = st.one_of(
 )
 
 
+@settings(max_examples=40)
 @given(
     st.integers(1, 30).flatmap(
         lambda width: st.lists(
