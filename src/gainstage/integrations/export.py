@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gainstage.errors import ConfigError
 from gainstage.integrations.sinks import KINDS, SinkSpec, check_installed, open_sink
+from gainstage.records import Symptom
 from gainstage.store.export import write_parquet
+from gainstage.store.journal import read_lines
 from gainstage.store.reader import Run
 from gainstage.store.series import SeriesBlock, series_blocks
 
@@ -68,9 +70,20 @@ def _send(run: Run, spec: SinkSpec, blocks: Iterator[SeriesBlock], rank: int) ->
         for block in blocks:
             sink.write(block)
         if block is not None:
-            sink.write(_none_of(block), run.record(rank).symptoms)
+            sink.write(_none_of(block), _symptoms(run, rank))
     finally:
         sink.close()
+
+
+def _symptoms(run: Run, rank: int) -> Sequence[Symptom]:
+    """Return the symptoms that were journaled; only where none were, the detectors look again."""
+    lines, _ = read_lines(run.folder / "symptoms.jsonl")
+    found = {
+        line["symptom"]: Symptom(**{k: v for k, v in line.items() if k != "rank"})
+        for line in lines
+        if line.get("rank", 0) == rank
+    }
+    return tuple(found.values()) or run.record(rank).symptoms
 
 
 def _none_of(block: SeriesBlock) -> SeriesBlock:

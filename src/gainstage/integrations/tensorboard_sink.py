@@ -12,6 +12,8 @@ import numpy as np
 from gainstage.records import Symptom
 from gainstage.store.series import SeriesBlock
 
+_EVENTS_HELD = 10_000
+"""For the writer of the package, which has a thread: at its default of 10, two threads take turns."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -29,7 +31,9 @@ class TensorBoardSink:
         self._summaries: Any = importlib.import_module("tensorboard.compat.proto.summary_pb2")
         self._texts: Any = importlib.import_module("tensorboard.plugins.text.metadata")
         self._tensors: Any = importlib.import_module("tensorboard.util.tensor_util")
-        self._writer: Any = writer.EventFileWriter(str(folder), filename_suffix=".gainstage")
+        self._writer: Any = writer.EventFileWriter(
+            str(folder), max_queue_size=_EVENTS_HELD, filename_suffix=".gainstage"
+        )
         self._last_time = 0.0
 
     def write(self, block: SeriesBlock, symptoms: Sequence[Symptom] = ()) -> None:
