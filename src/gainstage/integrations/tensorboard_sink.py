@@ -13,7 +13,7 @@ from gainstage.records import Symptom
 from gainstage.store.series import SeriesBlock
 
 _EVENTS_HELD = 10_000
-"""For the writer of the package, which has a thread: at its default of 10, two threads take turns."""
+"""For the thread of the package: at its default of 10 two threads take turns, event by event."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
