@@ -24,6 +24,7 @@ ALLOWED = {
     "store": {"records", "errors", "detect", "diagnose"},
     "treat": {"records", "errors", "norms", "graph", "diagnose", "store"},
     "show": {"records", "errors", "detect", "store"},
+    "integrations": {"records", "errors", "store"},
     "lab": {
         "records",
         "errors",
@@ -47,7 +48,7 @@ ALLOWED = {
         "treat",
         "show",
     },
-    "cli": {"errors", "attach", "store", "show", "treat", "lab"},
+    "cli": {"errors", "attach", "store", "show", "treat", "lab", "integrations"},
     "__main__": {"cli"},
 }
 WITHOUT_TORCH = [
@@ -60,6 +61,8 @@ WITHOUT_TORCH = [
     "show.prescription",
     "treat.prescribe",
     "attach.check_run",
+    "integrations.export",
+    "store.query",
     "lab.commands",
     "cli",
 ]

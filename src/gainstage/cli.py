@@ -76,6 +76,14 @@ def run(
             help="What to do when a gradient that is not finite is about to reach the optimizer.",
         ),
     ] = "off",
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:PATH",
+            help="Send the numbers there, too, while it runs: tensorboard:DIR, csv:FILE, "
+            "wandb:DIR (offline), mlflow:DIR, openmetrics:FILE. May be given several times.",
+        ),
+    ] = None,
     blackbox_limit: Annotated[
         str,
         typer.Option(metavar="SIZE", help="Largest black box of a failure; 0 for none."),
@@ -110,6 +118,7 @@ def run(
     """
     from gainstage.attach.config import RunConfig, size_bytes
     from gainstage.attach.launch import check_script, execute, run_info
+    from gainstage.integrations.sinks import parse_sink
     from gainstage.store.folder import create_run_folder
     from gainstage.treat.guard_spec import parse_guard
     from gainstage.treat.treatment import parse
@@ -120,6 +129,7 @@ def run(
     specs = tuple(parse(text).as_text() for text in treat or ())
     guard_spec = parse_guard(guard)
     guard = "off" if guard_spec is None else guard_spec.as_text()
+    sinks = tuple(parse_sink(text).as_text() for text in sink or ())
     limit_bytes = size_bytes(blackbox_limit)
     check_script(target, is_module=module)
     given = arguments or []
@@ -131,6 +141,7 @@ def run(
         main_pid=os.getpid(),
         treat=specs,
         guard=guard,
+        sinks=sinks,
         blackbox_limit_bytes=limit_bytes,
         budget=share,
         fail_on=fail_on,
@@ -199,11 +210,8 @@ def report(
     """Say what a run's record shows, also while it runs or after it was killed."""
     from gainstage.show.terminal import print_summary
     from gainstage.store.journal import to_json
-    from gainstage.store.reader import load
 
-    run = load(folder)
-    for damage in run.damage:
-        typer.echo(f"gainstage: {damage}", err=True)
+    run = _loaded(folder)
     findings = run.findings
     if as_json:
         typer.echo(to_json(findings.as_json(), indent=2))
@@ -374,6 +382,91 @@ def replay(
         typer.echo(safe(line))
     if not replayed.is_reproduced:
         raise typer.Exit(1)
+
+
+@app.command()
+def query(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    sql: Annotated[
+        str,
+        typer.Argument(
+            metavar="SQL",
+            help="One SELECT over steps, gradients, weights, profiles, times, symptoms, tensors.",
+        ),
+    ],
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV: null is empty; nan, inf and -inf are words.")
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help='Print JSON: null, and "nan", "inf", "-inf" as strings.'),
+    ] = False,
+) -> None:
+    """Ask a run's files by SQL, through DuckDB. It reads the run, and nothing else.
+
+    Such as: gainstage query RUN "select step, loss from steps where not isfinite(loss)"
+    """
+    from gainstage.show.query_result import print_csv, print_found, print_json
+
+    found = _loaded(folder).query(sql)
+    show = print_csv if as_csv else print_json if as_json else print_found
+    show(found, file=sys.stdout)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND", help="csv, parquet, tensorboard, wandb (offline), mlflow, openmetrics."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The file or folder. [default: one within RUN]"),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="All tensors, weights too; otherwise 12 that tell most."),
+    ] = False,
+    rank: Annotated[int, typer.Option(help="The process whose steps to take.")] = 0,
+) -> None:
+    """Write a run for another tool: losses, norms, and the tensors that tell most."""
+    from gainstage.integrations.export import export as write
+
+    run = _loaded(folder)
+    path = write(run, to, out, everything=everything, rank=rank)
+    several = len(run.ranks) > 1
+    left = f"; the run has ranks {', '.join(map(str, run.ranks))}" if several else ""
+    typer.echo(f"gainstage: wrote {to} of {len(run.block(rank))} steps to {path}{left}", err=True)
+
+
+@app.command()
+def schema(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Which; otherwise all are listed.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of something that gainstage writes, or list them."""
+    import json
+
+    from gainstage.store.json_schemas import schema_names, schema_text
+
+    if name is not None:
+        typer.echo(schema_text(name), nl=False)
+        return
+    for each in schema_names():
+        typer.echo(f"{each:<14}{json.loads(schema_text(each))['title']}")
+
+
+def _loaded(folder: Path) -> Run:
+    from gainstage.store.reader import load
+
+    run = load(folder)
+    for damage in run.damage:
+        typer.echo(f"gainstage: {damage}", err=True)
+    return run
 
 
 def _own_options(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+
 from conftest import Ran, environment, finish
+from gainstage.store.json_schemas import schema_text
 
 SICK = """\
 import argparse
@@ -58,7 +61,7 @@ def test_a_sick_script_is_repaired_confirmed_and_patched(tmp_path: Path) -> None
     assert ran.code == 0, ran.err
     found: dict[str, Any] = json.loads(ran.out)
     assert path.read_text() == SICK
-    assert set(found) >= {"baseline", "trials", "best", "diff"}
+    Draft202012Validator(json.loads(schema_text("prescription"))).validate(found)
     assert found["baseline"]["outcome"] == "dead"
     assert len(found["trials"]) == 3
     best = found["best"]

@@ -41,6 +41,8 @@ class RunConfig:
     """Treatments, as `--treat` gives them; checked already."""
     guard: str = "off"
     """What to do about gradients that are not finite, as `--guard` gives it; checked already."""
+    sinks: tuple[str, ...] = ()
+    """Where the numbers go besides, as `--sink` gives them; checked already, paths absolute."""
     blackbox_limit_bytes: int = 10**9
     """Bytes of a black box at most; 0 for none."""
     budget: float = 0.01
@@ -64,6 +66,7 @@ class RunConfig:
                 "main_pid": self.main_pid,
                 "treat": list(self.treat),
                 "guard": self.guard,
+                "sinks": list(self.sinks),
                 "blackbox_limit_bytes": self.blackbox_limit_bytes,
                 "budget": self.budget,
                 "fail_on": self.fail_on,
@@ -83,4 +86,5 @@ def config_of(environment: Mapping[str, str] = os.environ) -> RunConfig | None:
     options = json.loads(text)
     options["folder"] = Path(options["folder"])
     options["treat"] = tuple(options["treat"])
+    options["sinks"] = tuple(options["sinks"])
     return RunConfig(**options)

@@ -21,6 +21,7 @@ from gainstage.attach.fault_watch import Found
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.hooks import attach
 from gainstage.attach.last_loss import Scope
+from gainstage.attach.live_sinks import LiveSinks
 from gainstage.attach.recorder import Recorder
 from gainstage.attach.script_check import ScriptCheck
 from gainstage.detect import scan
@@ -108,6 +109,7 @@ class Session:
         self._faults: deque[Fault] = deque()
         self._observations: deque[Observation] = deque()
         self._panel: LivePanel | None = None
+        self._sinks: LiveSinks | None = None
         self._notes_said = 0
 
     @property
@@ -181,6 +183,7 @@ class Session:
             if graph is not None and self.rank == 0:
                 self._note(held_bytes=graph.faults.most_bytes_held)
             self._draw(lambda panel: panel.close())
+            self._close_sinks()
             self._say_notes()
             self._journal_treatments("ended")
 
@@ -189,6 +192,12 @@ class Session:
             update_run_info(self.config.folder, **facts)
         except RunFolderError as error:
             self.faults.append(str(error))  # told already by who writes the record
+
+    def _close_sinks(self) -> None:
+        if self._sinks is not None:
+            self._sinks.close()
+            if not self._sinks.is_complete:
+                self.faults.append("a sink was dropped")
 
     def flush(self) -> None:
         """Write what the training thread has handed over so far."""
@@ -211,6 +220,8 @@ class Session:
                 self._panel = LivePanel(sys.stderr, os.path.basename(sys.argv[0]))
             except (OSError, ValueError) as error:
                 self._on_warning(f"no live panel: {error}")
+        if self.config.sinks and self.rank == 0:
+            self._sinks = LiveSinks(self.config.sinks, folder, warn=self._on_warning)
         self._writer = StepWriter(
             folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
         )
@@ -344,6 +355,8 @@ class Session:
             graph.on_danger(self.recorder.step)
         self._say_notes()
         self._draw(lambda panel: panel.update(writer.tensors, block, changed))
+        if self._sinks is not None:
+            self._sinks.take(writer.tensors, block, changed)
 
     def _write_sites(self) -> None:
         sites, self._new_sites = self._new_sites, None

@@ -44,6 +44,7 @@ from gainstage.store.schema import (
     steps_schema,
     tensors_of,
     times_block,
+    times_schema,
     weights_block,
     weights_schema,
 )
@@ -131,12 +132,25 @@ class Run:
     @property
     def profiles(self) -> pa.Table:
         """One row a node of each sampled graph and rank: levels in bits, site, weight."""
-        parts: list[pa.Table] = []
-        for rank in self.ranks or (0,):
-            table = pa.Table.from_batches(self._part("profiles", rank), profiles_schema())
-            ranks = pa.repeat(pa.scalar(rank, pa.int32()), table.num_rows)
-            parts.append(table.add_column(0, "rank", ranks))
-        return pa.concat_tables(parts)
+        return self._plain("profiles", profiles_schema())
+
+    @property
+    def times(self) -> pa.Table:
+        """One row a state of each recurrence of each sampled graph and rank: levels in bits."""
+        return self._plain("times", times_schema())
+
+    def query(self, sql: str) -> pa.Table:
+        """Return what a SELECT finds in `steps`, `gradients`, `weights`, `profiles`, `symptoms`.
+
+        In SQL, gradients and weights have a row a step and tensor: `step`, `rank`, `tensor`,
+        `module`, `norm`. docs/export.md has examples.
+
+        Raises:
+            ConfigError: If DuckDB is not installed, or refuses the statement.
+        """
+        from gainstage.store.query import query
+
+        return query(self, sql)
 
     @cached_property
     def findings(self) -> Findings:
@@ -235,6 +249,15 @@ class Run:
     def _part(self, part: str, rank: int) -> Batches:
         return read_table(self.folder / part / f"rank={rank}")[0]
 
+    def _plain(self, part: str, schema: pa.Schema) -> pa.Table:
+        """Return the batches of all ranks as one table with a column `rank`."""
+        parts: list[pa.Table] = []
+        for rank in self.ranks or (0,):
+            table = pa.Table.from_batches(self._part(part, rank), schema)
+            ranks = pa.repeat(pa.scalar(rank, pa.int32()), table.num_rows)
+            parts.append(table.add_column(0, "rank", ranks))
+        return pa.concat_tables(parts)
+
     def _joined(
         self,
         part: Callable[[int], Batches | None],
@@ -242,7 +265,7 @@ class Run:
         *,
         without: str | None = None,
     ) -> pa.Table:
-        """Return the batches of all ranks as one table with a column `rank`."""
+        """Return the same of tables with a list in each row, padded to the longest."""
         parts: list[pa.Table] = []
         widest = max((self.tensors(rank) for rank in self.ranks), key=len, default=())
         schema = schema_of(widest)

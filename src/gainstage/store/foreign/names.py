@@ -24,7 +24,7 @@ KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "time": ("time", "timestamp", "wall_time"),
 }
 """By what is looked for, what columns are called, likely ones first: in small letters, with `_` for
-every other sign, without `train` before or after and `step` after."""
+every other sign, without `train` (or our own `gainstage`) before, `train` or `step` after."""
 _OTHER_DATA = re.compile(r"(?:^|[^a-z])(?:eval|val|valid|validation|test|dev|epoch)(?:$|[^a-z])")
 _TENSOR = re.compile(r"^(?:train[/_.])?grad(?:ient)?s?(?:_[\d.]+)?_norms?[/.](.+)$", re.IGNORECASE)
 
@@ -83,7 +83,7 @@ def _likeliest(columns: Iterable[str], known: tuple[str, ...]) -> str | None:
 
 def _plain(name: str) -> str:
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    plain = re.sub(r"^(?:training|train)_|_(?:training|train)$", "", plain)
+    plain = re.sub(r"^(?:training|train|gainstage)_|_(?:training|train)$", "", plain)
     return re.sub(r"(?<=loss)_step$|(?<=norm)_step$", "", plain)
 
 

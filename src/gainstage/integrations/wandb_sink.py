@@ -1,0 +1,59 @@
+"""Weights & Biases: an offline run, written by its own package. `wandb sync` uploads it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gainstage.records import Symptom
+from gainstage.store.series import SeriesBlock
+
+PROJECT = "gainstage"
+
+
+class WandbSink:
+    """An offline run below a folder, beside whatever runs the script has of its own.
+
+    NaN and inf stay what they are. Each symptom's last message stands in the run's summary.
+    """
+
+    def __init__(self, folder: Path, info: Mapping[str, Any]) -> None:
+        """Begin the run. Nothing is sent: not the numbers, nor what the package tells of itself."""
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
+        wandb: Any = importlib.import_module("wandb")
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            save_code=False,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_disable_stats=True,
+        )
+        self._run: Any = wandb.init(
+            mode="offline",
+            dir=str(folder),
+            project=PROJECT,
+            name=str(info.get("script")),
+            config={f"gainstage/{name}": value for name, value in info.items()},
+            reinit="create_new",
+            settings=settings,
+        )
+
+    def write(self, block: SeriesBlock, symptoms: Sequence[Symptom] = ()) -> None:
+        """Log a row a step."""
+        for step, time, values in block.rows():
+            row = {series.chart: value for series, value in values.items()}
+            self._run.log({**row, "_timestamp": time}, step=step)
+        for symptom in symptoms:
+            said = f"{symptom.severity} at step {symptom.step}: {symptom.message}"
+            self._run.summary[f"gainstage/{symptom.symptom}"] = said
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
