@@ -47,6 +47,7 @@ ALLOWED = {
         "treat",
         "show",
     },
+    "integrations": {"records", "errors", "attach", "store", "show", "treat"},
     "cli": {"errors", "attach", "store", "show", "treat", "lab"},
     "__main__": {"cli"},
 }

@@ -316,6 +316,26 @@ def diagnose(
 
 
 @app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and leave.")] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Between two looks. [default: 1; 10 for plain lines]"
+        ),
+    ] = None,
+) -> None:
+    """Follow a run from another terminal while it goes on, until it ends or Ctrl-C."""
+    from gainstage.show.watch import follow
+
+    try:
+        follow(folder, sys.stdout, once=once, every_s=every)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
 def rescue(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     out: Annotated[

@@ -177,6 +177,21 @@ class Run:
             return to_block([], 0)
         return concat_steps([steps_block(batch) for batch in batches], tensors)
 
+    def last_steps(self, rank: int = 0, count: int = 1) -> StepBlock:
+        """Return the last steps of a rank, without reading those before."""
+        found: Batches = []
+        rows = 0
+        for batch in reversed(self._batches(rank)):
+            found.insert(0, batch)
+            rows += batch.num_rows
+            if rows >= count:
+                found[0] = found[0].slice(rows - count)
+                break
+        tensors = len(self.tensors(rank))
+        if not found:
+            return to_block([], 0)
+        return concat_steps([steps_block(batch) for batch in found], tensors)
+
     def weight_block(self, rank: int = 0) -> WeightBlock:
         """Return all sampled weight norms of a rank."""
         batches = self._part("weights", rank)
