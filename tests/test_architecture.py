@@ -48,7 +48,7 @@ ALLOWED = {
         "show",
     },
     "integrations": {"records", "errors", "attach", "store", "show", "treat"},
-    "cli": {"errors", "attach", "store", "show", "treat", "lab"},
+    "cli": {"errors", "attach", "store", "show", "treat", "lab", "integrations"},
     "__main__": {"cli"},
 }
 WITHOUT_TORCH = [
@@ -62,6 +62,7 @@ WITHOUT_TORCH = [
     "treat.prescribe",
     "attach.check_run",
     "lab.commands",
+    "integrations.mcp",
     "cli",
 ]
 
