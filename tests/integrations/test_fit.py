@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_within_a_watch_a_fit_adds_nothing_and_says_what_it_leaves_out(
     assert "HEALTHY" not in said
     assert watch.findings.steps == 4
     assert not (tmp_path / "gainstage-runs").exists()
+
+
+def test_a_record_that_is_gone_does_not_fail_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = FitWatch("ours", out=tmp_path / "run")
+    fit.begin()
+    train({"lr": 0.1, "steps": 2})
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").write_text("in its place")
+    fit.end()
+    assert "gainstage: no summary, RunFolderError" in capsys.readouterr().err
+    assert session.active is None
 
 
 def test_wrong_options_are_refused_when_they_are_given() -> None:

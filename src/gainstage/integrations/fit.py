@@ -67,7 +67,8 @@ class FitWatch:
         self._budget = budget
         self.watch: Watch | None = None
         """Of the fit that goes on; after its end, of the last one."""
-        self._is_on = False
+        self._pid: int | None = None
+        """The process that is being watched; a forked child's end is not the fit's."""
 
     def begin(
         self,
@@ -119,20 +120,23 @@ class FitWatch:
         )
         # Optimizers of a training before may be alive; those that a framework names are all.
         self.watch = watch_into(config, model, optimizer, only_given=optimizer is not None)
-        self._is_on = True
+        self._pid = os.getpid()
         # For a fit that ends by an error, of which not every framework tells its callbacks.
         atexit.register(self.end)
 
     def end(self) -> None:
         """Detach, close the record and print what it says. A second call does nothing."""
-        if not self._is_on or self.watch is None:
+        if self.watch is None or self._pid != os.getpid():
             return
-        self._is_on = False
+        self._pid = None
         atexit.unregister(self.end)
-        self.watch.stop()
-        if not (_many() and dist.get_rank()) and self.watch.folder.is_dir():
-            run = load(self.watch.folder)
-            print_summary(run, run.findings, file=sys.stderr)
+        try:
+            self.watch.stop()
+            if not (_many() and dist.get_rank()):
+                run = load(self.watch.folder)
+                print_summary(run, run.findings, file=sys.stderr)
+        except Exception as error:  # the training has not failed because its record has
+            _say(f"no summary, {type(error).__name__}: {error}")
 
     @property
     def findings(self) -> Findings:

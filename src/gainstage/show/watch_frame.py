@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
-from gainstage.bits import LARGEST
 from gainstage.detect.overflow_forecast import forecast
+from gainstage.detect.trend import headroom_bits
 from gainstage.records import SEVERITIES, StepBlock, TensorInfo
 from gainstage.show.answers import norm_bits
 from gainstage.show.sparkline import sparkline
@@ -153,7 +153,7 @@ def overflow_text(frame: Frame) -> str:
         return "none in sight"
     dtype = str((told[-1].get("evidence") or {}).get("dtype", "float32"))
     bits, usable = _finite_bits(frame.block)
-    limit = math.log2(LARGEST.get(dtype, LARGEST["float32"]))
+    limit = headroom_bits(1.0, dtype)
     seen = forecast(frame.block.step[usable].tolist(), bits.tolist(), limit)
     if seen is None or seen.step <= frame.step:
         return "growth has stopped" if len(bits) and usable[-1] else "reached"
@@ -176,11 +176,10 @@ def levels_of(frame: Frame) -> list[Level]:
     levels: list[Level] = []
     for name, columns in grouped.items():
         dtypes = [frame.tensors[column].dtype for column in columns]
-        dtype = min(dtypes, key=lambda each: LARGEST.get(each, LARGEST["float32"]))
-        limit = math.log2(LARGEST.get(dtype, LARGEST["float32"]))
+        dtype = min(dtypes, key=lambda each: headroom_bits(1.0, each))
         with np.errstate(divide="ignore"):
             bits = float(np.log2(np.sqrt(np.square(norms[columns]).sum())))
-        levels.append(Level(name, bits, limit, dtype))
+        levels.append(Level(name, bits, headroom_bits(1.0, dtype), dtype))
     return levels
 
 
