@@ -24,7 +24,6 @@ ALLOWED = {
     "store": {"records", "errors", "detect", "diagnose"},
     "treat": {"records", "errors", "norms", "graph", "diagnose", "store"},
     "show": {"records", "errors", "detect", "store"},
-    "integrations": {"records", "errors", "store"},
     "lab": {
         "records",
         "errors",
@@ -48,6 +47,7 @@ ALLOWED = {
         "treat",
         "show",
     },
+    "integrations": {"records", "errors", "attach", "store", "show", "treat"},
     "cli": {"errors", "attach", "store", "show", "treat", "lab", "integrations"},
     "__main__": {"cli"},
 }
@@ -64,6 +64,7 @@ WITHOUT_TORCH = [
     "integrations.export",
     "store.query",
     "lab.commands",
+    "integrations.mcp",
     "cli",
 ]
 

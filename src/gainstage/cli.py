@@ -343,6 +343,56 @@ def serve(
 
 
 @app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and leave.")] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Between two looks. [default: 1; 10 for plain lines]"
+        ),
+    ] = None,
+) -> None:
+    """Follow a run from another terminal while it goes on, until it ends or Ctrl-C."""
+    from gainstage.show.watch import follow
+
+    try:
+        follow(folder, sys.stdout, once=once, every_s=every)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def mcp(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUNS", help="The folder that holds runs.")
+    ] = Path("gainstage-runs"),
+) -> None:
+    """Let an assistant read runs: a server of the Model Context Protocol on standard input."""
+    from gainstage.integrations.mcp import serve
+
+    serve(folder)
+
+
+@app.command()
+def doctor() -> None:
+    """Say whether gainstage works here, and what a report of a bug should hold.
+
+    Exit code 0 if all is well, 1 if there is something to do, which is said.
+    """
+    from gainstage.attach.doctor import examine
+    from gainstage.show.terminal import safe
+
+    troubles = 0
+    for each in examine():
+        troubles += not each.is_ok
+        typer.echo(safe(f"{'ok  ' if each.is_ok else 'FAIL'}  {each.name:<13} {each.said}"))
+        if each.advice is not None:
+            typer.echo(safe(f"      {'':<13} {each.advice}"))
+    raise typer.Exit(1 if troubles else 0)
+
+
+@app.command()
 def rescue(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     out: Annotated[

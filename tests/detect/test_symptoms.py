@@ -197,6 +197,12 @@ def test_weights_that_double_at_a_stroke_are_told() -> None:
     assert symptom.step == 20
 
 
+def test_a_weight_that_stays_zero_grows_by_nothing() -> None:
+    rows = [row(i, 1.0, [1.0] * 8) for i in range(40)]
+    weights: list[WeightRow] = [(i, [0.0] + [30.0] * 7) for i in range(40)]
+    assert found(rows, weights).symptoms == ()
+
+
 def test_a_spike_that_comes_back_leaves_notes_only() -> None:
     """The published 176B run: 0.24, 0.95, 2.4, 16, 145, 960 and back within 30 iterations."""
     up = [0.24, 0.95, 2.4, 16, 145, 960]

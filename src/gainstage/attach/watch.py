@@ -153,10 +153,30 @@ def watch(
         deep_compiled=deep_compiled,
         strict=strict,
     )
+    return watch_into(config, model, optimizer)
+
+
+def watch_into(
+    config: RunConfig,
+    model: nn.Module | None = None,
+    optimizer: Optimizer | Iterable[Optimizer] | None = None,
+    *,
+    only_given: bool = False,
+) -> Watch:
+    """Watch this process into a folder that is made already: as one rank of the run there.
+
+    Args:
+        config: The run's options.
+        model: As `watch` takes it, like the next.
+        optimizer: Optimizers that will step.
+        only_given: Do not look for others that are alive, such as those of a training before.
+    """
     session = Session(config, is_run=False)
     session.attach(model)
     given = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
-    for each in {id(each): each for each in [*given, *_optimizers_alive(given)]}.values():
+    if not only_given:
+        given += _optimizers_alive(given)
+    for each in {id(each): each for each in given}.values():
         session.recorder.on_optimizer(each)
         session.recorder.on_parameters(each)
     return Watch(session)

@@ -73,7 +73,8 @@ def _judge(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
     if count < _FEWEST:
         return None
     start, last = state.bits[count // 4], state.bits[-1]
-    grown = last[: len(start)] - start
+    with np.errstate(invalid="ignore"):  # a weight that is zero, before and now
+        grown = last[: len(start)] - start
     grown = np.where(np.isfinite(grown), grown, -math.inf)
     if not len(grown) or grown.max() < _NOTABLE_BITS:
         return None

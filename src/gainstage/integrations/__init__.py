@@ -1,1 +1,1 @@
-"""Other tools: what a run sends to TensorBoard, W&B, MLflow and whoever scrapes metrics."""
+"""Other tools: gainstage as one argument of a framework, and what a run sends to trackers."""

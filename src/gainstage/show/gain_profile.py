@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from gainstage.detect.gain_profile import GainLedger
 from gainstage.show.ledger import ledger_answers, ledger_text, rule_names
+from gainstage.show.terminal import safe
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,20 @@ class GainProfile(GainLedger):
     def __str__(self) -> str:
         return ledger_text(self, "loss_fn").plain
 
+    def __repr__(self) -> str:
+        """Return the ledger as text, which a notebook without HTML shows."""
+        return str(self)
+
     def _repr_html_(self) -> str:
         """Return the ledger as a notebook shows it; names from the run are escaped."""
         verdict = "trouble" if self.troubles else "healthy"
         said = "".join(
-            f"<tr><th>{html.escape(each.label)}</th><td>{html.escape(each.text)}</td></tr>"
+            f"<tr><th>{html.escape(each.label)}</th><td>{html.escape(safe(each.text))}</td></tr>"
             for each in ledger_answers(self)
         )
         rows = "".join(
             "<tr>"
-            f"<td>{html.escape(each.name)}</td><td>{each.forward_bits:+.1f}</td>"
+            f"<td>{html.escape(safe(each.name))}</td><td>{each.forward_bits:+.1f}</td>"
             f"<td>{each.forward_gain_bits:+.1f}</td><td>{each.delta_bits:+.1f}</td>"
             f"<td>{each.backward_gain_bits:+.1f}</td>"
             f"<td>{html.escape(rule_names(each.initial)) if each.initial else ''}</td>"

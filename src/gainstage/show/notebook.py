@@ -4,17 +4,53 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 from dataclasses import fields
+from functools import cached_property
 
-from gainstage.show.answers import answers, extent, next_commands, shown_of, verdict_text
+from gainstage import records
+from gainstage.show.answers import (
+    answers,
+    counted,
+    extent,
+    next_commands,
+    shown_of,
+    told,
+    verdict_text,
+)
+from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
 from gainstage.show.terminal import safe, summary
 from gainstage.store import reader
 
 _STYLE = {"healthy": "#10693f", "at-risk": "#8a5200", "failed": "#b3260b"}
 
 
+class Findings(records.Findings):
+    """What the detectors saw and the diagnosis made of it, that shows itself in a notebook."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return symptoms, cause, evidence, place and remedies as text."""
+        lines = [f"Findings: {self.verdict}, {counted(self.steps, 'step')}"]
+        lines += [f" {label:<8}{safe(text)}" for label, text in _told(self)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table; nothing that the run says is markup in it."""
+        rows = [(label, "", _text(text)) for label, text in _told(self)]
+        head = f"{self.verdict.upper()}, {counted(self.steps, 'step')}"
+        return _table(head, rows, _STYLE[self.verdict])
+
+
 class Run(reader.Run):
     """A run's folder, read, that shows itself in a notebook."""
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What the detectors see in the whole record, and the diagnosis made of it."""
+        found = super().findings
+        return Findings(*(getattr(found, each.name) for each in fields(found)))
 
     def __repr__(self) -> str:
         """Return the summary that the terminal prints, after the folder."""
@@ -50,15 +86,33 @@ def markup(run: reader.Run) -> str:
     if run.findings.verdict != "healthy":
         commands = "<br>".join(f"<code>{_text(each)}</code>" for each in next_commands(shown))
         rows.append(("next", "", commands))
+    colour = _STYLE[run.findings.verdict if len(shown.block) else "at-risk"]
+    return _table(verdict_text(shown), rows, colour)
+
+
+def _told(findings: records.Findings) -> list[tuple[str, str]]:
+    """Return findings as lines with labels, all of the evidence among them."""
+    rows = [("what", f"{s.severity}, step {s.step:,}: {told(s)}") for s in findings.symptoms]
+    diagnosis = findings.diagnosis
+    if diagnosis is None:
+        return rows
+    rows.append(("why", why_lines(diagnosis)[0]))
+    for each in diagnosis.get("evidence") or ():
+        rows.append(("", f"{each['bits']:+.1f} bits: {each['text']}"))
+    rows += [("where", line) for line in where_lines(diagnosis, {})]
+    return [*rows, *(("fix", line) for line in fix_lines(diagnosis))]
+
+
+def _table(head: str, rows: Sequence[tuple[str, str, str]], colour: str) -> str:
+    """Return labels, styles and cells, which are markup already, below a heading."""
     cells = "".join(
         '<tr><td style="text-align:left;vertical-align:top;opacity:.75">'
         f'{_text(label)}</td><td style="text-align:left;{style}">{said}</td></tr>'
         for label, style, said in rows
     )
-    colour = _STYLE[run.findings.verdict if len(shown.block) else "at-risk"]
     return (
         f'<div style="border-left:4px solid {colour};padding-left:10px">'
-        f"<strong>{_text(verdict_text(shown))}</strong><table>{cells}</table></div>"
+        f"<strong>{_text(head)}</strong><table>{cells}</table></div>"
     )
 
 

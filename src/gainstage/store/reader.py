@@ -196,6 +196,21 @@ class Run:
             self._blocks[rank] = concat_steps(blocks, tensors) if blocks else to_block([], 0)
         return self._blocks[rank]
 
+    def last_steps(self, rank: int = 0, count: int = 1) -> StepBlock:
+        """Return the last steps of a rank, without reading those before."""
+        found: Batches = []
+        rows = 0
+        for batch in reversed(self._batches(rank)):
+            found.insert(0, batch)
+            rows += batch.num_rows
+            if rows >= count:
+                found[0] = found[0].slice(rows - count)
+                break
+        tensors = len(self.tensors(rank))
+        if not found:
+            return to_block([], 0)
+        return concat_steps([steps_block(batch) for batch in found], tensors)
+
     def weight_block(self, rank: int = 0) -> WeightBlock:
         """Return all sampled weight norms of a rank."""
         batches = self._part("weights", rank)
