@@ -45,6 +45,7 @@ def test_an_assistant_reads_runs_over_standard_input_and_output(runs: Path) -> N
                 "report": {"run": "one"},
                 "steps": {"run": "one", "first": 38, "count": 9},
                 "gradients": {"run": "one", "first": 0, "count": 1, "name": "layers.7."},
+                "query": {"run": "one", "sql": "select max(step) as last from steps"},
             }
             answers: dict[str, Any] = {"tools": tools}
             for name, arguments in asked.items():
@@ -59,6 +60,7 @@ def test_an_assistant_reads_runs_over_standard_input_and_output(runs: Path) -> N
         "report",
         "steps",
         "gradients",
+        "query",
     }
     assert all(tool.annotations.read_only_hint for tool in said["tools"])
     text = {name: each.content[0].text for name, each in said.items() if name != "tools"}
@@ -73,6 +75,7 @@ def test_an_assistant_reads_runs_over_standard_input_and_output(runs: Path) -> N
     gradients = json.loads(text["gradients"])
     assert gradients["tensors"] == ["model.encoder.layers.7.attention.weight"]
     assert gradients["step"] == [0]
+    assert json.loads(text["query"]) == {"of": 1, "columns": ["last"], "rows": [{"last": 39}]}
     assert said["outside"].is_error
     assert "is not the name of a run" in text["outside"]
 

@@ -112,6 +112,16 @@ class RunsFolder:
             }
         )
 
+    def query(self, run: str, sql: str) -> dict[str, Any]:
+        """Answer one SELECT over a run's tables, at most 500 rows.
+
+        Tables: steps, gradients (step, rank, tensor, module, norm), weights, profiles, times,
+        symptoms, tensors. It sees the run and nothing else, and changes nothing.
+        """
+        table = self._load(run).query(sql)
+        rows = table.slice(0, MOST_STEPS).to_pylist()
+        return json_safe({"of": table.num_rows, "columns": table.column_names, "rows": rows})
+
     def _load(self, run: str) -> Run:
         """Return a run by its name.
 
@@ -172,7 +182,8 @@ def serve(folder: Path) -> None:
         return call
 
     annotations = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    for tool in (runs.list_runs, runs.findings, runs.report, runs.steps, runs.gradients):
+    tools = (runs.list_runs, runs.findings, runs.report, runs.steps, runs.gradients, runs.query)
+    for tool in tools:
         server.tool(annotations=annotations)(told(tool))
     server.run("stdio")
 
