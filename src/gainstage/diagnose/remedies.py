@@ -11,6 +11,8 @@ from gainstage.records import RankRecord
 
 _HEALTHY_STEPS = 20
 _USUAL_LIMIT = 1.0
+_FAR = 8.0
+"""A limit that is so many times the largest norm was never meant to act."""
 
 
 def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
@@ -60,13 +62,18 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
                 skip,
             ]
         case "clip-misuse":
-            return [
-                _remedy("clip-global-norm", "clip before the step", max_norm=_own_limit(record))
-            ]
+            why = "clip all gradients, before the step and at a limit within their reach"
+            return [_remedy("clip-global-norm", why, max_norm=_own_limit(record))]
         case "loss-reduction":
             return [clip, _remedy("lower-lr", "the loss is a sum, not a mean", factor=0.01)]
         case "grad-accumulation":
-            return [_remedy("code-change", "call zero_grad before backward"), clip]
+            left = record.first("gradient-not-zeroed") is not None
+            what = (
+                "call zero_grad before backward"
+                if left or record.first("accumulation") is None
+                else "divide each loss by the number of backward calls that add up for a step"
+            )
+            return [_remedy("code-change", what), clip]
         case "normalization":
             return [_remedy("code-change", "bound the spread from below, or use layer norm"), skip]
         case "unbounded-objective":
@@ -75,7 +82,15 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
                 slower,
             ]
         case "optimizer-config":
-            return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
+            made, fault = record.first("optimizer"), record.fault
+            settings = {} if made is None else made.evidence.get("settings") or {}
+            if settings.get("eps") == 0 or (fault is not None and fault.kind == "update"):
+                return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
+            return [
+                _remedy("code-change", "settings for which the update cannot shrink: see why"),
+                clip,
+                slower,
+            ]
 
 
 def advised_limit(record: RankRecord) -> float:
@@ -93,7 +108,11 @@ def advised_limit(record: RankRecord) -> float:
 def _own_limit(record: RankRecord) -> float:
     seen = record.first("clip")
     limit = None if seen is None else seen.evidence.get("max_norm")
-    return float(limit) if isinstance(limit, (int, float)) and limit > 0 else _USUAL_LIMIT
+    if not isinstance(limit, (int, float)) or limit <= 0:
+        return _USUAL_LIMIT
+    norms = record.block.grad_norm[np.isfinite(record.block.grad_norm)]
+    is_far = len(norms) > 0 and limit > _FAR * float(norms.max())
+    return advised_limit(record) if is_far else float(limit)
 
 
 def _remedy(remedy: str, why: str, **settings: Any) -> dict[str, Any]:
