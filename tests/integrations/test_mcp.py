@@ -14,7 +14,7 @@ from gainstage import ConfigError, RunFolderError
 from gainstage.cli import main
 from gainstage.integrations.mcp import MOST_STEPS, MOST_TENSORS, RunsFolder
 from gainstage.store.folder import update_run_info
-from show.recorded import large_run
+from recorded import large_run
 
 
 @pytest.fixture

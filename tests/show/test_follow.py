@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyte
 import pytest
-from recorded import large_run
 
 from gainstage.cli import main
 from gainstage.records import TensorInfo
@@ -18,6 +17,7 @@ from gainstage.show.watch_frame import Level, bar, frame_text, levels_of, read_f
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
+from recorded import large_run
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]evil[/]"
 
