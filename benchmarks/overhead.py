@@ -175,15 +175,15 @@ def read(what: str, step: Callable[[], object], rounds: int) -> list[Row]:
                 step()
 
             def bare() -> None:
-                graph._sample_due = float("inf")  # noqa: B023
+                graph.schedule.due = float("inf")  # noqa: B023
                 step()
 
             def sampled() -> None:
-                graph._sample_due = 0.0  # noqa: B023
+                graph.schedule.due = 0.0  # noqa: B023
                 step()
 
             def mapped() -> None:
-                graph._sample_due = float("inf")  # noqa: B023
+                graph.schedule.due = float("inf")  # noqa: B023
                 graph.begin()  # noqa: B023
                 step()
 

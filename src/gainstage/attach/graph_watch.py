@@ -22,6 +22,7 @@ from gainstage.attach.columns import Columns
 from gainstage.attach.deep_compiled import EagerForwards
 from gainstage.attach.fault_watch import FaultWatch, Found
 from gainstage.attach.module_names import module_names
+from gainstage.attach.sample_schedule import FIRST_STEPS, SampleSchedule
 from gainstage.attach.script_audit import ScriptAudit
 from gainstage.attach.update_fault import update_fault
 from gainstage.graph.apart import apart
@@ -38,31 +39,13 @@ from gainstage.graph.way_back import Readings
 from gainstage.norms.late import is_capturing
 from gainstage.records import Fault, Observation, ProfileBlock, TimeBlock
 
-_FIRST_STEPS = 4
-"""Steps that are always sampled: what is wrong from the start shows there, and a fast explosion
-leaves no time for more."""
-_EARLY_S = 1.0
-"""What sampling may cost in all beyond its share: a short run, too, has more than four samples."""
-_EARLY_GROWTH = 1.25
-"""Ratio of one early sample's step to the one before."""
-_LEAP = 8.0
-"""A norm that is so many times the largest before it has the next steps sampled; a loss that is so
-many times its level has the step itself sampled."""
-_LEAP_STEPS = 8
-_LEVEL_KEPT = 0.9
-"""Of the level of the loss, from one step to the next."""
-_STEPS_TO_KNOW = 8
 _MANY_CALLS = 3
 """Backward calls for one step from which on it accumulates gradients: two losses make two."""
-_MOST_CALLS = 8
-"""Backward calls of one step that are sampled."""
 _SHAPES_AT_ONCE = 4
 """Shapes of graphs whose sites are taken without regard to the budget."""
 _NODE_S = 20e-6
 """What taking the site of a node costs, about."""
 _MOST_STRUCTURES = 16
-_DANGER_STEPS = 32
-_MOST_DANGER_STEPS = 256
 
 
 class GraphSink(Protocol):
@@ -129,7 +112,7 @@ class GraphWatch:
         self.faults = FaultWatch(self.sites)
         self.audit = ScriptAudit(sink.on_observation)
         self._sink = sink
-        self._share = max(share, 1e-6)
+        self.schedule = SampleSchedule(share)
         self._model = None if model is None else weakref.ref(model)
         self._recording: SiteRecording | None = None
         self._unsettled: SiteRecording | None = None
@@ -137,7 +120,6 @@ class GraphWatch:
         self._eager = EagerForwards() if deep_compiled else None
         self._wants_sites = False
         self._sites_due = 0.0
-        self._sample_due = 0.0
         self._sampling: _Sampling | None = None
         self._step = _Step()
         self._structures: dict[tuple[str, ...], Structure] = {}
@@ -147,12 +129,6 @@ class GraphWatch:
         self.is_thorough = False
         """Whether levels are read where the loss is not finite, too, and computed where nothing
         saved what a layer put out."""
-        self._danger_until = -1
-        self._danger_left = _MOST_DANGER_STEPS
-        self._early_step = _FIRST_STEPS
-        self._early_left_s = _EARLY_S
-        self._highest = math.inf
-        self._loss_level = math.inf
 
     def begin(self) -> None:
         """Record the sites of the forward pass to come."""
@@ -187,7 +163,7 @@ class GraphWatch:
 
     def on_danger(self, step: int) -> None:
         """Sample every step for a while. Another thread may call it."""
-        self._danger_until = step + _DANGER_STEPS
+        self.schedule.on_danger(step)
 
     # Backward
 
@@ -212,9 +188,9 @@ class GraphWatch:
         self._step.calls += 1
         if self._step.calls == _MANY_CALLS:
             self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
-        if loss is not None and self._step.calls == 1 and self._loss_leaps(loss, step):
-            self._danger_until = max(self._danger_until, step + _LEAP_STEPS)
-        is_due = self._is_due(step)
+        if loss is not None and self._step.calls == 1:
+            self.schedule.on_loss(loss, step)
+        is_due = self.schedule.is_due(step, self._step.calls)
         if self._eager is not None and self._is_compiled and self._step.calls == 1:
             is_due = self._eager.is_on
             self._eager.end()
@@ -238,12 +214,6 @@ class GraphWatch:
             self.faults.keep(nodes, graph)
         if is_due and nodes and (is_finite or self.is_thorough):
             self._sample(tensors, graph, nodes, scale, began)
-
-    def _loss_leaps(self, loss: float, step: int) -> bool:
-        """Tell whether the loss is far above those before: the batch at hand may be the reason."""
-        level, size = self._loss_level, abs(loss)
-        self._loss_level = max(size, _LEVEL_KEPT * level)
-        return size > _LEAP * level and step >= _STEPS_TO_KNOW
 
     def look_at(self, losses: Sequence[Tensor], step: int) -> None:
         """Look into losses, not finite, that no backward call was made on, as a run ends.
@@ -302,10 +272,8 @@ class GraphWatch:
                 sampling.profile, readings=sampling.probe.finish(), fused=sampling.probe.fused
             )
             self._step.sampled.append((profile, sampling))
-            now = time.perf_counter()
-            cost_s = sampling.cost_s + sampling.probe.cost_s + now - began
-            self._sample_due = now + cost_s / self._share
-            self._early_left_s -= cost_s
+            took = time.perf_counter() - began
+            self.schedule.on_cost(sampling.cost_s + sampling.probe.cost_s + took)
         if self._wants_sites and (
             len(self.sites) <= _SHAPES_AT_ONCE or time.perf_counter() >= self._sites_due
         ):
@@ -333,19 +301,13 @@ class GraphWatch:
             total: Of all together; None where there is none.
             optimizer: That will step, None where the script does it by hand.
         """
-        if step <= _FIRST_STEPS or self.audit.left is not None:
+        if step <= FIRST_STEPS or self.audit.left is not None:
             self.audit.on_step(step, ids, optimizer)
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)
-        elif total is not None and total > self._highest:
-            self._highest = _LEAP * total
-            self._danger_until = max(self._danger_until, step + _LEAP_STEPS)
-        elif step == _FIRST_STEPS and total is not None:
-            self._highest = _LEAP * total
         self._step.calls = 0
         self.faults.forget()
-        if step <= self._danger_until:
-            self._danger_left -= 1
+        self.schedule.on_step(step, total)
         if self._step.sampled:
             self._hand_over(step, columns.by_id)
         if self._unsettled is not None:
@@ -398,27 +360,11 @@ class GraphWatch:
         self._step = _Step()
         self.faults.forget()
 
-    def _is_due(self, step: int) -> bool:
-        if self._step.calls > _MOST_CALLS:
-            return False
-        if self._is_wanted(step):
-            return True
-        if self._step.calls > 1:
-            return False
-        if step >= self._early_step and self._early_left_s > 0:
-            self._early_step = int(step * _EARLY_GROWTH) + 1
-            return True
-        return time.perf_counter() >= self._sample_due
-
-    def _is_wanted(self, step: int) -> bool:
-        """Tell whether a step is read without regard to what that costs."""
-        return step < _FIRST_STEPS or (step <= self._danger_until and self._danger_left > 0)
-
     def _choose_forward(self, step: int) -> None:
         """Have compiled code run eagerly up to the next backward call, where that is to be read."""
         if self._eager is None or not self._is_compiled:
             return
-        if self._is_wanted(step) or time.perf_counter() >= self._sample_due:
+        if self.schedule.is_wanted(step) or time.perf_counter() >= self.schedule.due:
             self._eager.begin()
         elif not self._is_compiled_known:
             self._is_compiled_known = True
@@ -432,7 +378,7 @@ class GraphWatch:
         self.sites.add(nodes, sites_of(nodes, recording.calls, names))
         if len(self.sites) > known:
             self._wants_sites = True
-            self._sites_due = time.perf_counter() + _NODE_S * len(nodes) / self._share
+            self._sites_due = time.perf_counter() + _NODE_S * len(nodes) / self.schedule.share
             self._sink.on_sites(self.sites)
 
 
