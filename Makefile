@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint browser frontend bench corpus corpus-generated clean
+.PHONY: help setup demo test lint browser frontend bench corpus corpus-generated docs clean
 
 help:
 	@echo "make demo      watch a real training explode, and treat it (2 minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make corpus    judge the diagnosis on the fault corpus, where it lies beside the checkout"
 	@echo "make corpus-generated  rates on 304 generated trainings (6 minutes; SPLIT=dev to tune on)"
 	@echo "make frontend  build the report's front end anew (needs Node)"
+	@echo "make docs      the documentation site, in site/ (needs no network once set up)"
 	@echo "make clean     remove what these targets made"
 
 $(READY): pyproject.toml constraints.txt
@@ -56,5 +57,9 @@ SPLIT ?= test
 corpus-generated: $(READY)
 	PYTHONPATH=src $(BIN)/python -m benchmarks.corpus --split $(SPLIT)
 
+docs: $(READY)
+	$(BIN)/zensical build --strict
+	@echo "open site/index.html"
+
 clean:
-	rm -rf .venv demo-out gainstage-runs
+	rm -rf .venv .cache site demo-out gainstage-runs

@@ -217,6 +217,20 @@ def test_initial_weights_are_of_the_same_distribution(
     assert case.patched == pytest.approx(case.treated, abs=0.2)
 
 
+def test_an_optimizer_made_in_one_of_two_branches_has_new_weights_in_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = "optimizer = torch.optim.Adam(model.parameters(), lr=0.5, eps=1e-12)  # too fast"
+    assert made in PLAIN
+    branches = (
+        "if len(x) > 1000:\n    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "else:\n    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)"
+    )
+    case = shown(PLAIN.replace(made, branches), ("reinit:kind=he",), tmp_path, monkeypatch)
+    assert case.patched is not None
+    assert case.text.count("torch.nn.init.normal_") == 2
+
+
 def test_names_within_the_model_are_written_where_watching_names_it_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,10 +49,12 @@ def source_of(site: Mapping[str, Any], info: Mapping[str, Any]) -> Source | None
     if not 1 <= line <= len(lines):
         return None
     first = max(1, line - _AROUND)
-    return Source(first, tuple(lines[first - 1 : line + _AROUND]), line, written > _began(info))
+    is_newer = written >= _began(info) + 1.0
+    return Source(first, tuple(lines[first - 1 : line + _AROUND]), line, is_newer)
 
 
 def _began(info: Mapping[str, Any]) -> float:
+    """Return when the run began, in seconds since the epoch; rounded down to whole ones."""
     try:
         return datetime.fromisoformat(str(info.get("started"))).timestamp()
     except ValueError:

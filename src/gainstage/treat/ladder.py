@@ -63,7 +63,8 @@ def facts_of(record: RankRecord) -> Facts:
 def _is_half(record: RankRecord) -> bool:
     profiles = record.profiles
     largest = np.fmax(profiles.forward_max_bits, profiles.delta_max_bits)
-    whole = largest + profiles.headroom_bits
+    with np.errstate(invalid="ignore"):  # inf bits have a headroom of -inf
+        whole = largest + profiles.headroom_bits
     return (
         bool((whole[np.isfinite(whole)] < _FP16_BITS).any())
         or any(tensor.dtype in ("float16", "bfloat16") for tensor in record.tensors)

@@ -54,7 +54,9 @@ def reinit(
     lines = [f"generator = torch.Generator().manual_seed({seed})"]
     for (kind, number, gates, is_owned), names in recipes.items():
         lines += _loop(names, model if is_owned else None, _initialiser(kind, number, gates))
-    edits.put_before(made[0].line, "\n".join(lines))
+    # Of optimizers in branches one is made; after another one the same draws change nothing.
+    for line in dict.fromkeys(each.line for each in made):
+        edits.put_before(line, "\n".join(lines))
 
 
 def _within(name: str, module: str | None) -> str:
