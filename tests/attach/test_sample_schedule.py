@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from gainstage.attach.sample_schedule import FIRST_STEPS, SampleSchedule
 
 COST_S = 0.2
@@ -25,7 +27,7 @@ def sampled(
 def test_the_first_steps_are_and_then_ever_fewer_until_the_early_allowance_is_spent() -> None:
     steps = sampled([1.0] * 400, [1.0] * 400, cost_s=0.01)
     assert steps[:FIRST_STEPS] == list(range(FIRST_STEPS))
-    gaps = [b - a for a, b in zip(steps, steps[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(steps)]
     assert gaps[FIRST_STEPS:] == sorted(gaps[FIRST_STEPS:])
     assert len(steps) < 25
     assert len(sampled([1.0] * 400, [1.0] * 400, cost_s=1.0)) == FIRST_STEPS
