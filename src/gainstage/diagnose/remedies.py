@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gainstage.diagnose.weights import Cause
 from gainstage.records import RankRecord
@@ -19,7 +20,9 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
     """Return remedies as the findings contract writes them, to be tried in this order."""
     clip = _remedy(
         "clip-global-norm",
-        "the 90th percentile of the norms before the first sign",
+        "the 90th percentile of the norms before the first sign"
+        if len(_healthy_norms(record)) >= _HEALTHY_STEPS
+        else "a usual limit: there were too few healthy steps to tell a better one",
         max_norm=advised_limit(record),
     )
     slower = _remedy("lower-lr", "the updates are too large for the loss's curvature", factor=0.1)
@@ -98,11 +101,14 @@ def advised_limit(record: RankRecord) -> float:
 
     Where those are too few to tell, 1: what recurrent nets are clipped at.
     """
-    alarm = record.alarm_step
-    block = record.block
-    healthy = block.grad_norm[block.step < (alarm if alarm is not None else 0)]
-    healthy = healthy[np.isfinite(healthy)]
+    healthy = _healthy_norms(record)
     return float(np.percentile(healthy, 90)) if len(healthy) >= _HEALTHY_STEPS else _USUAL_LIMIT
+
+
+def _healthy_norms(record: RankRecord) -> NDArray[np.float64]:
+    alarm, block = record.alarm_step, record.block
+    healthy = block.grad_norm[block.step < (alarm if alarm is not None else 0)]
+    return healthy[np.isfinite(healthy)]
 
 
 def _own_limit(record: RankRecord) -> float:
