@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.bits import theil_sen
 from gainstage.diagnose.from_leap import leap_evidence
+from gainstage.diagnose.from_weights import steps_before_leap, weight_evidence
 from gainstage.records import RankRecord, StepBlock
 
 _GREW_BITS = 5.0
 _QUIET_BITS = 4.0
 _HUGE_BITS = 14.0
 _MODERATE_BITS = 8.0
-_LARGE_UPDATE = 0.1
 _LEAP_BITS = 7.0
 _STEP_BITS = 5.0
 _RATE_STEPS = 5
-_SAMPLES = 5
 _WINDOW = 8
-_ALIKE = 0.4
 _DIED_SHARE = 0.3
 
 
@@ -41,9 +37,7 @@ def step_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     yield from _first_step(bits)
     if before.sum() >= 3:
         yield from _growth(record, bits, before)
-    yield from _updates(record)
-    yield from _beyond_updates(record)
-    yield from _growth_alike(record)
+    yield from weight_evidence(record)
     yield from _losses(record, failure)
     yield from _died(record)
     yield from _rate(record)
@@ -82,11 +76,10 @@ def _growth(
     leap = _leap(bits)
     if leap is not None:
         at, jump = leap
-        step, rates = (
-            int(block.step[before][at]),
-            block.lr[before][max(0, at - _RATE_STEPS) : at + 1],
-        )
-        steady = np.isfinite(rates).all() and rates.max() <= 1.5 * rates.min()
+        step = int(block.step[before][at])
+        rates = block.lr[before][max(0, at - _RATE_STEPS) : at + 1]
+        rates = rates[np.isfinite(rates)]  # without an optimizer none is known
+        steady = not len(rates) or rates.max() <= 1.5 * rates.min()
         signs = [each for each in record.symptoms if each.severity != "info"]
         calm = not any(each.step < step - 1 for each in signs)
         calm = calm and step - int(block.step[before][at - 1]) <= 2
@@ -127,101 +120,6 @@ def _leap(bits: NDArray[np.float64]) -> tuple[int, float] | None:
     return (at, float(bits[at] - bits[at - 1])) if at else None
 
 
-def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
-    """For plain gradient descent: Adam's update does not depend on the gradient's size."""
-    made = record.first("optimizer")
-    if made is None or made.evidence.get("class") != "SGD" or not len(record.weights):
-        return
-    block = record.block
-    sampled = record.weights.weight_norms[0].astype(np.float64)
-    weight = math.sqrt(float(np.nansum(sampled**2)))
-    finite = np.isfinite(block.grad_norm) & np.isfinite(block.lr)
-    if not finite.any() or weight == 0:
-        return
-    norm = block.grad_norm * np.where(
-        np.isfinite(block.clip_coefficient), block.clip_coefficient, 1
-    )
-    usual = _steps_before_leap(block.grad_norm[finite][:16])
-    ratios = (block.lr * norm)[finite][:usual] / weight
-    worst = float(ratios.max())
-    if worst >= _LARGE_UPDATE:
-        at = int(block.step[finite][int(ratios.argmax())])
-        yield (
-            "update-large-against-weights",
-            f"the update of step {at} is {worst:.2g} times the norm of all weights",
-        )
-
-
-def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
-    """By the triangle inequality weights change no more than by the sum of all updates' norms.
-
-    Of Adam and its kin an element's update is at most lr (1 - b1) / sqrt(1 - b2); see Kingma and Ba
-    (2015), section 2.1.
-    """
-    made, weights, block = record.by_kind.get("optimizer", []), record.weights, record.block
-    if len(made) != 1 or len(weights) < 2 or not block.present.all() or block.skipped.any():
-        return
-    settings = made[0].evidence.get("settings") or {}
-    norms = np.sqrt((weights.weight_norms.astype(np.float64) ** 2).sum(axis=1))
-    finite = np.isfinite(norms)
-    if finite.sum() < 2 or not finite[0]:
-        return
-    match made[0].evidence.get("class"):
-        case "SGD" if 0 <= (momentum := settings.get("momentum") or 0.0) < 1:
-            moved = block.lr * block.grad_norm / (1 - momentum)
-        case "Adam" | "AdamW" | "NAdam" | "RAdam" if len(betas := settings.get("betas") or ()) == 2:
-            elements = sum(math.prod(tensor.shape) for tensor in record.tensors)
-            most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
-            moved = block.lr * most * math.sqrt(elements)
-        case _:
-            return
-    for at in np.flatnonzero(finite).tolist():
-        bound = float(np.nansum(moved[block.step < weights.step[at]]))
-        grown = float(norms[at] - norms[0])
-        if grown > 2 * bound + 0.25 * norms[0]:
-            yield (
-                "weights-moved-beyond-updates",
-                f"the weights' norm grew by {grown:.3g} up to step {int(weights.step[at])}, and "
-                f"all updates by the gradient together move them by {bound:.3g} at most",
-            )
-            return
-
-
-def _growth_alike(record: RankRecord) -> Iterator[tuple[str, str]]:
-    """What multiplies every weight by the same factor at each step is no gradient."""
-    weights, alarm = record.weights, record.alarm_step
-    matrices = [len(tensor.shape) > 1 for tensor in record.tensors]
-    norms = weights.weight_norms[:, np.flatnonzero(matrices)].astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bits = np.log2(norms)
-    usable = np.isfinite(bits).all(axis=1) & (
-        weights.step < (alarm if alarm is not None else np.inf)
-    )
-    bits, steps = bits[usable], weights.step[usable]
-    if len(steps) < _SAMPLES or bits.shape[1] < 2:
-        return
-    half = len(steps) // 2
-    slopes, early, late = (
-        np.array([theil_sen(steps[rows], column[rows]) for column in bits.T])
-        for rows in (slice(None), slice(half + 1), slice(half, None))
-    )
-    middle = float(np.median(slopes))
-    gained = middle * float(steps[-1] - steps[0])
-    # What gradients or momentum once set going slows down.
-    spread = max(float(np.abs(each - middle).max()) for each in (slopes, early, late))
-    if gained >= 1.0 and spread <= _ALIKE * middle:
-        yield (
-            "all-weights-grow-alike",
-            f"all {len(slopes)} weight matrices grow at the same rate, {middle:.3g} bits a step",
-        )
-
-
-def _steps_before_leap(norms: NDArray[np.float64]) -> int:
-    """Return how many steps come before the norm leaps: what a leap brings is not its cause."""
-    bits = np.log2(np.maximum(norms, 1e-300))
-    return int(np.argmax(bits > np.median(bits[:3]) + _QUIET_BITS)) or len(bits)
-
-
 def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]]:
     block = record.block
     usable = block.has_loss & np.isfinite(block.loss)
@@ -233,7 +131,7 @@ def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]
     first = losses[: max(8, len(losses) // 8)]
     if len(record.times):
         # A recurrence carries a leap of the gradient into the loss of the same step.
-        first = first[: max(2, _steps_before_leap(block.grad_norm[usable][:16]))]
+        first = first[: max(2, steps_before_leap(block.grad_norm[usable][:16]))]
     start = float(losses[0])
     peak = int(np.argmax(first))
     spread = abs(start) + 1e-12

@@ -1,0 +1,121 @@
+"""Evidence from the weights: how far they moved, and how far gradients can have moved them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.bits import theil_sen
+from gainstage.records import RankRecord
+
+_LARGE_UPDATE = 0.1
+_LEAP_BITS = 4.0
+_SAMPLES = 5
+_ALIKE = 0.4
+
+
+def weight_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """Yield rows of the evidence table, with words."""
+    yield from _updates(record)
+    yield from _beyond_updates(record)
+    yield from _growth_alike(record)
+
+
+def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """For plain gradient descent: Adam's update does not depend on the gradient's size."""
+    made = record.first("optimizer")
+    if made is None or made.evidence.get("class") != "SGD" or not len(record.weights):
+        return
+    block = record.block
+    sampled = record.weights.weight_norms[0].astype(np.float64)
+    weight = math.sqrt(float(np.nansum(sampled**2)))
+    finite = np.isfinite(block.grad_norm) & np.isfinite(block.lr)
+    if not finite.any() or weight == 0:
+        return
+    norm = block.grad_norm * np.where(
+        np.isfinite(block.clip_coefficient), block.clip_coefficient, 1
+    )
+    usual = steps_before_leap(block.grad_norm[finite][:16])
+    ratios = (block.lr * norm)[finite][:usual] / weight
+    worst = float(ratios.max())
+    if worst >= _LARGE_UPDATE:
+        at = int(block.step[finite][int(ratios.argmax())])
+        yield (
+            "update-large-against-weights",
+            f"the update of step {at} is {worst:.2g} times the norm of all weights",
+        )
+
+
+def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """By the triangle inequality weights change no more than by the sum of all updates' norms.
+
+    Of Adam and its kin an element's update is at most lr (1 - b1) / sqrt(1 - b2); see Kingma and Ba
+    (2015), section 2.1.
+    """
+    made, weights, block = record.by_kind.get("optimizer", []), record.weights, record.block
+    if len(made) != 1 or len(weights) < 2 or not block.present.all() or block.skipped.any():
+        return
+    if int(block.step[-1] - block.step[0]) != len(block) - 1:
+        return  # steps are missing, and so are their updates
+    settings = made[0].evidence.get("settings") or {}
+    norms = np.sqrt((weights.weight_norms.astype(np.float64) ** 2).sum(axis=1))
+    finite = np.isfinite(norms)
+    if finite.sum() < 2 or not finite[0]:
+        return
+    match made[0].evidence.get("class"):
+        case "SGD" if 0 <= (momentum := settings.get("momentum") or 0.0) < 1:
+            moved = block.lr * block.grad_norm / (1 - momentum)
+        case "Adam" | "AdamW" | "NAdam" | "RAdam" if len(betas := settings.get("betas") or ()) == 2:
+            elements = sum(math.prod(tensor.shape) for tensor in record.tensors)
+            most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
+            moved = block.lr * most * math.sqrt(elements)
+        case _:
+            return
+    for at in np.flatnonzero(finite).tolist():
+        bound = float(np.nansum(moved[block.step < weights.step[at]]))
+        grown = float(norms[at] - norms[0])
+        if grown > 2 * bound + 0.25 * norms[0]:
+            yield (
+                "weights-moved-beyond-updates",
+                f"the weights' norm grew by {grown:.3g} up to step {int(weights.step[at])}, and "
+                f"all updates by the gradient together move them by {bound:.3g} at most",
+            )
+            return
+
+
+def _growth_alike(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """What multiplies every weight by the same factor at each step is no gradient."""
+    weights, alarm = record.weights, record.alarm_step
+    matrices = [len(tensor.shape) > 1 for tensor in record.tensors]
+    norms = weights.weight_norms[:, np.flatnonzero(matrices)].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.log2(norms)
+    usable = np.isfinite(bits).all(axis=1) & (
+        weights.step < (alarm if alarm is not None else np.inf)
+    )
+    bits, steps = bits[usable], weights.step[usable]
+    if len(steps) < _SAMPLES or bits.shape[1] < 2:
+        return
+    half = len(steps) // 2
+    slopes, early, late = (
+        np.array([theil_sen(steps[rows], column[rows]) for column in bits.T])
+        for rows in (slice(None), slice(half + 1), slice(half, None))
+    )
+    middle = float(np.median(slopes))
+    gained = middle * float(steps[-1] - steps[0])
+    # What gradients or momentum once set going slows down.
+    spread = max(float(np.abs(each - middle).max()) for each in (slopes, early, late))
+    if gained >= 1.0 and spread <= _ALIKE * middle:
+        yield (
+            "all-weights-grow-alike",
+            f"all {len(slopes)} weight matrices grow at the same rate, {middle:.3g} bits a step",
+        )
+
+
+def steps_before_leap(norms: NDArray[np.float64]) -> int:
+    """Return how many steps come before the norm leaps: what a leap brings is not its cause."""
+    bits = np.log2(np.maximum(norms, 1e-300))
+    return int(np.argmax(bits > np.median(bits[:3]) + _LEAP_BITS)) or len(bits)
