@@ -191,7 +191,9 @@ ObservationKind = Literal[
     "clip",  # first clipping call: where, limit, how many of the parameters
     "clip-after-step",  # a clipping call between a step and the next backward call
     "clip-scaled",  # a clipping call on gradients that still hold the loss scale
-    "clip-partial",  # a clipping call that leaves out parameters which the optimizer steps
+    "clip-partial",  # clipping calls that leave out gradients which the optimizer steps with
+    "clip-duplicates",  # a clipping call that was given a parameter more than once
+    "batch-norm",  # statistics of a batch norm that come from few values: how many
     "loss",  # what backward is called on: operation, reduction, elements
     "accumulation",  # several backward calls for one step: how many, and whether divided
     "gradient-not-zeroed",  # gradients of an earlier step are still there as backward begins

@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from recorded import along_time, levels
 
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import Cause
@@ -19,6 +18,7 @@ from gainstage.show.source import source_of
 from gainstage.show.wording import CAUSES, near_path, treat_text
 from gainstage.store.ring import to_block, to_weight_block
 from gainstage.treat.treatment import parse
+from recorded import along_time, levels
 
 INFO: dict[str, Any] = {
     "started": "2020-01-01T00:00:00+00:00",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recorded import large_run
-
 import gainstage
 from gainstage.store.folder import update_run_info
+from recorded import large_run
 
 
 def test_a_run_shows_itself_and_nothing_that_it_says_is_markup(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from recorded import along_time, large_run, levels
 
 from gainstage.records import Findings, Site, TensorInfo
 from gainstage.show import profiles
 from gainstage.show.html import render_report
 from gainstage.store.reader import load
 from gainstage.store.ring import to_block, to_weight_block
+from recorded import along_time, large_run, levels
 
 NAN, INF = math.nan, math.inf
 TENSORS = [TensorInfo(f"layers.{i}.weight", f"layers.{i}", (2, 2), "float32") for i in range(5)]

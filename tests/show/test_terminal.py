@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import along_time, levels
 from rich.console import Console
 
 from gainstage.detect import scan
@@ -17,6 +16,7 @@ from gainstage.show.answers import Shown
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import summary
 from gainstage.store.ring import Row, to_block, to_weight_block
+from recorded import along_time, levels
 
 TENSORS = [
     TensorInfo(f"encoder.layers.{i}.attention.weight", "m", (4,), "float32") for i in range(4)

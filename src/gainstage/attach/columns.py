@@ -65,10 +65,6 @@ class Columns:
         column = self.by_id.get(key)
         return None if column is None else self.tensors[column].name
 
-    def stepped(self) -> set[int]:
-        """Return the ids of all parameters of optimizers that have stepped."""
-        return {key for _, plan in self._plans.values() for key in plan.ids}
-
     def plan_of(self, optimizer: Optimizer) -> Plan:
         """Return what to read for an optimizer; the first call looks up names."""
         key = id(optimizer)

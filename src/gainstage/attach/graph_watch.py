@@ -206,6 +206,7 @@ class GraphWatch:
         if is_recorded or is_due:
             self.faults.on_shape(nodes)
             self.audit.on_backward(step, tensors)
+            self.audit.on_norms(step, nodes)
             if self._step.calls == 1:
                 self.audit.on_fresh_graph(step, [n.variable for n in graph if is_leaf(n)])
         if not is_finite:
@@ -302,7 +303,8 @@ class GraphWatch:
             optimizer: That will step, None where the script does it by hand.
         """
         if step <= FIRST_STEPS or self.audit.left is not None:
-            self.audit.on_step(step, ids, optimizer)
+            there = [key for key, norm in zip(ids, norms, strict=True) if norm is not None]
+            self.audit.on_step(step, there, optimizer)
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)
         self._step.calls = 0

@@ -223,9 +223,8 @@ class Recorder:
                 self.graph.audit.on_clip(
                     self.step,
                     clipped,
-                    self._columns.stepped,
                     is_after_step=self.backward_calls == self._calls_at_step,
-                    is_scaled=not isinstance(scale, Tensor) and scale != 1.0,
+                    scale=1.0 if isinstance(scale, Tensor) else scale,
                 )
         except Exception as error:
             self.fault(error)

@@ -16,11 +16,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gainstage.attach.parameters import user_frames
+from gainstage.graph.saved import saved
 from gainstage.norms.replace import Clipped
 from gainstage.records import Observation, ObservationKind
 
 _SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "alpha", "nesterov", "maximize")
 _CLIPS_LOOKED_AT = 8
+_BATCH_NORMS = ("NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
+_FEW_VALUES = 8
+"""Fewer values a channel make statistics of noise (the textbook's rule for batch norm)."""
 _REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
 
 
@@ -39,6 +43,10 @@ class ScriptAudit:
         """Gradients that were there as a sampled backward call began, by id of the leaf."""
         self._stepped: set[int] = set()
         self._clips = 0
+        self._clipped: set[int] = set()
+        """Ids of what was clipped since it was last stepped, by whatever calls together."""
+        self._clip_site: tuple[str | None, int | None] = (None, None)
+        self._clip_limit: float | None = None
         self._optimizers: set[int] = set()
         self.step_site: tuple[str | None, int | None] = (None, None)
         """File and line at which the script steps."""
@@ -66,6 +74,8 @@ class ScriptAudit:
         if "optimizer-step" not in self._seen:
             self.step_site = caller()
             self._note("optimizer-step", step, {})
+        if self._clipped:
+            self._compare_clipped(step, set(ids))
         left, self.left = self.left, None
         key = id(optimizer)
         if left is not None and key in self._stepped:
@@ -76,6 +86,39 @@ class ScriptAudit:
                 self._seen.add(seen.kind)
                 self._observe(replace(seen, evidence=facts))
         self._stepped.add(key)
+
+    def _compare_clipped(self, step: int, stepped: set[int]) -> None:
+        """Note clipping calls that together have left out a part of what is stepped."""
+        clipped = self._clipped & stepped
+        self._clipped -= stepped
+        if "clip-partial" in self._seen or not clipped or clipped == stepped:
+            return
+        self._seen.add("clip-partial")
+        facts = {
+            "max_norm": self._clip_limit,
+            "parameters": len(clipped),
+            "stepped": len(stepped),
+        }
+        self._observe(Observation("clip-partial", step, *self._clip_site, facts))
+
+    def on_norms(self, step: int, nodes: Iterable[Any]) -> None:
+        """Note a batch norm whose statistics come from few values, as a graph with sites shows it.
+
+        Args:
+            step: The step to come.
+            nodes: Of the graph.
+        """
+        if "batch-norm" in self._seen:
+            return
+        for node in nodes:
+            if node.name() in _BATCH_NORMS and getattr(node, "_saved_training", True):
+                taken = saved(node, "input")
+                if isinstance(taken, Tensor) and taken.dim() > 1:
+                    values = taken.numel() // max(1, taken.shape[1])
+                    if values < _FEW_VALUES:
+                        facts = {"values": values, "batch": taken.shape[0]}
+                        self._note("batch-norm", step, facts)
+                        return
 
     def on_backward(self, step: int, roots: Iterable[Tensor]) -> None:
         """Note where the script calls backward, and on what."""
@@ -124,45 +167,49 @@ class ScriptAudit:
         self,
         step: int,
         clipped: Clipped,
-        stepped: Callable[[], set[int]],
         *,
         is_after_step: bool,
-        is_scaled: bool,
+        scale: float,
     ) -> None:
         """Note a clipping call, and whether it comes at a time when it cannot do what it is for.
 
         Args:
             step: The step to come.
             clipped: What it saw.
-            stepped: Returns the ids of all parameters that optimizers have stepped so far.
             is_after_step: Whether no backward call has come since the last step.
-            is_scaled: Whether the gradients still hold a loss scale.
+            scale: The loss scale that the gradients still hold, 1 for none.
         """
         self._clips += 1
-        kinds: list[ObservationKind] = []
+        ids = list(map(id, clipped.parameters))
+        limit = clipped.max_norm if isinstance(clipped.max_norm, (int, float)) else None
+        kinds: dict[ObservationKind, float] = {}
         if self._clips <= _CLIPS_LOOKED_AT:
-            kinds.append("clip")
-            mine, all_of_them = set(map(id, clipped.parameters)), stepped()
-            if mine < all_of_them:
-                kinds.append("clip-partial")
+            self._clipped.update(ids)
+            self._clip_site, self._clip_limit = caller(), limit
+            kinds["clip"] = 1.0
+            if len(set(ids)) < len(ids):
+                kinds["clip-duplicates"] = _counted_twice(ids, clipped)
         if is_after_step:
-            kinds.append("clip-after-step")
-        if is_scaled:
-            kinds.append("clip-scaled")
-        for kind in kinds:
+            kinds["clip-after-step"] = 1.0
+        if scale != 1.0:
+            kinds["clip-scaled"] = scale
+        for kind, ratio in kinds.items():
             if kind not in self._seen:
-                limit = clipped.max_norm if isinstance(clipped.max_norm, (int, float)) else None
-                facts = {
-                    "max_norm": limit,
-                    "parameters": len(clipped.parameters),
-                    "stepped": len(stepped()),
-                }
+                facts = {"max_norm": limit, "parameters": len(ids), "ratio": ratio}
                 self._note(kind, step, facts)
 
     def _note(self, kind: ObservationKind, step: int, evidence: dict[str, Any]) -> None:
         self._seen.add(kind)
         file, line = caller()
         self._observe(Observation(kind, step, file, line, evidence))
+
+
+def _counted_twice(ids: Sequence[int], clipped: Clipped) -> float:
+    """Return by how much the norm is too large for tensors that were given more than once."""
+    norms = [norm if isinstance(norm, (int, float)) else 0.0 for norm in clipped.norms]
+    whole = math.hypot(*norms)
+    once = math.hypot(*dict(zip(ids, norms, strict=True)).values())
+    return whole / once if once > 0 and math.isfinite(whole) else 1.0
 
 
 def caller() -> tuple[str | None, int | None]:

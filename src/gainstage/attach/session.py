@@ -340,11 +340,11 @@ class Session:
         weights: WeightBlock | None,
         profiles: Sequence[tuple[ProfileBlock, TimeBlock]],
     ) -> None:
-        self._write_sites()
+        seen = self._write_sites()
         writer = self._writer
         if self._state is None or writer is None:
             return
-        scan.see(self._state, profiles, self._take_faults())
+        scan.see(self._state, profiles, self._take_faults(), seen)
         self._state, changed = scan.update(self._state, block, weights, writer.tensors)
         for symptom in changed:
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
@@ -358,13 +358,16 @@ class Session:
         if self._sinks is not None:
             self._sinks.take(writer.tensors, block, changed)
 
-    def _write_sites(self) -> None:
+    def _write_sites(self) -> list[Observation]:
+        """Put new sites and observations on disk, and return these."""
+        seen: list[Observation] = []
         sites, self._new_sites = self._new_sites, None
         if sites is not None:
             write_sites(self.config.folder, self.rank or 0, sites.sites, sites.graphs())
         while self._observations:
-            observation = self._observations.popleft()
-            append_observation(self.config.folder, self.rank or 0, observation)
+            seen.append(self._observations.popleft())
+            append_observation(self.config.folder, self.rank or 0, seen[-1])
+        return seen
 
     def _take_faults(self) -> list[Fault]:
         return [self._faults.popleft() for _ in range(len(self._faults))]

@@ -15,6 +15,8 @@ from gainstage.detect import (
     gradient_norm,
     headroom_low,
     loss_nonfinite,
+    norm_mismatch,
+    normalization_noise,
     time_gain,
     update_nonfinite,
     weight_growth,
@@ -27,6 +29,7 @@ from gainstage.records import (
     SEVERITIES,
     Fault,
     Findings,
+    Observation,
     ProfileBlock,
     RankRecord,
     Severity,
@@ -63,6 +66,9 @@ class ScanState:
         """The watched dtype with the smallest largest value."""
         dtypes = {info.dtype for info in self.tensors} & LARGEST.keys()
         return min(dtypes, key=LARGEST.__getitem__, default="float32")
+
+
+_LOOKS_AT_SCRIPT = (norm_mismatch.look, normalization_noise.look)
 
 
 def start(tensors: Sequence[TensorInfo]) -> ScanState:
@@ -109,10 +115,15 @@ def see(
     state: ScanState,
     profiles: Iterable[tuple[ProfileBlock, TimeBlock]] = (),
     faults: Iterable[Fault] = (),
+    observations: Iterable[Observation] = (),
 ) -> ScanState:
-    """Take in sampled graphs and what the autopsy found; `update` then tells what is new."""
+    """Take in sampled graphs, what the autopsy found, and what the script was seen to do.
+
+    `update` then tells what is new.
+    """
     looks = (update_nonfinite.look, loss_nonfinite.look_at_fault)
     told = [look(fault) for fault in faults for look in looks]
+    told += [look(seen) for seen in observations for look in _LOOKS_AT_SCRIPT]
     signs = [sign for sign in told if sign is not None]
     for profile, times in profiles:
         found = (
@@ -163,7 +174,8 @@ def symptoms_of(record: RankRecord) -> tuple[Symptom, ...]:
 
 def _seen(record: RankRecord) -> ScanState:
     state, _ = update(start(record.tensors), record.block, record.weights)
-    return see(state, sampled_graphs(record.profiles, record.times), record.faults)
+    graphs = sampled_graphs(record.profiles, record.times)
+    return see(state, graphs, record.faults, record.observations)
 
 
 def sampled_graphs(

@@ -40,6 +40,13 @@ def script_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
             "accumulates-undivided",
             f"{calls} or more backward calls add up for one step, and the loss is not divided",
         )
+    norm = record.first("batch-norm")
+    if norm is not None:
+        values = norm.evidence.get("values")
+        yield (
+            "batch-too-small-for-statistics",
+            f"a batch norm takes its statistics from {values} values a channel",
+        )
     losses = record.block.loss[np.isfinite(record.block.loss)]
     is_loss = bool(len(losses)) and float(losses.min()) >= 0
     for made in record.by_kind.get("optimizer", []):

@@ -1,0 +1,107 @@
+"""What is seen of the script's own calls: whose norm it clips by, what batch norm sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+
+import gainstage
+from gainstage.records import Symptom
+
+Clip = Callable[[nn.Sequential], object]
+
+
+def symptoms(tmp_path: Path, clip: Clip, *, batch: int = 16, norm: bool = False) -> list[Symptom]:
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 8), nn.BatchNorm1d(8) if norm else nn.Tanh(), nn.Linear(8, 1)]
+    model = nn.Sequential(*layers)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gainstage.watch(model, optimizer, out=tmp_path / "run") as watch:
+        for _ in range(6):
+            optimizer.zero_grad()
+            model(torch.randn(batch, 4)).square().mean().backward()
+            clip(model)
+            optimizer.step()
+    return list(watch.findings.symptoms)
+
+
+def named(found: list[Symptom], name: str) -> list[Symptom]:
+    return [each for each in found if each.symptom == name]
+
+
+def in_two_calls(model: nn.Sequential) -> None:
+    clip_grad_norm_(model[0].parameters(), 1.0)
+    clip_grad_norm_(model[2].parameters(), 1.0)
+
+
+WHOLE: dict[str, Clip] = {
+    "at once": lambda model: clip_grad_norm_(model.parameters(), 1.0),
+    "in two calls": in_two_calls,
+    "not at all": lambda model: None,
+}
+WRONG: dict[str, tuple[Clip, str, float]] = {
+    "a part": (lambda m: clip_grad_norm_(m[2].parameters(), 1.0), "2 of the 4 tensors", 1.0),
+    "twice": (
+        lambda m: clip_grad_norm_([*m.parameters(), *m.parameters()], 1.0),
+        "1.41 times",
+        2**0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", WHOLE)
+def test_a_clip_of_all_gradients_has_the_true_norm(how: str, tmp_path: Path) -> None:
+    assert not named(symptoms(tmp_path, WHOLE[how]), "norm-mismatch")
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_clip_by_another_norm_is_told_with_the_ratio(how: str, tmp_path: Path) -> None:
+    clip, words, ratio = WRONG[how]
+    (found,) = named(symptoms(tmp_path, clip), "norm-mismatch")
+    assert found.severity == "warning"
+    assert words in found.message
+    assert found.evidence["ratio"] == pytest.approx(ratio, rel=1e-6)
+
+
+def test_a_clip_of_one_optimizer_of_two_leaves_nothing_out(tmp_path: Path) -> None:
+    nets = [nn.Linear(3, 1), nn.Linear(3, 1)]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.01) for net in nets]
+    with gainstage.watch(out=tmp_path / "run") as watch:
+        for _ in range(6):
+            for net, optimizer in zip(nets, optimizers, strict=True):
+                optimizer.zero_grad()
+                net(torch.randn(8, 3)).square().mean().backward()
+                clip_grad_norm_(net.parameters(), 1.0)
+                optimizer.step()
+    assert not named(list(watch.findings.symptoms), "norm-mismatch")
+
+
+def test_a_clip_of_scaled_gradients_is_told_with_the_scale(tmp_path: Path) -> None:
+    net = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    with gainstage.watch(net, optimizer, out=tmp_path / "run") as watch:
+        for _ in range(4):
+            optimizer.zero_grad()
+            scaler.scale(net(torch.randn(8, 3)).square().mean()).backward()
+            clip_grad_norm_(net.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+    (found,) = named(list(watch.findings.symptoms), "norm-mismatch")
+    assert found.evidence["ratio"] == 256.0
+
+
+@pytest.mark.parametrize(("batch", "severity"), [(2, "warning"), (6, "info"), (16, None)])
+def test_batch_norm_over_few_values_is_told(
+    batch: int, severity: str | None, tmp_path: Path
+) -> None:
+    found = named(
+        symptoms(tmp_path, lambda model: None, batch=batch, norm=True), "normalization-noise"
+    )
+    assert [each.severity for each in found] == ([] if severity is None else [severity])
+    assert all(each.evidence["values"] == batch for each in found)
