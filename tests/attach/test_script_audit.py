@@ -63,7 +63,7 @@ def test_a_clip_of_all_gradients_has_the_true_norm(how: str, tmp_path: Path) -> 
 def test_a_clip_by_another_norm_is_told_with_the_ratio(how: str, tmp_path: Path) -> None:
     clip, words, ratio = WRONG[how]
     (found,) = named(symptoms(tmp_path, clip), "norm-mismatch")
-    assert found.severity == "warning"
+    assert found.severity == "info"  # a script may mean it
     assert words in found.message
     assert found.evidence["ratio"] == pytest.approx(ratio, rel=1e-6)
 
@@ -94,6 +94,7 @@ def test_a_clip_of_scaled_gradients_is_told_with_the_scale(tmp_path: Path) -> No
             scaler.update()
     (found,) = named(list(watch.findings.symptoms), "norm-mismatch")
     assert found.evidence["ratio"] == 256.0
+    assert found.severity == "warning"
 
 
 @pytest.mark.parametrize(("batch", "severity"), [(2, "warning"), (6, "info"), (16, None)])

@@ -112,6 +112,8 @@ def failing(kind: str, op: str = "log", **more: object) -> RankRecord:
         (failing("domain", "div", evidence={"by_spread": True}), "normalization"),
         (failing("input", "addmm"), "bad-data"),
         (failing("input", "addmm", evidence={"fills": "elements"}), "bad-data"),
+        (failing("input", "addmm", evidence={"fills": "samples"}), "bad-data"),
+        (failing("input", "addmm", evidence={"fills": "features"}), "normalization"),
         (failing("input", "addmm", evidence={"fills": "samples", "raw": "x"}), "normalization"),
         (failing("target", "mse_loss"), "bad-data"),
         (replace(failing("update", "addcdiv")), "optimizer-config"),
@@ -163,6 +165,12 @@ def test_weights_that_all_grow_alike_are_multiplied_by_something_else_than_gradi
     found = diagnose([made], "failed")
     assert found is not None
     assert found["cause"] == "optimizer-config"
+
+
+def test_a_clip_of_a_part_is_no_reason_for_a_missing_value() -> None:
+    seen = Observation("clip-partial", 0, "train.py", 9, {"parameters": 2, "stepped": 6})
+    made = failing("input", "addmm", evidence={"fills": "samples"})
+    assert cause_of(replace(made, observations=(seen,))) == "bad-data"
 
 
 def test_an_overflow_of_float16_is_another_cause_than_one_of_float32() -> None:

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from gainstage.cli import main
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 TOPICS = ("chain", "crossover", "init", "recurrent", "clip", "norm", "symptoms", "exercises")
 
 
@@ -35,23 +21,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         main(["lab", "all", "--quick", "--html", str(path)])
     assert ended.value.code == 0
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    driver = shutil.which("chromedriver")
-    if driver is None:
-        if os.environ.get("CI"):
-            pytest.fail("no chromedriver: the lab's page is not tested in a browser")
-        pytest.skip("NO CHROMIUM: the lab's page is not tested; install chromium-driver")
-    options = webdriver.ChromeOptions()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 def opened(browser: WebDriver, page: Path, width: int) -> None:

@@ -82,9 +82,13 @@ def _input_evidence(fault: Fault) -> Iterator[tuple[str, str]]:
     match fault.evidence.get("fills"):
         case "elements":
             yield "bad-elements", "single elements are not finite, their neighbours are"
-        case "samples" | "features" | "whole" as what:
-            subject = "the whole of it is" if what == "whole" else f"whole {what} are"
-            yield "bad-slices", f"{subject} not finite: what dividing by a spread of 0 leaves"
+        case "features":
+            yield "bad-features", "whole features are not finite: dividing by their spread does it"
+        case "samples" | "whole":
+            yield (
+                "bad-samples",
+                "whole samples are not finite: missing, or divided by a spread of 0",
+            )
         case _:
             pass
     raw = fault.evidence.get("raw")

@@ -48,8 +48,18 @@ PRIOR: dict[Cause, float] = {
 
 WEIGHTS: dict[str, dict[Cause, float]] = {
     # What the autopsy found.
-    "left-domain": {"numeric-op": 6.0, "learning-rate": -2.0, "init-scale": -2.0},
-    "singular-derivative": {"numeric-op": 7.0, "learning-rate": -2.0, "init-scale": -2.0},
+    "left-domain": {
+        "numeric-op": 6.0,
+        "learning-rate": -2.0,
+        "init-scale": -2.0,
+        "clip-misuse": -3.0,
+    },
+    "singular-derivative": {
+        "numeric-op": 7.0,
+        "learning-rate": -2.0,
+        "init-scale": -2.0,
+        "clip-misuse": -3.0,
+    },
     "hidden-nonfinite": {"numeric-op": 4.0},
     "divided-by-spread": {"normalization": 8.0, "numeric-op": -1.0},
     "in-normalization": {"normalization": 7.0},
@@ -70,10 +80,12 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
         "normalization": 4.0,
         "numeric-op": 2.0,
         "learning-rate": -2.0,
+        "clip-misuse": -4.0,
     },
     "bad-elements": {"bad-data": 2.0, "normalization": -2.0},
-    "bad-slices": {"normalization": 5.0, "bad-data": -1.0},
-    "raw-data-is-finite": {"normalization": 2.0, "numeric-op": 2.0, "bad-data": -4.0},
+    "bad-features": {"normalization": 5.0, "bad-data": -1.0},
+    "bad-samples": {"normalization": 2.0},  # a whole row may be missing from the data as well
+    "raw-data-is-finite": {"normalization": 3.0, "numeric-op": 2.0, "bad-data": -4.0},
     "bad-constant": {"bad-data": 3.0, "numeric-op": 2.0},
     "update-divides-by-zero": {"optimizer-config": 10.0},
     "update-nonfinite": {"optimizer-config": 2.0, "learning-rate": 2.0},
@@ -87,6 +99,9 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
         "recurrent-gain": -1.0,
         "init-scale": -2.0,
         "residual-growth": -1.0,
+        "clip-misuse": -3.0,
+        "loss-reduction": -2.0,
+        "grad-accumulation": -2.0,
     },
     "grew-before": {
         "learning-rate": 1.0,

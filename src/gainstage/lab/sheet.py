@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 
@@ -64,12 +65,12 @@ class Sheet:
     parts: tuple[Part, ...]
 
 
-class Shown:
+class Shown(ABC):
     """What has a sheet shows itself in a notebook."""
 
+    @abstractmethod
     def sheet(self) -> Sheet:
         """Return the topic as text, tables and pictures."""
-        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         from gainstage.lab.markup import section
