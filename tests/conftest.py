@@ -47,8 +47,13 @@ Runner = Callable[..., Ran]
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which nothing is watched and one thread computes."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GAINSTAGE", "COLUMNS"))}
+    """Return an environment in which nothing is watched and one thread computes.
+
+    Output is buffered in it, whatever the caller's says: unbuffered, `print` writes the words and
+    the end of a line one by one, and the lines of two processes mix.
+    """
+    dropped = ("GAINSTAGE", "COLUMNS", "PYTHONUNBUFFERED")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
