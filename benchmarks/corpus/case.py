@@ -67,7 +67,8 @@ class Loop:
     """Whether each micro-batch's loss is divided by how many there are."""
     growth: float = 0.0
     """What the loop itself multiplies the weights by after each step, less 1: a decay by hand."""
-    _bad: int = field(default=0)
+    losses: list[float] = field(default_factory=list)
+    """One a step, filled in training."""
 
     def __call__(self) -> None:
         """Train to the end, or a few steps beyond the first loss that is not finite."""
@@ -92,8 +93,8 @@ class Loop:
                 with torch.no_grad():
                     for parameter in self.parameters:
                         parameter.mul_(1 + self.growth)
-            self._bad += not math.isfinite(loss.item())
-            if self._bad > AFTER_NONFINITE:
+            self.losses.append(loss.item())
+            if sum(not math.isfinite(each) for each in self.losses) > AFTER_NONFINITE:
                 return
 
 

@@ -9,13 +9,13 @@ import multiprocessing
 import random
 import shutil
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from benchmarks.corpus.case import Case
 from benchmarks.corpus.families import family_of
+from benchmarks.corpus.script import seed_of
 
 import gainstage
 
@@ -42,7 +42,7 @@ def _play(job: tuple[Case, Path]) -> None:
 def play(case: Case, folder: Path) -> None:
     """Train one case, its record in a folder of its name, and write down what was drawn."""
     torch.set_num_threads(1)
-    draw = random.Random(zlib.crc32(f"{case.family} {case.seed}".encode()))
+    draw = random.Random(seed_of(case))
     training = family_of(case)(draw, case.cause is not None and not case.control)
     out = folder / case.name
     shutil.rmtree(out, ignore_errors=True)  # left by a corpus that was interrupted

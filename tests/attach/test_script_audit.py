@@ -97,6 +97,49 @@ def test_a_clip_of_scaled_gradients_is_told_with_the_scale(tmp_path: Path) -> No
     assert found.severity == "warning"
 
 
+@pytest.mark.parametrize(("limit", "severities"), [(1e-3, ["warning"]), (1e9, [])])
+def test_a_clip_after_the_step_is_told_once_it_would_have_acted(
+    limit: float, severities: list[str], tmp_path: Path
+) -> None:
+    net = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with gainstage.watch(net, optimizer, out=tmp_path / "run") as watch:
+        for step in range(8):
+            optimizer.zero_grad()
+            scale = 1e-6 if step < 3 else 1.0
+            (scale * net(torch.randn(8, 3)).square().mean()).backward()
+            optimizer.step()
+            clip_grad_norm_(net.parameters(), limit)
+    found = named(list(watch.findings.symptoms), "norm-mismatch")
+    assert [each.severity for each in found] == severities
+    assert all("the step has been taken already" in each.message for each in found)
+    assert all(each.step == 4 for each in found)  # counted as one of the next step
+
+
+def two_networks_in_turn(zeroed: bool) -> None:
+    """One network's backward call leaves gradients in the other, which zeroes them if told to."""
+    made, judge = nn.Linear(2, 3), nn.Linear(3, 1)
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.01) for net in (made, judge)]
+    for _ in range(6):
+        for sign, optimizer in zip((-1.0, 1.0), optimizers, strict=True):
+            if zeroed or optimizer is optimizers[0]:
+                optimizer.zero_grad()
+            (sign * judge(made(torch.randn(8, 2)))).mean().backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_gradients_that_are_never_zeroed_are_told_at_the_second_step(
+    zeroed: bool, tmp_path: Path
+) -> None:
+    with gainstage.watch(out=tmp_path / "run") as watch:
+        two_networks_in_turn(zeroed)
+    found = named(list(watch.findings.symptoms), "norm-mismatch")
+    assert [each.severity for each in found] == ([] if zeroed else ["warning"])
+    assert all("2 of 2 tensors are running sums" in each.message for each in found)
+    assert all(each.step <= 3 for each in found)
+
+
 @pytest.mark.parametrize(("batch", "severity"), [(2, "warning"), (6, "info"), (16, None)])
 def test_batch_norm_over_few_values_is_told(
     batch: int, severity: str | None, tmp_path: Path

@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gainstage.detect import depth_gain, headroom_low, time_gain, update_nonfinite
+from gainstage.detect import (
+    depth_gain,
+    headroom_low,
+    level_forecast,
+    time_gain,
+    update_nonfinite,
+)
 from gainstage.detect.scan import sampled_graphs
+from gainstage.detect.sign import Sign
 from gainstage.records import Fault, ProfileBlock, Site, TimeBlock
 
 
@@ -117,6 +124,48 @@ def test_an_output_near_the_limit_of_float16_is_told_and_a_scaled_gradient_is_no
     assert sign.evidence["dtype"] == "float16"
     scaled = graph([15.5, 0.0], outputs=[3.0, 3.0], limit=limit)
     assert headroom_low.look(headroom_low.Headroom(), scaled) is None
+
+
+def told_of(levels: dict[int, float], limit: float = math.log2(65504)) -> list[Sign]:
+    """Return what is told of an operation's largest values, in bits, on sampled steps."""
+    state = level_forecast.Levels()
+    graphs = [graph([0.0], step=step, outputs=[bits], limit=limit) for step, bits in levels.items()]
+    found = [level_forecast.look(state, each) for each in graphs]
+    return [sign for sign in found if sign is not None]
+
+
+SAMPLED = [0, 1, 2, 3, 4, 6, 8, 11, 14, 18, 23, 29, 37, 47, 59, 74, 93, 117, 147, 184]
+
+
+def test_an_output_on_its_way_to_float16s_limit_is_told_long_before_with_the_step() -> None:
+    (sign,) = told_of({step: 9.0 + 0.04 * step for step in SAMPLED})
+    assert (sign.symptom, sign.severity) == ("overflow-forecast", "warning")
+    assert sign.evidence["overflow_step"] == pytest.approx(7 / 0.04, abs=2)
+    assert sign.step < 100
+    assert "passes float16's largest value at step 175" in sign.message
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {step: 12.0 + (2.0 - 2.0 * 0.95**step) for step in SAMPLED},  # levels off below the limit
+        {step: 9.0 + 0.5 * math.log2(1 + step) for step in SAMPLED},
+        {step: 13.5 + 0.5 * (-1) ** i for i, step in enumerate(SAMPLED)},
+        {step: 14.0 - 0.02 * step for step in SAMPLED},
+        {step: 5.0 + 0.04 * step for step in SAMPLED},  # rises, with a third of the range left
+    ],
+)
+def test_levels_that_settle_or_are_far_from_the_limit_are_not(levels: dict[int, float]) -> None:
+    assert told_of(levels) == []
+
+
+def test_the_forecast_follows_a_dtype_and_not_the_gradients_of_a_loss_scaler() -> None:
+    state = level_forecast.Levels()
+    for step in SAMPLED:
+        scaled = graph([9.0 + 0.04 * step], step=step, outputs=[1.0], limit=math.log2(65504))
+        assert level_forecast.look(state, scaled) is None
+    wide = told_of({step: 98.0 + 0.2 * step for step in SAMPLED}, limit=math.log2(3.4028235e38))
+    assert [sign.evidence["dtype"] for sign in wide] == ["float32"]
 
 
 def test_an_update_that_is_not_finite_is_critical_at_the_step_that_made_it() -> None:

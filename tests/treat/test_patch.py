@@ -123,6 +123,15 @@ RATES_BY_HAND = PLAIN.replace(
     "        group['lr'] = 0.5 / (1 + step)\n",
 )
 
+BY_NAME = PLAIN.replace(
+    "optimizer = torch.optim.Adam(model.parameters(), lr=0.5, eps=1e-12)  # too fast\n",
+    "KINDS = {'adam': torch.optim.Adam, 'sgd': torch.optim.SGD}\n\n\n"
+    "def optimizer_of(net, kind, rate=0.5):\n"
+    "    return KINDS[kind](net.parameters(), lr=rate)\n\n\n"
+    "optimizer = optimizer_of(model, 'adam')\n",
+)
+assert "KINDS" in BY_NAME
+
 
 @dataclass
 class Shown:
@@ -171,6 +180,8 @@ def shown(
         (IN_FUNCTIONS, "lower-lr:factor=0.1"),
         (TWO, "lower-lr:factor=0.3"),
         (RATES_BY_HAND, "lower-lr:factor=0.1"),
+        (BY_NAME, "lower-lr:factor=0.1"),
+        (BY_NAME, "raise-eps:eps=0.001"),
         (PLAIN, "raise-eps:eps=0.001"),
         (TWO, "raise-eps:eps=0.001"),
         (PLAIN, "warm-up:steps=25"),
@@ -192,6 +203,7 @@ def test_the_patched_script_ends_at_the_very_loss_of_the_trial(
         (PLAIN, ("clip-global-norm:max_norm=0.1",)),
         (IN_FUNCTIONS, ("clip-global-norm:max_norm=1",)),
         (TWO, ("clip-value:value=0.01",)),
+        (BY_NAME, ("clip-global-norm:max_norm=0.1",)),
         (LATE_CLIP, ("clip-global-norm:max_norm=0.1",)),
         (SCALED, ("clip-global-norm:max_norm=0.1",)),
         (BAD_BATCH, ("skip-nonfinite", "clip-global-norm:max_norm=1", "lower-lr:factor=0.1")),
@@ -229,6 +241,16 @@ def test_an_optimizer_made_in_one_of_two_branches_has_new_weights_in_both(
     case = shown(PLAIN.replace(made, branches), ("reinit:kind=he",), tmp_path, monkeypatch)
     assert case.patched is not None
     assert case.text.count("torch.nn.init.normal_") == 2
+
+
+def test_an_optimizer_whose_class_has_a_variables_name_has_new_weights_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = shown(BY_NAME, ("reinit:kind=he",), tmp_path, monkeypatch)
+    assert case.patched is not None
+    before, _, after = case.text.partition("    return KINDS[kind]")
+    assert "net.get_parameter(name)" in before
+    assert "get_parameter" not in after
 
 
 def test_names_within_the_model_are_written_where_watching_names_it_too(

@@ -250,7 +250,7 @@ class GraphWatch:
         self._wants_sites |= not match.exact
         layers = layers_of(nodes)
         values = Values(graph, roots)
-        outputs = {p: values.known(nodes[p], 0) for p in places_read(len(nodes), layers)}
+        outputs = {p: _held(values, nodes[p]) for p in places_read(len(nodes), layers)}
         if self.is_thorough:
             computed = apart(lambda: {p: values.value(nodes[p]) for p in layers})
             outputs = {p: computed.get(p) if each is None else each for p, each in outputs.items()}
@@ -382,6 +382,11 @@ class GraphWatch:
             self._wants_sites = True
             self._sites_due = time.perf_counter() + _NODE_S * len(nodes) / self.schedule.share
             self._sink.on_sites(self.sites)
+
+
+def _held(values: Values, node: Any) -> Tensor | None:
+    known = values.known(node, 0)
+    return values.known_from_copy(node) if known is None else known
 
 
 def _has_compiled() -> bool:

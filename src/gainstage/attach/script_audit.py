@@ -47,6 +47,7 @@ class ScriptAudit:
         """Ids of what was clipped since it was last stepped, by whatever calls together."""
         self._clip_site: tuple[str | None, int | None] = (None, None)
         self._clip_limit: float | None = None
+        self._has_acted_late = False
         self._optimizers: set[int] = set()
         self.step_site: tuple[str | None, int | None] = (None, None)
         """File and line at which the script steps."""
@@ -193,9 +194,14 @@ class ScriptAudit:
             kinds["clip-after-step"] = 1.0
         if scale != 1.0:
             kinds["clip-scaled"] = scale
+        acts = isinstance(clipped.coefficient, float) and clipped.coefficient < 1.0
+        if is_after_step and acts and not self._has_acted_late:
+            # Once more than the others: a clip that never acts does no harm where it stands.
+            self._has_acted_late = True
+            self._seen.discard("clip-after-step")
         for kind, ratio in kinds.items():
             if kind not in self._seen:
-                facts = {"max_norm": limit, "parameters": len(ids), "ratio": ratio}
+                facts = {"max_norm": limit, "parameters": len(ids), "ratio": ratio, "acts": acts}
                 self._note(kind, step, facts)
 
     def _note(self, kind: ObservationKind, step: int, evidence: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gainstage.bits import LARGEST
 from gainstage.detect.sign import Sign
@@ -17,6 +18,9 @@ from gainstage.records import ProfileBlock
 
 LOW_BITS = {"float16": 2.0, "bfloat16": 16.0, "float32": 16.0}
 """float16 has 16 bits in all, and a healthy activation may use most of them."""
+
+_APART_BITS = 0.002
+"""float32's and bfloat16's largest values are 0.0056 bits apart."""
 
 
 @dataclass(slots=True)
@@ -30,12 +34,7 @@ def look(state: Headroom, block: ProfileBlock) -> Sign | None:
     """Return a sign if an output of a sampled graph has less headroom left than was told."""
     lowest: tuple[float, str, int] | None = None
     for dtype, low in LOW_BITS.items():
-        limit = math.log2(LARGEST[dtype])
-        # The headroom is the smaller of output and gradient: where it is the output's, it adds up.
-        rows = (block.headroom_bits < low) & np.isfinite(block.headroom_bits)
-        rows &= np.isfinite(block.forward_max_bits)
-        both = np.where(rows, block.forward_max_bits, 0) + np.where(rows, block.headroom_bits, 0)
-        rows &= np.abs(both - limit) < 0.01
+        rows = outputs_below(block, dtype, low)
         if rows.any():
             at = int(np.flatnonzero(rows)[np.argmin(block.headroom_bits[rows])])
             left = float(block.headroom_bits[at])
@@ -55,3 +54,12 @@ def look(state: Headroom, block: ProfileBlock) -> Sign | None:
         last_step=step,
         evidence={"headroom_bits": left, "dtype": dtype, "site": int(block.site[at])},
     )
+
+
+def outputs_below(block: ProfileBlock, dtype: str, bits: float) -> NDArray[np.bool_]:
+    """Return which rows are of a dtype and have outputs with less than so many bits of headroom."""
+    rows = (block.headroom_bits < bits) & np.isfinite(block.headroom_bits)
+    rows &= np.isfinite(block.forward_max_bits)
+    # The headroom is the smaller of output and gradient: where it is the output's, it adds up.
+    both = np.where(rows, block.forward_max_bits, 0) + np.where(rows, block.headroom_bits, 0)
+    return rows & (np.abs(both - math.log2(LARGEST[dtype])) < _APART_BITS)

@@ -14,6 +14,7 @@ from gainstage.detect import (
     gradient_nonfinite,
     gradient_norm,
     headroom_low,
+    level_forecast,
     loss_nonfinite,
     norm_mismatch,
     normalization_noise,
@@ -56,6 +57,7 @@ class ScanState:
     depth: depth_gain.Depth = field(default_factory=depth_gain.Depth)
     time: time_gain.Time = field(default_factory=time_gain.Time)
     headroom: headroom_low.Headroom = field(default_factory=headroom_low.Headroom)
+    levels: level_forecast.Levels = field(default_factory=level_forecast.Levels)
     symptoms: dict[str, Symptom] = field(default_factory=dict[str, Symptom])
     strong: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     """By family: the step of the latest strong sign, and its symptom."""
@@ -129,6 +131,7 @@ def see(
         found = (
             depth_gain.look(state.depth, profile),
             headroom_low.look(state.headroom, profile),
+            level_forecast.look(state.levels, profile),
             time_gain.look(state.time, times),
         )
         signs += [sign for sign in found if sign is not None]

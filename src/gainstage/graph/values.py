@@ -100,6 +100,19 @@ class Values:
         self._unsaved.add((node, output))
         return None
 
+    def known_from_copy(self, node: Node, output: int = 0) -> Tensor | None:
+        """Return the output's value where only a copy in a wider dtype is held: it is the same.
+
+        A float16 output that a loss takes in float32 is such: the loss holds the float32 one.
+        """
+        dtype = _dtype(node)
+        for consumer, _, taken in self.consumers.get(node, ()):
+            if taken == output and consumer.name() == "ToCopyBackward0" and dtype is not None:
+                copy = self.known(consumer, 0)
+                if copy is not None and torch.promote_types(dtype, copy.dtype) == copy.dtype:
+                    return copy.to(dtype)
+        return None
+
     def _holders(self, node: Node, output: int) -> Iterator[Node]:
         yield node
         for consumer, _, taken in self.consumers.get(node, ()):

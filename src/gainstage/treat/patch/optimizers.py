@@ -11,6 +11,8 @@ from libcst import matchers as m
 from gainstage.records import RankRecord
 from gainstage.treat.patch.edits import Line, NoSafeEditError, Source
 
+_PARAMETERS = m.Call(m.Attribute(m.Name() | m.Attribute(), m.Name("parameters")), args=[])
+
 
 @dataclass(frozen=True)
 class Made:
@@ -27,8 +29,7 @@ class Made:
     def model(self) -> str | None:
         """Return `model` where the parameters are `model.parameters()`."""
         first = next((each for each in self.call.args if each.keyword is None), None)
-        pattern = m.Call(m.Attribute(m.Name() | m.Attribute(), m.Name("parameters")), args=[])
-        if first is None or not m.matches(first.value, pattern):
+        if first is None or not m.matches(first.value, _PARAMETERS):
             return None
         call = cst.ensure_type(first.value, cst.Call)
         return cst.Module([]).code_for_node(cst.ensure_type(call.func, cst.Attribute).value)
@@ -55,18 +56,34 @@ def optimizers_of(source: Source, record: RankRecord) -> list[Made]:
     for seen in record.by_kind.get("optimizer", []):
         if not _is_of(source, seen.file):
             continue
-        for call in source.at(seen.line, cst.Call):
-            line = source.holder(call, cst.SimpleStatementLine)
-            if _last_name(call.func) == seen.evidence.get("class") and line is not None:
-                if all(each.call is not call for each in found):
-                    settings = seen.evidence.get("settings") or {}
-                    found.append(Made(call, line, _target(line, call, source), settings))
-                break
-        else:
+        call = _construction(source, seen.line, seen.evidence.get("class"))
+        line = None if call is None else source.holder(call, cst.SimpleStatementLine)
+        if call is None or line is None:
             raise NoSafeEditError(f"line {seen.line} makes an optimizer in a way not understood")
+        if all(each.call is not call for each in found):
+            settings = seen.evidence.get("settings") or {}
+            found.append(Made(call, line, _target(line, call, source), settings))
     if not found:
         raise NoSafeEditError(f"{source.path.name} makes no optimizer itself")
     return found
+
+
+def _construction(source: Source, line: int | None, class_name: object) -> cst.Call | None:
+    """Return the call of a line that makes an optimizer: of its class, or of what stands for it.
+
+    `kinds[name](model.parameters(), lr=rate)` is such, where no other call of the line is alike.
+    """
+    calls = source.at(line, cst.Call)
+    named = [call for call in calls if _last_name(call.func) == class_name]
+    if named:
+        return named[0]
+    alike = [
+        call
+        for call in calls
+        if any(each.keyword is not None and each.keyword.value == "lr" for each in call.args)
+        or (bool(call.args) and m.matches(call.args[0].value, _PARAMETERS))
+    ]
+    return alike[0] if len(alike) == 1 else None
 
 
 def steps_of(source: Source, record: RankRecord, made: list[Made]) -> list[Stepped]:

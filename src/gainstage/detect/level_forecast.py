@@ -1,0 +1,92 @@
+"""`overflow-forecast` of what operations put out, where their largest values climb to the limit.
+
+The series of a site is its largest magnitude on sampled steps. It is told once less than a quarter
+of float16's range is left (of the others' 16 bits) and, with 80% probability, none of it will be
+before the run is twice as long: what levels off as a training settles is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gainstage.bits import LARGEST
+from gainstage.detect.headroom_low import outputs_below
+from gainstage.detect.overflow_forecast import forecast
+from gainstage.detect.sign import Sign
+from gainstage.records import ProfileBlock
+
+_FOLLOWED_BITS = {"float16": 8.0, "bfloat16": 32.0, "float32": 32.0}
+_NEAR_BITS = {"float16": 4.0, "bfloat16": 16.0, "float32": 16.0}
+_SAMPLES = 32
+_FEWEST = 7
+_MOST_SITES = 512
+
+
+@dataclass(slots=True)
+class Levels:
+    """Online state: steps and largest magnitudes in bits, by site and dtype, of what is near."""
+
+    series: dict[tuple[int, str], deque[tuple[int, float]]] = field(
+        default_factory=dict[tuple[int, str], deque[tuple[int, float]]]
+    )
+    is_told: bool = False
+
+
+def look(state: Levels, block: ProfileBlock) -> Sign | None:
+    """Return a sign of the output of a sampled graph that will be the first to overflow."""
+    if state.is_told or not len(block):
+        return None
+    found: list[tuple[float, Sign]] = []
+    for dtype, followed in _FOLLOWED_BITS.items():
+        rows = np.flatnonzero(outputs_below(block, dtype, followed) & (block.site >= 0))
+        for site in np.unique(block.site[rows]).tolist():
+            largest = float(block.forward_max_bits[rows[block.site[rows] == site]].max())
+            seen = _look_at_site(state, int(block.step[0]), site, dtype, largest)
+            found += [] if seen is None else [seen]
+    if not found:
+        return None
+    state.is_told = True
+    return min(found, key=lambda each: each[0])[1]
+
+
+def _look_at_site(
+    state: Levels, step: int, site: int, dtype: str, largest: float
+) -> tuple[float, Sign] | None:
+    series = state.series.get((site, dtype))
+    if series is None:
+        if len(state.series) >= _MOST_SITES:
+            return None
+        series = state.series[site, dtype] = deque(maxlen=_SAMPLES)
+    if series and series[-1][0] == step:  # another backward call of the step
+        largest = max(largest, series.pop()[1])
+    series.append((step, largest))
+    limit = math.log2(LARGEST[dtype])
+    if limit - largest > _NEAR_BITS[dtype] or len(series) < _FEWEST:
+        return None
+    seen = forecast([at for at, _ in series], [bits for _, bits in series], limit)
+    if seen is None or seen.latest > 2 * step:
+        return None
+    sign = Sign(
+        "overflow-forecast",
+        "level",
+        "warning",
+        step,
+        f"at {seen.slope_bits_per_step:+.2g} bits a step an output passes {dtype}'s largest value "
+        f"at step {seen.step:.0f} ({seen.earliest:.0f} to {seen.latest:.0f})",
+        last_step=step,
+        evidence={
+            "overflow_step": seen.step,
+            "earliest_step": seen.earliest,
+            "latest_step": seen.latest,
+            "interval": 0.8,
+            "slope_bits_per_step": seen.slope_bits_per_step,
+            "headroom_bits": seen.headroom_bits,
+            "dtype": dtype,
+            "site": site,
+        },
+    )
+    return seen.step, sign
