@@ -197,6 +197,16 @@ def test_weights_that_double_at_a_stroke_are_told() -> None:
     assert symptom.step == 20
 
 
+def test_one_small_weight_that_grows_is_a_note_until_it_rules_all() -> None:
+    rows = [row(i, 1.0, [1.0] * 8) for i in range(400)]
+    small: list[WeightRow] = [(10 * i, [2.0 ** (i / 4), *[2.0**9] * 7]) for i in range(40)]
+    symptom = named(found(rows, small[:34]), "weight-growth")
+    assert (symptom.severity, symptom.evidence["tensor"]) == ("info", "0.weight")
+    alarmed = named(found(rows, small), "weight-growth")
+    assert alarmed.severity == "warning"
+    assert alarmed.step > symptom.evidence["last_step"]
+
+
 def test_a_weight_that_stays_zero_grows_by_nothing() -> None:
     rows = [row(i, 1.0, [1.0] * 8) for i in range(40)]
     weights: list[WeightRow] = [(i, [0.0] + [30.0] * 7) for i in range(40)]

@@ -192,6 +192,15 @@ def test_poisoned_running_statistics_are_named() -> None:
     assert (offence.op, offence.kind, offence.operand) == ("batch_norm", "constant", "running_mean")
 
 
+@pytest.mark.parametrize("value", [INF, NAN])
+def test_in_training_an_input_and_not_the_statistics_it_has_poisoned(value: float) -> None:
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4))
+    offence = find_forward([net(given(value)).mean()])
+    assert offence is not None
+    assert (offence.op, offence.kind, offence.operand) == ("batch_norm", "input", "input")
+    assert offence.samples == (SAMPLE,)
+
+
 def test_an_overflow_in_a_hidden_layer_is_forward_and_not_loss() -> None:
     net = Net()
     offence = find_forward([net.second(net.first(given(0.5)).mul(1e4).exp()).mean()])

@@ -309,6 +309,8 @@ def _note(state: ScanState, sign: Sign) -> None:
     }
     state.symptoms[sign.symptom] = replace(
         known,
+        # What was but a note is an alarm from now on, not from then.
+        step=sign.step if worse and known.severity == "info" else known.step,
         severity=severity if worse else known.severity,
         message=sign.message if worse else known.message,
         evidence=evidence,

@@ -121,6 +121,7 @@ def look_at_rate(state: Rate, rate: float, step: int) -> Sign | None:
         step,
         f"the learning rate has climbed to {rate:.3g} at step {step}, {rate / state.highest:.1f} "
         "times all that the run has known, and updates with it",
+        strong=True,
         last_step=step,
         evidence={"lr": rate, "highest_before": state.highest, "is_update_measured": False},
     )

@@ -89,15 +89,17 @@ def _judge(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
         return None
     room = headroom_bits(2.0 ** float(last[index]), info.dtype)
     step = state.steps[-1]
+    # One small tensor among many, such as a bias or a scale that is learnt, is no trouble by
+    # itself, nor does it bear out what else is seen.
+    rules = bool(last[index] >= state.latest - 1.0)
     return Sign(
         "weight-growth",
         "weight",
-        # One small tensor among many, such as a scale that is learnt, is no trouble by itself.
-        "warning" if last[index] >= state.latest - 1.0 else "info",
+        "warning" if rules else "info",
         step,
         f"{info.name} grew {grown[index]:.1f} bits since step {state.steps[count // 4]}, "
         f"{slope:+.2g} bits a step at step {step}",
-        strong=True,
+        strong=rules,
         last_step=step,
         evidence={
             "tensor": info.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 
@@ -22,6 +23,8 @@ _NORMALIZATIONS = {
 }
 _EXPONENTIALS = {"exp", "expm1", "exp2", "sinh", "cosh", "pow", "softplus"}
 _HALF = ("float16", "bfloat16")
+_MODERATE = 1e6
+"""A larger input is itself what has gone wrong; an exponential overflows float32 from 88 on."""
 
 
 def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
@@ -49,7 +52,7 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
                 yield "half-overflow", f"{fault.message}{where}"
             else:
                 yield "overflow", f"{fault.message}{where}"
-                if fault.site.op in _EXPONENTIALS:
+                if fault.site.op in _EXPONENTIALS and _largest_input(fault) < _MODERATE:
                     yield "exp-overflow", f"{fault.site.op} overflows for moderate inputs{where}"
                 losses = record.block.loss[np.isfinite(record.block.loss)]
                 if fault.phase == "loss" and fell_below_zero(losses):
@@ -94,3 +97,9 @@ def _input_evidence(fault: Fault) -> Iterator[tuple[str, str]]:
     raw = fault.evidence.get("raw")
     if raw:
         yield "raw-data-is-finite", f"`{raw}`, as large, is finite as the step is taken"
+
+
+def _largest_input(fault: Fault) -> float:
+    inputs: object = fault.evidence.get("largest_input")
+    known = cast("dict[str, float]", inputs).values() if isinstance(inputs, dict) else ()
+    return max(known, default=0.0)

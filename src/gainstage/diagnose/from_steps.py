@@ -124,8 +124,9 @@ def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]
     usable = block.has_loss & np.isfinite(block.loss)
     losses, steps = block.loss[usable], block.step[usable]
     if len(losses) < 4:
-        if len(losses) >= 2 and losses[1] > 4 * abs(losses[0]):
-            yield "loss-rose-after-updates", f"the loss went {losses[0]:.3g} → {losses[1]:.3g}"
+        known = block.loss[block.has_loss & ~np.isnan(block.loss)]
+        if len(known) >= 2 and known[1] > 4 * abs(known[0]):
+            yield "loss-rose-after-updates", f"the loss went {known[0]:.3g} → {known[1]:.3g}"
         return
     first = losses[: max(8, len(losses) // 8)]
     if len(record.times):

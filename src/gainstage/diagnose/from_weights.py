@@ -12,6 +12,8 @@ from gainstage.bits import theil_sen
 from gainstage.records import RankRecord
 
 _LARGE_UPDATE = 0.1
+_LARGE_FIRST_UPDATE = 0.3
+"""Of Adam: at its usual rate of 1e-3 the first update is a fiftieth of the weights."""
 _LEAP_BITS = 4.0
 _SAMPLES = 5
 _ALIKE = 0.4
@@ -25,9 +27,12 @@ def weight_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
 
 
 def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
-    """For plain gradient descent: Adam's update does not depend on the gradient's size."""
+    """Of plain gradient descent every update is known, of Adam and its kin the first one.
+
+    That moves each element by the learning rate, whatever its gradient; see `_beyond_updates`.
+    """
     made = record.first("optimizer")
-    if made is None or made.evidence.get("class") != "SGD" or not len(record.weights):
+    if made is None or not len(record.weights):
         return
     block = record.block
     sampled = record.weights.weight_norms[0].astype(np.float64)
@@ -35,18 +40,29 @@ def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
     finite = np.isfinite(block.grad_norm) & np.isfinite(block.lr)
     if not finite.any() or weight == 0:
         return
-    norm = block.grad_norm * np.where(
-        np.isfinite(block.clip_coefficient), block.clip_coefficient, 1
-    )
-    usual = steps_before_leap(block.grad_norm[finite][:16])
-    ratios = (block.lr * norm)[finite][:usual] / weight
+    match made.evidence.get("class"):
+        case "SGD":
+            clipped = np.isfinite(block.clip_coefficient)
+            norm = block.grad_norm * np.where(clipped, block.clip_coefficient, 1)
+            usual = steps_before_leap(block.grad_norm[finite][:16])
+            ratios = (block.lr * norm)[finite][:usual] / weight
+            least = _LARGE_UPDATE
+        case "Adam" | "AdamW" | "NAdam" | "RAdam" if finite[0]:
+            ratios = np.array([block.lr[0] * math.sqrt(_elements(record)) / weight])
+            least = _LARGE_FIRST_UPDATE
+        case _:
+            return
     worst = float(ratios.max())
-    if worst >= _LARGE_UPDATE:
+    if worst >= least:
         at = int(block.step[finite][int(ratios.argmax())])
         yield (
             "update-large-against-weights",
             f"the update of step {at} is {worst:.2g} times the norm of all weights",
         )
+
+
+def _elements(record: RankRecord) -> int:
+    return sum(math.prod(tensor.shape) for tensor in record.tensors)
 
 
 def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
@@ -69,9 +85,8 @@ def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
         case "SGD" if 0 <= (momentum := settings.get("momentum") or 0.0) < 1:
             moved = block.lr * block.grad_norm / (1 - momentum)
         case "Adam" | "AdamW" | "NAdam" | "RAdam" if len(betas := settings.get("betas") or ()) == 2:
-            elements = sum(math.prod(tensor.shape) for tensor in record.tensors)
             most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
-            moved = block.lr * most * math.sqrt(elements)
+            moved = block.lr * most * math.sqrt(_elements(record))
         case _:
             return
     for at in np.flatnonzero(finite).tolist():

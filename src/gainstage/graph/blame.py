@@ -32,6 +32,8 @@ TAKES_MASKS = (
 )
 """Operations before which people add -inf on purpose."""
 
+_RUNNING = ("running_mean", "running_var")
+
 Reason = Literal["made", "operand", "leaf", "opaque"]
 
 
@@ -106,6 +108,10 @@ def _follow(values: Values, trail: _Trail) -> Iterator[Suspect | _Trail]:
             yield _Trail(parent, output, "inf", (node, trail.output, "nan"))
         if infinite:
             return
+        operand = None if operation_of(node).op in TAKES_MASKS else _bad_operand(node, "inf")
+        if operand is not None:
+            yield Suspect(node, trail.output, value, "operand", operand)
+            return
     unknown = [edge for edge, status in statuses.items() if status is None]
     if unknown:
         yield from _beyond_unknown(values, trail, unknown)
@@ -133,8 +139,10 @@ def _passes_masks(values: Values, trail: _Trail, parent: Node, output: int) -> b
 
 def _bad_operand(node: Node, value: str) -> str | None:
     """Return the saved argument, not tracked by autograd, that holds the value."""
+    # In training a batch norm writes its running statistics, and does not read them.
+    written = _RUNNING if getattr(node, "_saved_training", False) else ()
     for name, tensor in untracked(node):
-        status = status_of(tensor)
+        status = None if name in written else status_of(tensor)
         if status is not None and status.holds(value):
             return name
     return None
