@@ -22,6 +22,7 @@ _NORMALIZATIONS = {
     "std",
 }
 _EXPONENTIALS = {"exp", "expm1", "exp2", "sinh", "cosh", "pow", "softplus"}
+_NORMS = {"linalg_vector_norm", "norm"}
 _HALF = ("float16", "bfloat16")
 _MODERATE = 1e6
 """A larger input is itself what has gone wrong; an exponential overflows float32 from 88 on."""
@@ -35,7 +36,10 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     where = place_of(fault)
     match fault.kind:
         case "domain":
-            if fault.evidence.get("by_spread"):
+            if fault.phase == "loss" and _is_by_norm(fault):
+                # Behind the last layer it makes unit vectors; within the network it is a layer.
+                yield "divided-by-norm", f"{fault.message}, the divisor being a norm{where}"
+            elif fault.evidence.get("by_spread"):
                 yield "divided-by-spread", f"{fault.message}, the divisor being a spread{where}"
             elif fault.site.op in _NORMALIZATIONS:
                 yield "in-normalization", f"{fault.message}{where}"
@@ -103,3 +107,9 @@ def _largest_input(fault: Fault) -> float:
     inputs: object = fault.evidence.get("largest_input")
     known = cast("dict[str, float]", inputs).values() if isinstance(inputs, dict) else ()
     return max(known, default=0.0)
+
+
+def _is_by_norm(fault: Fault) -> bool:
+    makers: object = fault.evidence.get("operands")
+    known = cast("dict[str, str]", makers).values() if isinstance(makers, dict) else ()
+    return bool(fault.evidence.get("by_spread")) and not _NORMS.isdisjoint(known)

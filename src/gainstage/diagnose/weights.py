@@ -62,6 +62,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     },
     "hidden-nonfinite": {"numeric-op": 4.0},
     "divided-by-spread": {"normalization": 8.0, "numeric-op": -1.0},
+    "divided-by-norm": {"numeric-op": 7.0, "normalization": 5.0, "learning-rate": -2.0},
     "in-normalization": {"normalization": 7.0},
     "half-overflow": {"dtype-overflow": 8.0, "numeric-op": -2.0},
     "half-overflow-after-growth": {"learning-rate": 1.0, "recurrent-gain": 1.0},
