@@ -108,8 +108,16 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.fixture
+def browser(chromium: WebDriver) -> WebDriver:
+    """Return the browser on an empty page: what the page before had to say is not this test's."""
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    return chromium
+
+
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     driver = shutil.which("chromedriver")
     if driver is None:
         if os.environ.get("CI"):

@@ -8,8 +8,8 @@ export interface RunRow {
   verdict: Report["verdict"];
   worst: string;
   steps: number;
-  /** `silent`: not ended, but nothing was written for some time. */
-  state: "live" | "silent" | "ended";
+  /** `silent`: not ended, but nothing was written for some time; `killed`: its process is gone. */
+  state: "live" | "silent" | "killed" | "ended";
   started: string;
   treat: string[];
 }

@@ -95,12 +95,18 @@ function makeRow(first: RunRow, changed: () => void): Row {
 
 /** Return whether a run goes on, in a word with a sign. */
 export function stateMark(run: RunRow): HTMLElement {
-  const words = { live: "● live", silent: "○ no news", ended: "ended" };
-  const title = run.state === "silent" ? { title: "not ended, but nothing was written for two minutes" } : {};
+  const words = { live: "● live", silent: "○ no news", killed: "✕ killed", ended: "ended" };
+  const titles = {
+    live: "",
+    silent: "not ended, but nothing was written for two minutes",
+    killed: "its process is gone, and it had not ended",
+    ended: "",
+  };
+  const title = titles[run.state] ? { title: titles[run.state] } : {};
   return element("span", { class: `state ${run.state}`, ...title }, words[run.state]);
 }
 
 export function verdictWord(run: RunRow): string {
-  if (!run.steps) return run.state === "ended" ? "nothing seen" : "no step yet";
+  if (!run.steps) return run.state === "ended" || run.state === "killed" ? "nothing seen" : "no step yet";
   return { healthy: "healthy", "at-risk": "at risk", failed: "failed" }[run.verdict];
 }

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyte
 import pytest
 
+from conftest import environment, finish
 from gainstage.cli import main
 from gainstage.records import TensorInfo
+from gainstage.show.serve.runs import Shelf
 from gainstage.show.watch import follow
 from gainstage.show.watch_frame import Level, bar, frame_text, levels_of, read_frame
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
@@ -129,9 +133,9 @@ class Terminal(io.StringIO):
 def test_in_a_terminal_the_picture_is_drawn_in_place(tmp_path: Path) -> None:
     run = Growing(tmp_path / "run")
     out = Terminal()
-    environment = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    terminal = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
     acts = in_turn(lambda: run.grow(10), lambda: run.grow(10), run.end)
-    follow(run.folder, out, wait=acts, environment=environment)
+    follow(run.folder, out, wait=acts, environment=terminal)
     screen = pyte.Screen(80, 24)
     pyte.Stream(screen).feed(out.getvalue().replace("\n", "\r\n"))
     shown = [line.rstrip() for line in screen.display]
@@ -142,8 +146,47 @@ def test_in_a_terminal_the_picture_is_drawn_in_place(tmp_path: Path) -> None:
     assert screen.title == ""
 
     quiet = Terminal()
-    follow(run.folder, quiet, environment={**environment, "NO_COLOR": "1"})
+    follow(run.folder, quiet, environment={**terminal, "NO_COLOR": "1"})
     assert "\x1b" not in quiet.getvalue()
+
+
+WAITS = """
+import torch
+w = torch.ones(3, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
+for step in range(8):
+    optimizer.zero_grad()
+    (w * w).sum().backward()
+    optimizer.step()
+    if step == 6:
+        print("ready", flush=True)
+        input()
+"""
+
+
+def test_a_run_that_was_killed_is_followed_to_its_end_too(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    command = [sys.executable, "-m", "gainstage", "run", "--out", "run", "waits.py"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert not read_frame(tmp_path / "run").ended
+        assert Shelf(tmp_path).rows()[0]["state"] == "live"
+        process.kill()
+    frame = read_frame(tmp_path / "run")
+    assert frame.killed
+    assert "OK, KILLED" in frame_text(frame).plain
+    assert Shelf(tmp_path).rows()[0]["state"] == "killed"
+    watched = finish([sys.executable, "-m", "gainstage", "watch", "run"], tmp_path)
+    assert watched.code == 0
+    assert watched.out.splitlines()[-1].startswith("the run was killed: healthy after ")
 
 
 def test_once_prints_one_frame_and_a_mistake_is_one_line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,8 @@ def run_info(
         "gainstage": gainstage.__version__,
         "treat": list(treat),
         "guard": guard,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "ended": None,
         "exit": None,

@@ -23,6 +23,7 @@ from gainstage.show.watch_frame import (
     overflow_text,
     read_frame,
 )
+from gainstage.store.folder import was_killed
 from gainstage.store.reader import load
 
 PANEL_S, LINES_S = 1.0, 10.0
@@ -142,8 +143,9 @@ def _ending(folder: Path) -> str:
     run = load(folder)
     exception = (run.info.get("exit") or {}).get("exception")
     by = f" by {exception}" if exception else ""
+    how = "was killed" if was_killed(run.info) else f"has ended{by}"
     findings = run.findings
     return safe(
-        f"the run has ended{by}: {findings.verdict} after {findings.steps:,} steps; "
+        f"the run {how}: {findings.verdict} after {findings.steps:,} steps; "
         f"gainstage report {folder}"
     )

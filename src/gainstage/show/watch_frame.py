@@ -18,6 +18,7 @@ from gainstage.records import SEVERITIES, StepBlock, TensorInfo
 from gainstage.show.answers import norm_bits
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import safe, shortened
+from gainstage.store.folder import was_killed
 from gainstage.store.journal import read_lines
 from gainstage.store.reader import load
 
@@ -59,6 +60,8 @@ class Frame:
     """Lines of symptoms.jsonl, the last of each symptom, newest last."""
     ranks: int
     ended: bool
+    """By itself, or because it was killed."""
+    killed: bool
     now: float
 
     @property
@@ -86,6 +89,7 @@ def read_frame(folder: Path, now: float | None = None) -> Frame:
         RunFolderError: If there is no run.
     """
     run = load(folder)
+    killed = was_killed(run.info)
     rank = run.ranks[0] if run.ranks else 0
     lines, _ = read_lines(folder / "symptoms.jsonl")
     latest: dict[tuple[Any, Any], Mapping[str, Any]] = {}
@@ -99,7 +103,8 @@ def read_frame(folder: Path, now: float | None = None) -> Frame:
         block=run.last_steps(rank, LOOKED_AT),
         symptoms=tuple(latest.values()),
         ranks=len(run.ranks),
-        ended=run.info.get("ended") is not None,
+        ended=killed or run.info.get("ended") is not None,
+        killed=killed,
         now=time.time() if now is None else now,
     )
 
@@ -190,7 +195,8 @@ def bits_text(bits: float) -> str:
 
 def _head(frame: Frame, width: int) -> Text:
     ranks = f"   {frame.ranks} ranks, the first shown" if frame.ranks > 1 else ""
-    state = f"{frame.state}{', ENDED' if frame.ended else ''}"
+    how = ", KILLED" if frame.killed else ", ENDED" if frame.ended else ""
+    state = f"{frame.state}{how}"
     left = f" gainstage watch   {shortened(safe(frame.script), 24)}{ranks}"
     gap = " " * max(2, width - len(left) - len(state) - 1)
     style = _STYLE.get(frame.state.lower(), "green")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,25 @@ def claim_folder(script: str, suffix: str) -> Path:
         raise RunFolderError(
             f"cannot make a folder in {str(parent)!r} ({error.strerror or error})"
         ) from error
+
+
+def was_killed(info: Mapping[str, Any]) -> bool:
+    """Tell whether a run did not end itself, but its process is gone; False where unknown.
+
+    Only a process of this machine can be asked for.
+    """
+    pid = info.get("pid")
+    if info.get("ended") is not None or info.get("host") != socket.gethostname():
+        return False
+    if os.name != "posix" or not isinstance(pid, int) or pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_run_info(folder: Path) -> dict[str, Any]:

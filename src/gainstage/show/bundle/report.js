@@ -100,6 +100,7 @@ nav[hidden], table[hidden] { display: none; }
 a { color: var(--focus); overflow-wrap: anywhere; }
 .state { white-space: nowrap; color: var(--quiet); }
 .state.live { color: var(--good); font-weight: 700; }
+.state.killed { color: var(--warning); }
 .compare { border: 1px solid var(--quiet); border-radius: 6px; background: var(--card); padding: 3px 12px; }
 .compare:disabled { color: var(--quiet); border-color: var(--edge); }
 .runs { width: 100%; font-size: 14px; }

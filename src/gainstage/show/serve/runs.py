@@ -13,7 +13,7 @@ import numpy as np
 
 from gainstage.detect.scan import together
 from gainstage.errors import RunFolderError
-from gainstage.store.folder import RUN_INFO, read_run_info
+from gainstage.store.folder import RUN_INFO, read_run_info, was_killed
 from gainstage.store.seen import stored_findings, symptoms_so_far
 from gainstage.store.stream import read_table
 
@@ -75,9 +75,19 @@ class Shelf:
         if known is None or known[0] != now:
             self._rows[name] = known = (now, _row(name, folder))
         row = dict(known[1])
-        if row["state"] == "live" and time.time() - row["changed"] > SILENT_AFTER_S:
-            row["state"] = "silent"
+        if row["state"] == "live":
+            row["state"] = _state_unwritten(folder, row["changed"])
         return row
+
+
+def _state_unwritten(folder: Path, changed: float) -> str:
+    """Return the state of a run that has not ended, as far as its record does not tell."""
+    try:
+        if was_killed(read_run_info(folder)):
+            return "killed"
+    except (OSError, ValueError):
+        return "silent"
+    return "silent" if time.time() - changed > SILENT_AFTER_S else "live"
 
 
 def signature(folder: Path) -> Signature:
