@@ -100,15 +100,20 @@ def dtype_overflow(draw: random.Random, faulty: bool) -> Training:
     rate = log_uniform(draw, 1e-2, 3e-2)
     units = log_uniform(draw, 3e2, 3e3)
     dtype = torch.float16 if faulty else torch.float32
+    form = draw.choice(["cast", "autocast"])
 
     def loss_of(step: int) -> Tensor:
         x, y = task(step)
-        wide = (model(x) * 8).to(dtype) * units / 8
+        if form == "cast":
+            wide = (model(x) * 8).to(dtype) * units / 8
+        else:
+            with torch.autocast("cpu", dtype=torch.float16, enabled=faulty):
+                wide = model(x) * 8 * units / 8
         return F.mse_loss((wide / units).float(), y)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     loop = Loop(list(model.parameters()), optimizer, loss_of, STEPS)
-    return Training(loop, dict(lr=rate, units=units))
+    return Training(loop, dict(lr=rate, units=units, form=form))
 
 
 def normalization(draw: random.Random, faulty: bool) -> Training:

@@ -89,6 +89,25 @@ def test_the_second_round_looks_around_the_best_and_puts_together_what_helped() 
         assert expected in found[:4]
 
 
+@pytest.mark.parametrize(
+    ("best", "beside"),
+    [
+        ("clip-global-norm:max_norm=3", [1.0, 10.0]),
+        ("clip-global-norm:max_norm=4.39", [1.0, 10.0]),
+        ("clip-global-norm:max_norm=0.03", [0.01, 0.1]),
+        ("lower-lr:factor=0.1", [0.03, 0.3]),
+        ("lower-lr:factor=0.3", [0.1]),
+        ("warm-up:steps=2", [2, 10]),
+        ("warm-up:steps=100", [30, 300]),
+    ],
+)
+def test_a_setting_is_followed_by_half_decades(best: str, beside: list[float]) -> None:
+    found = second_round([candidate(best, why="")], Facts(steps=300))[: len(beside)]
+    kept = [next(iter(each.specs[0].settings.values())) for each in found]
+    assert [float(str(each)) for each in kept] == beside
+    assert {each.remedy for each in found} == {best.partition(":")[0]}
+
+
 def test_without_anything_that_helped_the_general_ladder_goes_on() -> None:
     found = second_round([], Facts(steps=300))
     assert found[0].treat == ("lower-lr:factor=0.01",)

@@ -5,6 +5,7 @@ Settings are half a decade apart, so that between two neighbours there is little
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -106,21 +107,22 @@ def _general(facts: Facts) -> list[Candidate]:
 
 
 def second_round(ranked: Sequence[Candidate], facts: Facts) -> list[Candidate]:
-    """Return what to try when one of each kind has been tried.
+    """Return what to try when one of each kind has been tried; asked anew whenever more is known.
+
+    So a setting whose neighbour was better is followed in that direction, step by step.
 
     Args:
         ranked: Those that helped, the best first; empty when none did.
         facts: Of the baseline.
 
     Returns:
-        Neighbours of the best and its combinations, in turn with the rest of the general ladder.
-        May hold what was tried before.
+        Neighbours of the best, then combinations of those that helped, the rest of the general
+        ladder and neighbours of the second, in turn. May hold what was tried before.
     """
-    nearer = [each for best in ranked[:2] for each in _nearer(best, facts)]
-    together = _together(ranked[:3])
-    near = [each for pair in zip_longest(nearer, together) for each in pair if each is not None]
-    mixed = zip_longest(near[::2], near[1::2], _rest(facts))
-    return distinct(each for group in mixed for each in group if each is not None)
+    near = [_nearer(best, facts) for best in ranked[:2]]
+    best, second = [*near, [], []][:2]
+    mixed = zip_longest(_together(ranked[:3]), _rest(facts), second)
+    return distinct([*best, *(each for group in mixed for each in group if each is not None)])
 
 
 def _nearer(best: Candidate, facts: Facts) -> list[Candidate]:
@@ -136,14 +138,13 @@ def _settings(spec: Spec, facts: Facts) -> list[str]:
     match spec.remedy:
         case "clip-global-norm":
             limit = float(values["max_norm"])
-            return [f"clip-global-norm:max_norm={limit * f:g}" for f in (0.3, 0.1, 3.0)]
+            return [f"clip-global-norm:max_norm={each:g}" for each in _beside(limit)]
         case "lower-lr":
-            factor = float(values["factor"])
-            wider = [factor * f for f in (0.3, 3.0, 0.1) if factor * f < 1]
-            return [f"lower-lr:factor={each:g}" for each in wider]
+            factors = [each for each in _beside(float(values["factor"])) if each < 1]
+            return [f"lower-lr:factor={each:g}" for each in factors]
         case "warm-up":
-            steps = float(values["steps"])
-            return [f"warm-up:steps={max(2, round(steps * f))}" for f in (3.0, 0.3)]
+            lengths = [max(2, round(each)) for each in _beside(float(values["steps"]))]
+            return [f"warm-up:steps={each}" for each in lengths]
         case "raise-eps":
             return [f"raise-eps:eps={float(values['eps']) * f:g}" for f in (1e2, 1e4)]
         case "reinit":
@@ -152,6 +153,12 @@ def _settings(spec: Spec, facts: Facts) -> list[str]:
             return ["insert-norm:kind=rms"]
         case _:
             return []
+
+
+def _beside(value: float) -> list[float]:
+    """Return the values half a decade below and above: beside 3 they are 1 and 10."""
+    place = round(2 * math.log10(value))
+    return [float(f"{10 ** (near / 2):.0e}") for near in (place - 1, place + 1)]
 
 
 def _reinits() -> list[str]:

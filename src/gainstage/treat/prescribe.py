@@ -164,9 +164,15 @@ class _Search:
         budget = self.asked.trials - confirming
         begun = list(first[: max(1, round(FIRST_SHARE * budget))])
         self.trials.run(begun, until=self.until)
-        further = second([each.candidate for each in self._ranked()])
-        rest = [each for each in distinct([*begun, *further, *first]) if each not in begun]
-        self.trials.run(rest[: budget - len(begun)], until=self.until)
+        while len(begun) < budget and time.monotonic() < self.until:
+            further = second([each.candidate for each in self._ranked()])
+            rest = [each for each in distinct([*begun, *further, *first]) if each not in begun]
+            if not rest:
+                break
+            # As many as run at once: what comes of them says where to look next.
+            now = rest[: min(self.trials.at_once, budget - len(begun))]
+            self.trials.run(now, until=self.until)
+            begun += now
         self._confirm(self.asked.trials - len(self.trials.rows))
 
     def _ranked(self) -> list[Tried]:
