@@ -371,7 +371,9 @@ class Prescription:
     diff: str | None = None
     """The winner as a unified diff of the user's source."""
     instruction: str | None = None
-    """What to do by hand, where there is no safe edit."""
+    """What to do by hand, where there is no safe edit of the winner."""
+    code_change: str | None = None
+    """What to change in code or data to take the cause away, which no treatment can."""
     is_interrupted: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -387,6 +389,7 @@ class Prescription:
             "diff": self.diff,
             "said": self.said,
             "instruction": self.instruction,
+            "code_change": self.code_change,
             "folder": self.folder,
         }
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.diagnose.code_change import domain_change, dtype_change
 from gainstage.diagnose.weights import Cause
 from gainstage.records import RankRecord
 
@@ -53,7 +54,7 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
         case "bad-data":
             return [skip, _remedy("fix-data", "the sample itself is not usable"), clip]
         case "numeric-op":
-            return [skip, _remedy("code-change", "keep the operation inside its domain")]
+            return [skip, _remedy("code-change", domain_change(record.fault))]
         case "dtype-overflow":
             module = None if record.fault is None else record.fault.site.module
             return [
@@ -62,6 +63,7 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
                     "float32 has the headroom",
                     **({"module": module} if module else {}),
                 ),
+                _remedy("code-change", dtype_change(record.fault)),
                 skip,
             ]
         case "clip-misuse":

@@ -87,6 +87,8 @@ def print_prescription(prescription: Prescription, *, file: TextIO) -> None:
     console.print(Text(safe(prescription.said)), soft_wrap=True)
     if prescription.instruction:
         console.print(Text(f"by hand: {safe(prescription.instruction)}"), soft_wrap=True)
+    if prescription.code_change:
+        console.print(Text(f"the cause: {safe(prescription.code_change)}"), soft_wrap=True)
     console.print(Text(f"records: {safe(prescription.folder)}"), soft_wrap=True)
 
 

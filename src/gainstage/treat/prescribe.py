@@ -31,6 +31,7 @@ from gainstage.treat.ladder import distinct, facts_of, first_round, second_round
 from gainstage.treat.measured import Losses, losses_of, printed_final_loss
 from gainstage.treat.patch.diff import Patch, patch_of
 from gainstage.treat.seed import with_another_seed
+from gainstage.treat.settings import SETTINGS
 from gainstage.treat.trials import Script, Trials, last_line
 
 FIRST_SHARE = 2 / 3
@@ -137,6 +138,7 @@ def _prescribe(
         said=search.said(best, interrupted),
         diff=None if patch is None else patch.diff,
         instruction=None if patch is None else patch.instruction,
+        code_change=_code_change(diagnosis),
         is_interrupted=interrupted,
     )
 
@@ -243,6 +245,13 @@ class _Search:
         }[self.is_confirmed()]
         loss = best.trial.reported_loss
         return f"{' and '.join(best.candidate.treat)} ends at {loss:.4g}, {how}{end}"
+
+
+def _code_change(diagnosis: dict[str, Any] | None) -> str | None:
+    """Return what the diagnosis would have a person change."""
+    remedies = [] if diagnosis is None else diagnosis["remedies"]
+    found = [each["why"] for each in remedies if each["remedy"] not in SETTINGS]
+    return str(found[0]) if found else None
 
 
 def _patch(asked: Asked, script: Script, best: Tried, record: RankRecord) -> Patch:

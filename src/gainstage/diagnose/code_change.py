@@ -1,0 +1,56 @@
+"""What to change in the code where an operation left its domain or its dtype."""
+
+from __future__ import annotations
+
+from gainstage.records import Fault
+
+_LOG = (
+    "clamp its argument from below, x.clamp(min=1e-8); of a probability take the logits instead: "
+    "log_softmax, logsigmoid, binary_cross_entropy_with_logits"
+)
+_ROOT = "add an eps within the root, (x + 1e-8).sqrt(): at 0 its derivative is infinite"
+_ARC = "clamp its argument within the domain, x.clamp(-1 + 1e-6, 1 - 1e-6)"
+_DIVISOR = "keep the divisor away from 0: add an eps, or clamp it from below"
+_EXP = "bound its argument from above, or work with logarithms: logsumexp, log_softmax, softplus"
+_MASK = (
+    "a row that is masked as a whole has nothing left to weigh: leave one place of it open, or "
+    "mask by a large finite number, such as torch.finfo(x.dtype).min"
+)
+_EQUAL_VALUES = (
+    "its derivative is infinite where singular values or eigenvalues coincide: add a small "
+    "multiple of the identity, or take the norm of the matrix"
+)
+
+_BY_OP = {
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "xlogy", "logit", "kl_div"), _LOG),
+    **dict.fromkeys(("sqrt", "rsqrt", "hypot", "cdist", "dist"), _ROOT),
+    **dict.fromkeys(("norm", "linalg_vector_norm", "std", "var"), _ROOT),
+    **dict.fromkeys(("acos", "asin", "atanh", "erfinv"), _ARC),
+    "acosh": "clamp its argument from below, x.clamp(min=1 + 1e-6)",
+    "pow": "clamp the base from below, x.clamp(min=1e-8), unless the exponent is a whole number",
+    **dict.fromkeys(("div", "reciprocal", "fmod", "remainder", "cosine_similarity"), _DIVISOR),
+    **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), _EXP),
+    **dict.fromkeys(("softmax", "log_softmax", "logsumexp", "scaled_dot_product_attention"), _MASK),
+    **dict.fromkeys(("svd", "linalg_svd", "linalg_eigh", "eigh"), _EQUAL_VALUES),
+    "mean": "there is nothing to take the mean of: leave such a batch out",
+}
+
+
+def domain_change(fault: Fault | None) -> str:
+    """Return how to keep a faulty operation inside its domain, with its line where known."""
+    if fault is None:
+        return "keep the operation inside its domain"
+    advice = _BY_OP.get(fault.site.op, "keep the operation inside its domain")
+    return f"{_where(fault)}: {advice}"
+
+
+def dtype_change(fault: Fault | None) -> str:
+    """Return how to give an operation that overflows float16 or bfloat16 the range of float32."""
+    if fault is None:
+        return "compute in float32 what overflows"
+    return f"{_where(fault)}: compute it in float32, with .float() on what goes in"
+
+
+def _where(fault: Fault) -> str:
+    line = "" if fault.site.line is None else f", line {fault.site.line}"
+    return f"{fault.site.op}{line}"
