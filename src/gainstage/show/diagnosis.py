@@ -11,6 +11,8 @@ from gainstage.show.wording import cause_words, near_path, samples_text, treat_t
 
 _AS_LIKELY = 0.5
 """An alternative with at least this share of the first cause's confidence is told with it."""
+_A_GUESS = 0.35
+"""Below it the first cause is more likely wrong than right, and is said to be a guess."""
 _SAME: Mapping[str, str] = {
     "depth-grows-at-first-step": "depth-gain",
     "time-grows-at-first-step": "time-gain",
@@ -37,7 +39,8 @@ def why_lines(diagnosis: Diagnosis) -> list[str]:
         if each["confidence"] >= _AS_LIKELY * sure
     ]
     also = f", or {others[0]}" if others else ""
-    lines = [f"{cause_words(diagnosis['cause'])} (confidence {sure:.2f}){also}"]
+    perhaps = "the record does not tell; perhaps " if sure < _A_GUESS else ""
+    lines = [f"{perhaps}{cause_words(diagnosis['cause'])} (confidence {sure:.2f}){also}"]
     evidence = strongest(diagnosis)
     return lines if evidence is None else [*lines, str(evidence["text"])]
 
