@@ -194,6 +194,7 @@ ObservationKind = Literal[
     "clip-partial",  # clipping calls that leave out gradients which the optimizer steps with
     "clip-duplicates",  # a clipping call that was given a parameter more than once
     "batch-norm",  # statistics of a batch norm that come from few values: how many
+    "log-near-zero",  # the smallest argument of a logarithm, each time it is half a bit smaller
     "loss",  # what backward is called on: operation, reduction, elements
     "accumulation",  # several backward calls for one step: how many, and whether divided
     "gradient-not-zeroed",  # gradients of an earlier step are still there as backward begins
@@ -203,7 +204,7 @@ ObservationKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Something that the script does, seen once: not a symptom, but evidence for a cause."""
+    """Something that the script does: not a symptom, but evidence for one or for a cause."""
 
     kind: ObservationKind
     step: int

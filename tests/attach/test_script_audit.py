@@ -149,3 +149,19 @@ def test_batch_norm_over_few_values_is_told(
     )
     assert [each.severity for each in found] == ([] if severity is None else [severity])
     assert all(each.evidence["values"] == batch for each in found)
+
+
+def test_a_logarithm_on_its_way_to_0_is_forecast_while_the_run_lives(tmp_path: Path) -> None:
+    logit = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([logit], lr=0.1)
+    with gainstage.watch(out=tmp_path / "run", budget=1.0) as watch:
+        for _ in range(160):
+            optimizer.zero_grad()
+            p = torch.sigmoid(logit)
+            (torch.log(1 - p) - torch.log(p) - logit.detach() * 0).sum().backward()
+            optimizer.step()
+    (found,) = named(list(watch.findings.symptoms), "overflow-forecast")
+    fails = 17 / 0.1  # the logit rises by lr a step, and 1 - p is 0 from about 17 on
+    assert found.step < 160
+    assert found.evidence["overflow_step"] == pytest.approx(fails, rel=0.1)
+    assert watch.findings.verdict == "healthy"

@@ -13,12 +13,13 @@ from gainstage.detect import (
     depth_gain,
     headroom_low,
     level_forecast,
+    log_forecast,
     time_gain,
     update_nonfinite,
 )
 from gainstage.detect.scan import sampled_graphs
 from gainstage.detect.sign import Sign
-from gainstage.records import Fault, ProfileBlock, Site, TimeBlock
+from gainstage.records import Fault, Observation, ProfileBlock, Site, TimeBlock
 
 
 def graph(
@@ -166,6 +167,31 @@ def test_the_forecast_follows_a_dtype_and_not_the_gradients_of_a_loss_scaler() -
         assert level_forecast.look(state, scaled) is None
     wide = told_of({step: 98.0 + 0.2 * step for step in SAMPLED}, limit=math.log2(3.4028235e38))
     assert [sign.evidence["dtype"] for sign in wide] == ["float32"]
+
+
+def near_zero(bits: dict[int, float], limit: float = 24.0) -> list[Sign]:
+    """Return what is told of a logarithm's smallest arguments, in bits, on sampled steps."""
+    state = log_forecast.Logs()
+    facts = [
+        Observation("log-near-zero", step, "train.py", 20, {"bits": each, "limit_bits": limit})
+        for step, each in bits.items()
+    ]
+    found = [log_forecast.look(state, each) for each in facts]
+    return [sign for sign in found if sign is not None]
+
+
+def test_an_argument_that_shrinks_to_0_is_told_before_with_line_and_step() -> None:
+    (sign,) = near_zero({step: 0.15 * step for step in SAMPLED if step > 25})
+    assert (sign.symptom, sign.severity, sign.step) == ("overflow-forecast", "warning", 147)
+    assert sign.evidence["overflow_step"] == pytest.approx(24 / 0.15, abs=2)
+    assert "the logarithm in line 20" in sign.message
+    assert near_zero({step: 0.15 * step for step in SAMPLED if step > 25}, limit=149.0) == []
+
+
+def test_arguments_that_settle_above_0_are_not() -> None:
+    highs = {step: 17.0 - 17.0 * 0.97**step for step in SAMPLED}
+    assert near_zero(highs) == []
+    assert near_zero({step: 3.0 * math.log2(1 + step) for step in SAMPLED}, limit=60.0) == []
 
 
 def test_an_update_that_is_not_finite_is_critical_at_the_step_that_made_it() -> None:

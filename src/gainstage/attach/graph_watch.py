@@ -27,6 +27,7 @@ from gainstage.attach.script_audit import ScriptAudit
 from gainstage.attach.update_fault import update_fault
 from gainstage.graph.apart import apart
 from gainstage.graph.layers import layers_of
+from gainstage.graph.log_margin import log_margins
 from gainstage.graph.probe import Probe, places_read
 from gainstage.graph.profile import Profile, blocks_of
 from gainstage.graph.release import sweep
@@ -248,6 +249,8 @@ class GraphWatch:
     ) -> None:
         match = self.sites.match(nodes)
         self._wants_sites |= not match.exact
+        for margin in log_margins(nodes):
+            self.audit.on_log(self._next, self.sites.site(match.sites[margin.place]), margin)
         layers = layers_of(nodes)
         values = Values(graph, roots)
         outputs = {p: _held(values, nodes[p]) for p in places_read(len(nodes), layers)}

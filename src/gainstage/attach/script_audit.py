@@ -1,6 +1,6 @@
 """What the script does with losses, gradients and optimizers, in which order, and on which lines.
 
-Each kind of thing is observed once; afterwards it costs a comparison.
+Nearly each kind of thing is observed once; afterwards it costs a comparison.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gainstage.attach.parameters import user_frames
+from gainstage.graph.log_margin import LogMargin
 from gainstage.graph.saved import saved
 from gainstage.norms.replace import Clipped
-from gainstage.records import Observation, ObservationKind
+from gainstage.records import Observation, ObservationKind, Site
 
 _SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "alpha", "nesterov", "maximize")
 _CLIPS_LOOKED_AT = 8
+_LOG_BITS, _LOG_STEP_BITS = 4.0, 0.5
 _BATCH_NORMS = ("NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
 _FEW_VALUES = 8
 """Fewer values a channel make statistics of noise (the textbook's rule for batch norm)."""
@@ -48,6 +50,7 @@ class ScriptAudit:
         self._clip_site: tuple[str | None, int | None] = (None, None)
         self._clip_limit: float | None = None
         self._has_acted_late = False
+        self._log_bits: dict[tuple[str | None, int | None, float], float] = {}
         self._optimizers: set[int] = set()
         self.step_site: tuple[str | None, int | None] = (None, None)
         """File and line at which the script steps."""
@@ -163,6 +166,24 @@ class ScriptAudit:
             }
         if left:
             self.left = Observation("gradient-not-zeroed", step, *caller()), left
+
+    def on_log(self, step: int, site: Site | None, margin: LogMargin) -> None:
+        """Note the smallest argument of a logarithm, each time it is half a bit smaller than ever.
+
+        Args:
+            step: The step to come.
+            site: Of the logarithm, where known.
+            margin: Of a sampled graph.
+        """
+        if site is None or margin.bits < _LOG_BITS:
+            return
+        # A line may hold two: of p and of 1 - p.
+        key = (site.file, site.line, margin.limit_bits)
+        if margin.bits < self._log_bits.get(key, 0.0) + _LOG_STEP_BITS:
+            return
+        self._log_bits[key] = margin.bits
+        facts = {"bits": margin.bits, "limit_bits": margin.limit_bits}
+        self._observe(Observation("log-near-zero", step, site.file, site.line, facts))
 
     def on_clip(
         self,

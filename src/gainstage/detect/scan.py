@@ -15,6 +15,7 @@ from gainstage.detect import (
     gradient_norm,
     headroom_low,
     level_forecast,
+    log_forecast,
     loss_nonfinite,
     norm_mismatch,
     normalization_noise,
@@ -58,6 +59,7 @@ class ScanState:
     time: time_gain.Time = field(default_factory=time_gain.Time)
     headroom: headroom_low.Headroom = field(default_factory=headroom_low.Headroom)
     levels: level_forecast.Levels = field(default_factory=level_forecast.Levels)
+    logs: log_forecast.Logs = field(default_factory=log_forecast.Logs)
     symptoms: dict[str, Symptom] = field(default_factory=dict[str, Symptom])
     strong: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     """By family: the step of the latest strong sign, and its symptom."""
@@ -125,7 +127,9 @@ def see(
     """
     looks = (update_nonfinite.look, loss_nonfinite.look_at_fault)
     told = [look(fault) for fault in faults for look in looks]
-    told += [look(seen) for seen in observations for look in _LOOKS_AT_SCRIPT]
+    for seen in observations:
+        told += [look(seen) for look in _LOOKS_AT_SCRIPT]
+        told.append(log_forecast.look(state.logs, seen))
     signs = [sign for sign in told if sign is not None]
     for profile, times in profiles:
         found = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -184,9 +185,11 @@ class _Search:
 
     def _confirm(self, left: int) -> None:
         """Run the winner once more, with another seed where there is one; else take the next."""
-        best = self.best()
+        best, asked = self.best(), False
         arguments = with_another_seed(self.asked.path, self.asked.arguments)
-        while best is not None and left > 0 and time.monotonic() < self.until:
+        # Once whatever the time is: a winner that won once may be luck.
+        while best is not None and left > 0 and (not asked or time.monotonic() < self.until):
+            asked = True
             own = self.trials.script
             if arguments is not None:
                 self.is_other_seed = True
@@ -194,7 +197,7 @@ class _Search:
             how = "the repeat" if arguments is None else "the second seed"
             self.trials.halving = None
             again = replace(best.candidate, why=f"{how} of {best.trial.name}")
-            done = self.trials.run([again], until=self.until)
+            done = self.trials.run([again], until=math.inf)
             self.trials.script = own
             self.confirmation = done[0] if done else None
             if not done or has_helped(done[0], self.baseline, self.losses.start()):
