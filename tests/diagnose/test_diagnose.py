@@ -13,7 +13,8 @@ from gainstage.detect import scan
 from gainstage.diagnose.diagnose import diagnose
 from gainstage.diagnose.evidence import evidence_of
 from gainstage.diagnose.rank import rank
-from gainstage.diagnose.weights import CAUSES, PRIOR, WEIGHTS
+from gainstage.diagnose.remedies import remedies_for
+from gainstage.diagnose.weights import CAUSES, PRIOR, WEIGHTS, Cause
 from gainstage.records import (
     Fault,
     Observation,
@@ -124,6 +125,45 @@ def test_a_fault_of_the_autopsy_names_its_cause(made: RankRecord, cause: str) ->
         fault = replace(made.faults[0], message="0/0, for exp_avg_sq is 0 and eps adds nothing")
         made = replace(made, faults=(fault,))
     assert cause_of(made) == cause
+
+
+def lower_lr_of(cause: Cause, made: RankRecord) -> float:
+    (found,) = [e for e in remedies_for(cause, made) if e["remedy"] == "lower-lr"]
+    return found["settings"]["factor"]
+
+
+def made_by(name: str, **facts: object) -> tuple[Observation, ...]:
+    return (Observation("optimizer", 0, None, None, {"class": name, "settings": {}, **facts}),)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "factor"),
+    [
+        ("SGD", 0.1, 0.1),  # the weights' norm is 1, the gradient's 1: a tenth suffices
+        ("SGD", 1.0, 0.1),
+        ("SGD", 20.0, 0.001),
+        ("Adam", 30.0, 2e-4),  # of 9 elements the first update is 3 times the rate
+        ("Adam", 0.03, 0.1),
+        ("Adagrad", 30.0, 0.1),  # its updates are not known
+    ],
+)
+def test_a_rate_is_lowered_by_as_much_as_its_first_update_is_too_large(
+    name: str, rate: float, factor: float
+) -> None:
+    tensors = (replace(TENSORS[0], shape=(3, 3)),)
+    made = record(
+        tensors=tensors,
+        block=steps([1.0] * 30, [1.0] * 30, lr=rate),
+        observations=made_by(name),
+    )
+    assert lower_lr_of("learning-rate", made) == factor
+
+
+def test_the_rate_of_a_summed_loss_is_lowered_to_that_of_the_mean() -> None:
+    facts = {"node": "SumBackward0", "summed_elements": 64, "reduction": "sum"}
+    made = record(observations=(Observation("loss", 0, None, None, facts),))
+    assert lower_lr_of("loss-reduction", made) == pytest.approx(1 / 64, rel=1e-2)
+    assert lower_lr_of("loss-reduction", record()) == 0.01
 
 
 LEAP = [1.0, 1.2, 0.9, 1.1, 1.0, 0.8, 1.1, 1.0, 1.3, 1.0, 2.0**20, 2.0**30, float("nan")]

@@ -27,38 +27,44 @@ def weight_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
 
 
 def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
-    """Of plain gradient descent every update is known, of Adam and its kin the first one.
+    ratios, steps, least = update_ratios(record)
+    worst = float(ratios.max(initial=0.0))
+    if worst >= least:
+        at = int(steps[int(ratios.argmax())])
+        yield (
+            "update-large-against-weights",
+            f"the update of step {at} is {worst:.2g} times the norm of all weights",
+        )
 
-    That moves each element by the learning rate, whatever its gradient; see `_beyond_updates`.
+
+def update_ratios(record: RankRecord) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
+    """Return norms of updates over the norm of all weights, their steps, and from what on is large.
+
+    Of plain gradient descent the first updates are known, before the norm leaps; of Adam and its
+    kin the first one, which moves each element by the learning rate, whatever its gradient (see
+    `_beyond_updates`). Empty for other optimizers, and where the weights have not been sampled.
     """
-    made = record.first("optimizer")
+    block, made = record.block, record.first("optimizer")
+    none = np.zeros(0), np.zeros(0, np.int64), math.inf
     if made is None or not len(record.weights):
-        return
-    block = record.block
+        return none
     sampled = record.weights.weight_norms[0].astype(np.float64)
     weight = math.sqrt(float(np.nansum(sampled**2)))
     finite = np.isfinite(block.grad_norm) & np.isfinite(block.lr)
     if not finite.any() or weight == 0:
-        return
+        return none
     match made.evidence.get("class"):
         case "SGD":
             clipped = np.isfinite(block.clip_coefficient)
             norm = block.grad_norm * np.where(clipped, block.clip_coefficient, 1)
             usual = steps_before_leap(block.grad_norm[finite][:16])
             ratios = (block.lr * norm)[finite][:usual] / weight
-            least = _LARGE_UPDATE
+            return ratios, block.step[finite][:usual], _LARGE_UPDATE
         case "Adam" | "AdamW" | "NAdam" | "RAdam" if finite[0]:
-            ratios = np.array([block.lr[0] * math.sqrt(_elements(record)) / weight])
-            least = _LARGE_FIRST_UPDATE
+            ratio = block.lr[0] * math.sqrt(_elements(record)) / weight
+            return np.array([ratio]), block.step[:1], _LARGE_FIRST_UPDATE
         case _:
-            return
-    worst = float(ratios.max())
-    if worst >= least:
-        at = int(block.step[finite][int(ratios.argmax())])
-        yield (
-            "update-large-against-weights",
-            f"the update of step {at} is {worst:.2g} times the norm of all weights",
-        )
+            return none
 
 
 def _elements(record: RankRecord) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.diagnose.code_change import domain_change, dtype_change
+from gainstage.diagnose.from_weights import update_ratios
 from gainstage.diagnose.weights import Cause
 from gainstage.records import RankRecord
 
 _HEALTHY_STEPS = 20
 _USUAL_LIMIT = 1.0
+_A_TENTH = 0.1
+_USUAL_UPDATE, _MUCH_UPDATE = 0.02, 0.1
+"""Norm of the first update over that of all weights: Adam's at its usual rate of 1e-3, and what a
+training hardly survives."""
 _FAR = 8.0
 """A limit that is so many times the largest norm was never meant to act."""
 
@@ -26,7 +32,13 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
         else "a usual limit: there were too few healthy steps to tell a better one",
         max_norm=advised_limit(record),
     )
-    slower = _remedy("lower-lr", "the updates are too large for the loss's curvature", factor=0.1)
+    factor = _slower(record)
+    why = (
+        "the updates are too large for the loss's curvature"
+        if factor == _A_TENTH
+        else f"a first update of {_USUAL_UPDATE:.0%} of the weights"
+    )
+    slower = _remedy("lower-lr", why, factor=factor)
     warm_up = _remedy("warm-up", "the first steps are the dangerous ones", steps=100)
     skip = _remedy("skip-nonfinite", "leaves parameters untouched by the bad steps")
     match cause:
@@ -70,7 +82,8 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
             why = "clip all gradients, before the step and at a limit within their reach"
             return [_remedy("clip-global-norm", why, max_norm=_own_limit(record))]
         case "loss-reduction":
-            return [clip, _remedy("lower-lr", "the loss is a sum, not a mean", factor=0.01)]
+            why = "the loss is a sum, not a mean"
+            return [clip, _remedy("lower-lr", why, factor=_mean_factor(record))]
         case "grad-accumulation":
             left = record.first("gradient-not-zeroed") is not None
             what = (
@@ -96,6 +109,24 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
                 clip,
                 slower,
             ]
+
+
+def _slower(record: RankRecord) -> float:
+    """Return by what to multiply the learning rate: a tenth, less where that is still far off."""
+    ratios, _, _ = update_ratios(record)
+    first = float(ratios[0]) if len(ratios) and record.block.step[0] == 0 else 0.0
+    if not math.isfinite(first) or _A_TENTH * first <= _MUCH_UPDATE:
+        return _A_TENTH
+    return float(f"{_USUAL_UPDATE / first:.0e}")
+
+
+def _mean_factor(record: RankRecord) -> float:
+    """Return what makes the gradient of a sum that of a mean."""
+    seen = record.first("loss")
+    summed = None if seen is None else seen.evidence.get("summed_elements")
+    if not isinstance(summed, int) or summed < 2:
+        return 0.01
+    return float(f"{1 / summed:.3g}")
 
 
 def advised_limit(record: RankRecord) -> float:
