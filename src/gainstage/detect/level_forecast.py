@@ -76,17 +76,8 @@ def _look_at_site(
         "warning",
         step,
         f"at {seen.slope_bits_per_step:+.2g} bits a step an output passes {dtype}'s largest value "
-        f"at step {seen.step:.0f} ({seen.earliest:.0f} to {seen.latest:.0f})",
+        f"{seen.steps_text()}",
         last_step=step,
-        evidence={
-            "overflow_step": seen.step,
-            "earliest_step": seen.earliest,
-            "latest_step": seen.latest,
-            "interval": 0.8,
-            "slope_bits_per_step": seen.slope_bits_per_step,
-            "headroom_bits": seen.headroom_bits,
-            "dtype": dtype,
-            "site": site,
-        },
+        evidence={**seen.as_evidence(), "dtype": dtype, "site": site},
     )
     return seen.step, sign

@@ -62,15 +62,7 @@ def look(state: Logs, seen: Observation) -> Sign | None:
         "warning",
         seen.step,
         f"at {ahead.slope_bits_per_step:.2g} bits a step the smallest argument of the logarithm"
-        f"{where}, 2^-{bits:.0f}, rounds to 0 at step {ahead.step:.0f} "
-        f"({ahead.earliest:.0f} to {ahead.latest:.0f})",
+        f"{where}, 2^-{bits:.0f}, rounds to 0 {ahead.steps_text()}",
         last_step=seen.step,
-        evidence={
-            "overflow_step": ahead.step,
-            "earliest_step": ahead.earliest,
-            "latest_step": ahead.latest,
-            "interval": 0.8,
-            "slope_bits_per_step": ahead.slope_bits_per_step,
-            "headroom_bits": ahead.headroom_bits,
-        },
+        evidence=ahead.as_evidence(),
     )

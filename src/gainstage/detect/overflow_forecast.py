@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,21 @@ class Forecast:
     slope_bits_per_step: float
     headroom_bits: float
 
+    def as_evidence(self) -> dict[str, Any]:
+        """Return the numbers as a symptom's evidence has them."""
+        return {
+            "overflow_step": self.step,
+            "earliest_step": self.earliest,
+            "latest_step": self.latest,
+            "interval": 0.8,
+            "slope_bits_per_step": self.slope_bits_per_step,
+            "headroom_bits": self.headroom_bits,
+        }
+
+    def steps_text(self) -> str:
+        """Return the step with its interval, in words."""
+        return f"at step {self.step:.0f} ({self.earliest:.0f} to {self.latest:.0f})"
+
 
 @dataclass(slots=True)
 class Watched:
@@ -68,17 +84,9 @@ def look(state: Watched, history: History, limit_bits: float, dtype: str, step: 
         "warning" if seen.step - step <= NEAR_STEPS else "info",
         step,
         f"at {seen.slope_bits_per_step:+.2g} bits a step the gradient norm passes {dtype}'s "
-        f"largest value at step {seen.step:.0f} ({seen.earliest:.0f} to {seen.latest:.0f})",
+        f"largest value {seen.steps_text()}",
         last_step=step,
-        evidence={
-            "overflow_step": seen.step,
-            "earliest_step": seen.earliest,
-            "latest_step": seen.latest,
-            "interval": 0.8,
-            "slope_bits_per_step": seen.slope_bits_per_step,
-            "headroom_bits": seen.headroom_bits,
-            "dtype": dtype,
-        },
+        evidence={**seen.as_evidence(), "dtype": dtype},
     )
 
 
