@@ -229,6 +229,29 @@ def test_initial_weights_are_of_the_same_distribution(
     assert case.patched == pytest.approx(case.treated, abs=0.2)
 
 
+MIXED = PLAIN.replace(
+    "nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))",
+    "nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 8, 3), nn.GELU(), nn.Flatten(), nn.Linear(16, 1))",
+)
+assert "Conv1d" in MIXED
+
+
+@pytest.mark.parametrize("kind", ["lsuv", "orthogonal"])
+def test_scales_that_were_measured_are_written_down(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = MIXED.replace("lr=0.5", "lr=0.0") + "print(model[1](model[0](x)).square().mean())\n"
+    case = shown(script, (f"reinit:kind={kind}",), tmp_path, monkeypatch)
+    assert case.patched is not None, case.patch
+    assert case.text.count("orthogonal_(weight, ") == 2
+    out = io.StringIO()
+    with redirect_stdout(out):
+        runpy.run_path(str(tmp_path / "train.py"), run_name="__main__")
+    level = float(re.findall(r"tensor\(([\d.]+)", out.getvalue())[-1])
+    if kind == "lsuv":  # of other draws of the same scale
+        assert level == pytest.approx(1.0, rel=0.2)
+
+
 def test_an_optimizer_made_in_one_of_two_branches_has_new_weights_in_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,8 @@ from gainstage.treat.initial import (
 from gainstage.treat.lsuv import UnitVariance
 from gainstage.treat.settings import SETTINGS
 
+MEASURED = "lsuv"
+"""What stands for a scale until it has been measured."""
 _GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
 
 
@@ -231,11 +233,21 @@ def _drawn(
     std = normal_std(use, kind, mode)
     if std is not None:
         return {"normal": std * factor}
-    if kind == "lsuv" or use.parameter.dim() != 2:
-        return {"unknown": kind}
-    # All that are not 0 of the singular values are the gain.
-    gain = float(values.norm()) / math.sqrt(min(values.shape))
-    return {"identity" if kind == "identity" else "orthogonal": gain}
+    is_kernel = use.is_convolution and not use.inputs_first
+    if values.dim() != 2 and not (is_kernel and kind != "identity"):
+        return {"unknown": f"{kind}, for several matrices,"}
+    if kind == "lsuv":
+        return {"unknown": MEASURED}
+    return {"identity" if kind == "identity" else "orthogonal": orthogonal_gain(values)}
+
+
+def orthogonal_gain(values: Tensor) -> float:
+    """Return what `torch.nn.init.orthogonal_` has multiplied by, or what scaled its result since.
+
+    All singular values that are not 0 are the gain, of a kernel those of (out, in · size).
+    """
+    flat = values.flatten(1)
+    return float(flat.norm()) / math.sqrt(min(flat.shape))
 
 
 def _said(use: WeightUse, kind: str, factor: float) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gainstage.graph.whole import read_graph
 from gainstage.treat.first_pass import FirstPass
-from gainstage.treat.initialise import Recipe, plan_weights
+from gainstage.treat.initialise import MEASURED, Recipe, orthogonal_gain, plan_weights
 from gainstage.treat.lsuv import UnitVariance
 from gainstage.treat.treatment import Backward, Script, Step, Treatment
 
@@ -39,7 +39,9 @@ class Reinit(Treatment):
         """The kind each weight got, by its name."""
         self._pass = FirstPass()
         self._plan: list[Callable[[], None]] = []
-        self._measure: list[Tensor] = []
+        self._measure: dict[str, Tensor] = {}
+        """By name, weights that are scaled as they are first used."""
+        self._measured: dict[str, Tensor] = {}
         self._measuring: UnitVariance | None = None
         self._script: Script | None = None
 
@@ -65,7 +67,7 @@ class Reinit(Treatment):
             modules = [module for _, module in self._script.named_modules()]
             plan = plan_weights(read_graph(backward.roots), names, modules, self.recipe)
             self._plan += plan.writes
-            self._measure += plan.measured
+            self._measure |= {names[id(weight)]: weight for weight in plan.measured}
             self.rewritten |= plan.rewritten
             self.details |= plan.details
 
@@ -78,9 +80,9 @@ class Reinit(Treatment):
             self._plan = []
             self._pass.void()
             if self._measure:
-                self._measuring = UnitVariance(self._measure)
+                self._measuring = UnitVariance(list(self._measure.values()))
                 self._measuring.__enter__()
-                self._measure = []
+                self._measured, self._measure = self._measure, {}
         self._pass.end()
 
     def treat(self, step: Step) -> None:
@@ -95,3 +97,6 @@ class Reinit(Treatment):
         if self._measuring is not None:
             self._measuring.__exit__(None, None, None)
             self._measuring = None
+            for name, weight in self._measured.items():
+                if self.details[name] == {"unknown": MEASURED}:
+                    self.details[name] = {"orthogonal": orthogonal_gain(weight.detach())}
