@@ -132,6 +132,14 @@ BY_NAME = PLAIN.replace(
 )
 assert "KINDS" in BY_NAME
 
+FACTORS_OF_RATES = PLAIN.replace(
+    "for step in range(40):\n",
+    "rates = [group['lr'] for group in optimizer.param_groups]\nfor step in range(40):\n"
+    "    for group, rate in zip(optimizer.param_groups, rates):\n"
+    "        group['lr'] = rate / (1 + step)\n",
+)
+assert "rate / (1" in FACTORS_OF_RATES
+
 
 @dataclass
 class Shown:
@@ -180,6 +188,7 @@ def shown(
         (IN_FUNCTIONS, "lower-lr:factor=0.1"),
         (TWO, "lower-lr:factor=0.3"),
         (RATES_BY_HAND, "lower-lr:factor=0.1"),
+        (FACTORS_OF_RATES, "lower-lr:factor=0.1"),
         (BY_NAME, "lower-lr:factor=0.1"),
         (BY_NAME, "raise-eps:eps=0.001"),
         (PLAIN, "raise-eps:eps=0.001"),

@@ -98,12 +98,54 @@ def sets_rates(source: Source) -> bool:
 def _assigned_rates(source: Source) -> list[cst.BaseExpression]:
     """Return what the script assigns to `group["lr"]`, unless made of the rate that was there."""
     place = m.Subscript(slice=[m.SubscriptElement(m.Index(_LR))])
-    return [
+    assigned = [
         each.value
         for each in source.all(cst.Assign)
         if any(m.matches(target.target, place) for target in each.targets)
-        and not m.findall(each.value, _LR)
     ]
+    made_of_rates = _names_of_rates(source) if assigned else set()
+    return [each for each in assigned if not _holds(each, source, made_of_rates)]
+
+
+def _names_of_rates(source: Source) -> set[str]:
+    """Return the variables that hold rates which the optimizer had, or what is made of them.
+
+    Such as `rates` and `rate` of `rates = [group["lr"] for group in optimizer.param_groups]` and
+    `for group, rate in zip(optimizer.param_groups, rates)`.
+    """
+    bound: list[tuple[cst.CSTNode, cst.BaseExpression]] = []
+    for each in source.all(cst.Assign):
+        bound += [(target.target, each.value) for target in each.targets]
+    for each in source.all(cst.AnnAssign):
+        bound += [] if each.value is None else [(each.target, each.value)]
+    bound += [(each.target, each.iter) for each in source.all(cst.For)]
+    bound += [(each.target, each.iter) for each in source.all(cst.CompFor)]
+    place = m.Subscript(slice=[m.SubscriptElement(m.Index(_LR))])
+    found: set[str] = set()
+    while True:
+        more = {
+            name
+            for target, value in bound
+            if not m.matches(target, place) and _holds(value, source, found)
+            for name in _variables(target, source)
+        }
+        if more <= found:
+            return found
+        found |= more
+
+
+def _holds(value: cst.CSTNode, source: Source, names: set[str]) -> bool:
+    """Tell whether an expression reads a rate of a group, or one of the variables."""
+    return bool(m.findall(value, _LR)) or not names.isdisjoint(_variables(value, source))
+
+
+def _variables(node: cst.CSTNode, source: Source) -> set[str]:
+    """Return the names in a node, and its attributes as they are written: `self.rates`."""
+    if isinstance(node, cst.Attribute):
+        return {source.code(node)}
+    if isinstance(node, cst.Name):
+        return {node.value}
+    return {name for each in node.children for name in _variables(each, source)}
 
 
 def _times(old: cst.BaseExpression, factor: float) -> cst.BaseExpression:
