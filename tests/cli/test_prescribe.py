@@ -15,6 +15,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from conftest import Ran, environment, finish
+from gainstage import load
 from gainstage.store.json_schemas import schema_text
 
 SICK = """\
@@ -42,6 +43,23 @@ while step < 60 or args.endless:
     if args.endless and not loss.isfinite():
         raise SystemExit("it diverged")
 print(f"final_loss={loss.item()!r}")
+"""
+
+
+UNBOUNDED = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+critic = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
+optimizer = torch.optim.SGD(critic.parameters(), lr=0.012)
+for step in range(160):
+    real, made = torch.randn(64, 2) + 1, torch.randn(64, 2)
+    loss = critic(made).mean() - critic(real).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(f"final_loss={loss.item()}")
 """
 
 
@@ -144,3 +162,15 @@ def _target(link: Path) -> str | None:
         return os.readlink(link)
     except OSError:
         return None
+
+
+def test_the_lowest_value_of_an_objective_without_a_bound_wins_nothing(tmp_path: Path) -> None:
+    script(tmp_path, UNBOUNDED)
+    ran = prescribe(tmp_path, "--trials", "2", "--json", "train.py")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["baseline"]["cause"] == "unbounded-objective"
+    assert found["baseline"]["final_loss"] < -1e6
+    assert found["best"]["final_loss"] > -100
+    assert load(Path(found["folder"]) / found["best"]["trial"]).findings.verdict == "healthy"
+    assert "the cause: bound the objective" in ran.err

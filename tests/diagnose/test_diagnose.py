@@ -140,8 +140,8 @@ def made_by(name: str, **facts: object) -> tuple[Observation, ...]:
     ("name", "rate", "factor"),
     [
         ("SGD", 0.1, 0.1),  # the weights' norm is 1, the gradient's 1: a tenth suffices
-        ("SGD", 1.0, 0.1),
-        ("SGD", 20.0, 0.001),
+        ("SGD", 5.0, 0.1),
+        ("SGD", 30.0, 0.01),
         ("Adam", 30.0, 2e-4),  # of 9 elements the first update is 3 times the rate
         ("Adam", 0.03, 0.1),
         ("Adagrad", 30.0, 0.1),  # its updates are not known

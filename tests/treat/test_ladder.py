@@ -95,7 +95,7 @@ def test_the_second_round_looks_around_the_best_and_puts_together_what_helped() 
         ("clip-global-norm:max_norm=3", [1.0, 10.0]),
         ("clip-global-norm:max_norm=4.39", [1.0, 10.0]),
         ("clip-global-norm:max_norm=0.03", [0.01, 0.1]),
-        ("lower-lr:factor=0.1", [0.03, 0.3]),
+        ("lower-lr:factor=0.1", [0.3, 0.03]),
         ("lower-lr:factor=0.3", [0.1]),
         ("warm-up:steps=2", [2, 10]),
         ("warm-up:steps=100", [30, 300]),

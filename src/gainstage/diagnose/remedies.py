@@ -16,9 +16,12 @@ from gainstage.records import RankRecord
 _HEALTHY_STEPS = 20
 _USUAL_LIMIT = 1.0
 _A_TENTH = 0.1
-_USUAL_UPDATE, _MUCH_UPDATE = 0.02, 0.1
-"""Norm of the first update over that of all weights: Adam's at its usual rate of 1e-3, and what a
-training hardly survives."""
+_USUAL_UPDATE = {"SGD": 0.3}
+_ADAMS_UPDATE = 0.02
+"""Norm of the first update over that of all weights: Adam's at its usual rate of 1e-3. Plain
+gradient descent begins with larger ones, which soon shrink."""
+_MUCH = 5.0
+"""Times the usual first update, which a training hardly survives."""
 _FAR = 8.0
 """A limit that is so many times the largest norm was never meant to act."""
 
@@ -32,13 +35,7 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
         else "a usual limit: there were too few healthy steps to tell a better one",
         max_norm=advised_limit(record),
     )
-    factor = _slower(record)
-    why = (
-        "the updates are too large for the loss's curvature"
-        if factor == _A_TENTH
-        else f"a first update of {_USUAL_UPDATE:.0%} of the weights"
-    )
-    slower = _remedy("lower-lr", why, factor=factor)
+    slower = _slower(record)
     warm_up = _remedy("warm-up", "the first steps are the dangerous ones", steps=100)
     skip = _remedy("skip-nonfinite", "leaves parameters untouched by the bad steps")
     match cause:
@@ -111,13 +108,18 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
             ]
 
 
-def _slower(record: RankRecord) -> float:
-    """Return by what to multiply the learning rate: a tenth, less where that is still far off."""
+def _slower(record: RankRecord) -> dict[str, Any]:
+    """Return a tenth of the learning rate, or less where even that update would be far off."""
     ratios, _, _ = update_ratios(record)
+    made = record.first("optimizer")
+    kind = "" if made is None else str(made.evidence.get("class"))
+    usual = _USUAL_UPDATE.get(kind, _ADAMS_UPDATE)
     first = float(ratios[0]) if len(ratios) and record.block.step[0] == 0 else 0.0
-    if not math.isfinite(first) or _A_TENTH * first <= _MUCH_UPDATE:
-        return _A_TENTH
-    return float(f"{_USUAL_UPDATE / first:.0e}")
+    if not math.isfinite(first) or _A_TENTH * first <= _MUCH * usual:
+        why = "the updates are too large for the loss's curvature"
+        return _remedy("lower-lr", why, factor=_A_TENTH)
+    why = f"the first update is {first:.2g} times the weights, and would be {usual:.0%} of them"
+    return _remedy("lower-lr", why, factor=float(f"{usual / first:.0e}"))
 
 
 def _mean_factor(record: RankRecord) -> float:

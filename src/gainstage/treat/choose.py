@@ -59,9 +59,13 @@ def has_helped(tried: Tried, baseline: Trial, start: float) -> bool:
     end = trial.loss
     if not math.isfinite(start) or not math.isfinite(end):
         return True
-    reported = trial.reported_loss
-    is_same = abs(reported - end) <= _SAME_QUANTITY * max(abs(reported), abs(end))
-    return not is_same or is_better(end, start)
+    return not reports_its_loss(trial) or is_better(end, start)
+
+
+def reports_its_loss(trial: Trial) -> bool:
+    """Tell whether what a trial prints as its final loss is what it trains on, within 25%."""
+    reported, end = trial.reported_loss, trial.loss
+    return abs(reported - end) <= _SAME_QUANTITY * max(abs(reported), abs(end))
 
 
 def compared_losses(tried: Sequence[Tried]) -> list[float]:

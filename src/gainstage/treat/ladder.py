@@ -140,7 +140,8 @@ def _settings(spec: Spec, facts: Facts) -> list[str]:
             limit = float(values["max_norm"])
             return [f"clip-global-norm:max_norm={each:g}" for each in _beside(limit)]
         case "lower-lr":
-            factors = [each for each in _beside(float(values["factor"])) if each < 1]
+            # The larger first: of rates that a run survives it learns more.
+            factors = [each for each in reversed(_beside(float(values["factor"]))) if each < 1]
             return [f"lower-lr:factor={each:g}" for each in factors]
         case "warm-up":
             lengths = [max(2, round(each)) for each in _beside(float(values["steps"]))]

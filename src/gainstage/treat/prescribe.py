@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gainstage.store.folder import claim_folder
 from gainstage.store.journal import write_json
 from gainstage.store.reader import Run, load
 from gainstage.treat.candidate import Candidate
-from gainstage.treat.choose import Tried, has_helped, ranked
+from gainstage.treat.choose import Tried, has_helped, ranked, reports_its_loss
 from gainstage.treat.executor import (
     Executor,
     Job,
@@ -29,7 +29,7 @@ from gainstage.treat.executor import (
 )
 from gainstage.treat.halving import Halving
 from gainstage.treat.ladder import distinct, facts_of, first_round, second_round
-from gainstage.treat.measured import Losses, losses_of, printed_final_loss
+from gainstage.treat.measured import Losses, is_finite, losses_of, printed_final_loss
 from gainstage.treat.patch.diff import Patch, patch_of
 from gainstage.treat.seed import with_another_seed
 from gainstage.treat.settings import SETTINGS
@@ -114,11 +114,13 @@ def _prescribe(
         halving=Halving(losses.steps) if baseline.seconds > _WORTH_CUTTING_S else None,
         on_change=lambda rows: asked.on_change([baseline, *rows]),
     )
+    is_unbounded = nothing.cause == "unbounded-objective"
     search = _Search(
         asked=asked,
         trials=trials,
         baseline=baseline,
         losses=losses,
+        is_unbounded=is_unbounded,
         until=time.monotonic() + max(300.0, _LONGEST * baseline.seconds),
     )
     interrupted = False
@@ -152,10 +154,13 @@ class _Search:
     trials: Trials
     baseline: Trial
     losses: Losses
+    is_unbounded: bool
+    """Whether the lowest loss is the most broken one."""
     until: float
     confirmation: Tried | None = None
     is_other_seed: bool = False
     _rejected: tuple[Candidate, ...] = ()
+    _verdicts: dict[str, str] = field(default_factory=dict[str, str])
 
     def run_rounds(
         self,
@@ -180,8 +185,26 @@ class _Search:
 
     def _ranked(self) -> list[Tried]:
         tried = [each for each in self.trials.tried if each is not self.confirmation]
-        helped = ranked(tried, self.baseline, self.losses.start())
+        if self.is_unbounded:
+            tried = [each for each in tried if self._is_bounded(each.trial)]
+        helped = ranked(tried, self._yardstick(), self.losses.start())
         return [each for each in helped if each.candidate not in self._rejected]
+
+    def _yardstick(self) -> Trial:
+        """Return the baseline; as dead where its end is the value of what has no bound."""
+        trials = [each.trial for each in self.trials.tried if is_finite(each.trial)]
+        if self.is_unbounded and any(map(reports_its_loss, trials)):
+            return replace(self.baseline, outcome="dead")
+        return self.baseline
+
+    def _is_bounded(self, trial: Trial) -> bool:
+        """Tell whether a trial's loss can be compared: another quantity, or one that behaves."""
+        if not is_finite(trial) or not reports_its_loss(trial):
+            return True
+        if trial.name not in self._verdicts:
+            run = load(self.trials.script.run_folder(trial.name))
+            self._verdicts[trial.name] = run.findings.verdict
+        return self._verdicts[trial.name] == "healthy"
 
     def _confirm(self, left: int) -> None:
         """Run the winner once more, with another seed where there is one; else take the next."""
@@ -200,7 +223,7 @@ class _Search:
             done = self.trials.run([again], until=math.inf)
             self.trials.script = own
             self.confirmation = done[0] if done else None
-            if not done or has_helped(done[0], self.baseline, self.losses.start()):
+            if not done or has_helped(done[0], self._yardstick(), self.losses.start()):
                 return
             left -= 1
             if len(self._ranked()) < 2 or left < 1:
@@ -217,7 +240,7 @@ class _Search:
         """Return whether the winner won again, None if that was not tried."""
         if self.confirmation is None:
             return None
-        return has_helped(self.confirmation, self.baseline, self.losses.start())
+        return has_helped(self.confirmation, self._yardstick(), self.losses.start())
 
     def as_best(self, best: Tried) -> dict[str, Any]:
         """Return the winner as the contract writes it."""
