@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 AFTER_NONFINITE = 4
-"""Steps that a run goes on after its loss is no longer finite."""
+"""Steps that a run goes on when its loss is no longer finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class Loop:
                     for parameter in self.parameters:
                         parameter.mul_(1 + self.growth)
             self.losses.append(loss.item())
-            if sum(not math.isfinite(each) for each in self.losses) > AFTER_NONFINITE:
+            last = self.losses[-1 - AFTER_NONFINITE :]
+            if len(last) > AFTER_NONFINITE and not any(map(math.isfinite, last)):
                 return
 
 

@@ -19,10 +19,11 @@ if __name__ == "__main__":
     training.run()
     losses = training.run.losses
     # A tenth of the steps: the median of so many batches is the level of the loss.
-    last = sorted(losses[-max(5, len(losses) // 10) :])
-    is_lost = len(losses) < training.run.steps or not all(map(math.isfinite, last))
+    last = losses[-max(5, len(losses) // 10) :]
+    known = sorted(filter(math.isfinite, last))
+    is_lost = len(losses) < training.run.steps or 2 * len(known) < len(last)
     print(f"first_loss={{losses[0]}}")
-    print(f"final_loss={{math.nan if is_lost else last[len(last) // 2]}}")
+    print(f"final_loss={{math.nan if is_lost else known[len(known) // 2]}}")
 """
 
 

@@ -135,7 +135,8 @@ def test_gradients_that_are_never_zeroed_are_told_at_the_second_step(
     with gainstage.watch(out=tmp_path / "run") as watch:
         two_networks_in_turn(zeroed)
     found = named(list(watch.findings.symptoms), "norm-mismatch")
-    assert [each.severity for each in found] == ([] if zeroed else ["warning"])
+    assert [each.severity for each in found] == ([] if zeroed else ["critical"])
+    assert watch.findings.verdict == ("healthy" if zeroed else "at-risk")
     assert all("2 of 2 tensors are running sums" in each.message for each in found)
     assert all(each.step <= 3 for each in found)
 

@@ -24,6 +24,8 @@ from gainstage.records import Observation, ObservationKind, Site
 _SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "alpha", "nesterov", "maximize")
 _CLIPS_LOOKED_AT = 8
 _LOG_BITS, _LOG_STEP_BITS = 4.0, 0.5
+_TIMES_LEFT = 2
+"""How often gradients that were left are noted: once may be a slip of the first step."""
 _BATCH_NORMS = ("NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
 _FEW_VALUES = 8
 """Fewer values a channel make statistics of noise (the textbook's rule for batch norm)."""
@@ -43,6 +45,7 @@ class ScriptAudit:
         self._seen: set[ObservationKind] = set()
         self.left: tuple[Observation, set[int]] | None = None
         """Gradients that were there as a sampled backward call began, by id of the leaf."""
+        self._times_left = 0
         self._stepped: set[int] = set()
         self._clips = 0
         self._clipped: set[int] = set()
@@ -86,8 +89,8 @@ class ScriptAudit:
             seen, leaves = left
             mine = leaves.intersection(ids)
             if mine:
-                facts = {"tensors": len(mine), "of": len(ids)}
-                self._seen.add(seen.kind)
+                self._times_left += 1
+                facts = {"tensors": len(mine), "of": len(ids), "times": self._times_left}
                 self._observe(replace(seen, evidence=facts))
         self._stepped.add(key)
 
@@ -156,7 +159,7 @@ class ScriptAudit:
             step: The step to come, the first backward call since the last one.
             leaves: Those whose gradients this call will add to.
         """
-        if step == 0 or "gradient-not-zeroed" in self._seen:
+        if step == 0 or self._times_left >= _TIMES_LEFT:
             return
         with torch.no_grad():
             left = {

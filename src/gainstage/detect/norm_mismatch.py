@@ -50,11 +50,14 @@ def look(seen: Observation) -> Sign | None:
 
 def _of_running_sum(seen: Observation) -> Sign:
     where = "" if seen.line is None else f" in line {seen.line}"
-    tensors, of = seen.evidence.get("tensors"), seen.evidence.get("of")
+    facts = seen.evidence
+    tensors, of, times = facts.get("tensors"), facts.get("of"), facts.get("times", 1)
+    # All of them, and again: no gradient that this run steps with is that of its loss.
+    is_sure = tensors == of and isinstance(times, int) and times > 1
     return Sign(
         "norm-mismatch",
         "gradient",
-        "warning",
+        "critical" if is_sure else "warning",
         seen.step,
         f"the gradients of {tensors} of {of} tensors are running sums: nothing has zeroed them "
         f"before the backward call{where}, so that step {seen.step} repeats the steps before it",
