@@ -346,7 +346,7 @@ class Session:
             return
         scan.see(self._state, profiles, self._take_faults(), seen)
         self._state, changed = scan.update(self._state, block, weights, writer.tensors)
-        for symptom in changed:
+        for symptom in sorted(changed, key=lambda each: each.step):
             line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
             append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
