@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_an_assistant_reads_runs_over_standard_input_and_output(runs: Path) -> N
                 "report": {"run": "one"},
                 "steps": {"run": "one", "first": 38, "count": 9},
                 "gradients": {"run": "one", "first": 0, "count": 1, "name": "layers.7."},
+                "picture": {"run": "one"},
                 "query": {"run": "one", "sql": "select max(step) as last from steps"},
             }
             answers: dict[str, Any] = {"tools": tools}
@@ -61,9 +63,15 @@ def test_an_assistant_reads_runs_over_standard_input_and_output(runs: Path) -> N
         "steps",
         "gradients",
         "query",
+        "picture",
     }
     assert all(tool.annotations.read_only_hint for tool in said["tools"])
-    text = {name: each.content[0].text for name, each in said.items() if name != "tools"}
+    drawn, legend = said["picture"].content
+    assert drawn.mime_type == "image/png"
+    assert base64.b64decode(drawn.data).startswith(b"\x89PNG")
+    assert json.loads(legend.text)["rows"][7] == "model.encoder.layers.7.attention.weight"
+    kept = said.keys() - {"tools", "picture"}
+    text = {name: said[name].content[0].text for name in kept}
     assert json.loads(text["list_runs"])["run"] == "one"
     assert json.loads(text["findings"])["schema"] == "gainstage.findings/1"
     assert "HEALTHY" in text["report"]

@@ -15,6 +15,7 @@ import gainstage
 from gainstage.errors import ConfigError, GainstageError, RunFolderError
 from gainstage.records import StepBlock
 from gainstage.show.answers import shown_of
+from gainstage.show.heatmap_png import heatmap
 from gainstage.show.terminal import safe, summary
 from gainstage.store.folder import RUN_INFO, read_run_info
 from gainstage.store.journal import json_safe
@@ -122,6 +123,17 @@ class RunsFolder:
         rows = table.slice(0, MOST_STEPS).to_pylist()
         return json_safe({"of": table.num_rows, "columns": table.column_names, "rows": rows})
 
+    def picture(self, run: str, rank: int = 0) -> tuple[bytes, dict[str, Any]]:
+        """Draw the heatmap of the report: a row a tensor, a column a bin of steps, colours in bits.
+
+        Comes with the names of the rows, the steps, and what the colours are.
+        """
+        block, _ = self._window(run, 0, 0, rank)
+        if not len(block):
+            raise ConfigError("the run has made no step yet: there is nothing to draw")
+        drawn, legend = heatmap(self._load(run).tensors(rank), block)
+        return drawn, json_safe({**legend, "rows": [safe(name) for name in legend["rows"]]})
+
     def _load(self, run: str) -> Run:
         """Return a run by its name.
 
@@ -154,7 +166,7 @@ def serve(folder: Path) -> None:
         RunFolderError: If there is no such folder.
     """
     try:
-        from mcp.server.mcpserver import MCPServer
+        from mcp.server.mcpserver import Image, MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
         from mcp.types import ToolAnnotations
     except ImportError as error:
@@ -185,6 +197,13 @@ def serve(folder: Path) -> None:
     tools = (runs.list_runs, runs.findings, runs.report, runs.steps, runs.gradients, runs.query)
     for tool in tools:
         server.tool(annotations=annotations)(told(tool))
+
+    def picture(run: str, rank: int = 0) -> list[Any]:
+        drawn, legend = runs.picture(run, rank)
+        return [Image(data=drawn, format="png"), json.dumps(legend)]
+
+    picture.__doc__ = runs.picture.__doc__
+    server.tool(annotations=annotations, structured_output=False)(told(picture))
     server.run("stdio")
 
 
