@@ -131,6 +131,8 @@ BY_NAME = PLAIN.replace(
     "optimizer = optimizer_of(model, 'adam')\n",
 )
 assert "KINDS" in BY_NAME
+ONE_LINE = BY_NAME.replace("rate=0.5):\n    return", "rate=0.5): return")
+assert "): return" in ONE_LINE
 
 FACTORS_OF_RATES = PLAIN.replace(
     "for step in range(40):\n",
@@ -191,6 +193,7 @@ def shown(
         (FACTORS_OF_RATES, "lower-lr:factor=0.1"),
         (BY_NAME, "lower-lr:factor=0.1"),
         (BY_NAME, "raise-eps:eps=0.001"),
+        (ONE_LINE, "lower-lr:factor=0.1"),
         (PLAIN, "raise-eps:eps=0.001"),
         (TWO, "raise-eps:eps=0.001"),
         (PLAIN, "warm-up:steps=25"),
@@ -213,6 +216,7 @@ def test_the_patched_script_ends_at_the_very_loss_of_the_trial(
         (IN_FUNCTIONS, ("clip-global-norm:max_norm=1",)),
         (TWO, ("clip-value:value=0.01",)),
         (BY_NAME, ("clip-global-norm:max_norm=0.1",)),
+        (ONE_LINE, ("clip-global-norm:max_norm=0.1",)),
         (LATE_CLIP, ("clip-global-norm:max_norm=0.1",)),
         (SCALED, ("clip-global-norm:max_norm=0.1",)),
         (BAD_BATCH, ("skip-nonfinite", "clip-global-norm:max_norm=1", "lower-lr:factor=0.1")),

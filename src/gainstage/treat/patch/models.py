@@ -56,6 +56,8 @@ def reinit(
         lines += _loop(names, model if is_owned else None, _initialiser(kind, number, gates))
     # Of optimizers in branches one is made; after another one the same draws change nothing.
     for line in dict.fromkeys(each.line for each in made):
+        if line is None:
+            raise NoSafeEditError("the optimizer is made in the line that begins its block")
         edits.put_before(line, "\n".join(lines))
 
 

@@ -19,7 +19,8 @@ class Made:
     """The construction of an optimizer."""
 
     call: cst.Call
-    line: Line
+    line: Line | None
+    """None where it shares a line with the head of its block, so that nothing fits beside it."""
     target: str | None
     """The code of what it is assigned to."""
     settings: dict[str, Any]
@@ -58,7 +59,7 @@ def optimizers_of(source: Source, record: RankRecord) -> list[Made]:
             continue
         call = _construction(source, seen.line, seen.evidence.get("class"))
         line = None if call is None else source.holder(call, cst.SimpleStatementLine)
-        if call is None or line is None:
+        if call is None:
             raise NoSafeEditError(f"line {seen.line} makes an optimizer in a way not understood")
         if all(each.call is not call for each in found):
             settings = seen.evidence.get("settings") or {}
@@ -116,7 +117,7 @@ def parameters_code(source: Source, stepped: Stepped, made: list[Made]) -> str:
     for each in made:
         if each.target == stepped.optimizer and each.model is not None:
             # Only what the same scope binds is surely still the same model there.
-            outer = source.holder(each.line, cst.FunctionDef)
+            outer = source.holder(each.call, cst.FunctionDef)
             if outer is source.holder(stepped.line, cst.FunctionDef):
                 return f"{each.model}.parameters()"
     return f'[p for group in {stepped.optimizer}.param_groups for p in group["params"]]'
@@ -150,8 +151,8 @@ def _last_name(node: cst.BaseExpression) -> str | None:
     return node.value if isinstance(node, cst.Name) else None
 
 
-def _target(line: Line, call: cst.Call, source: Source) -> str | None:
-    statement = line.body[0]
+def _target(line: Line | None, call: cst.Call, source: Source) -> str | None:
+    statement = None if line is None else line.body[0]
     if isinstance(statement, cst.Assign) and statement.value is call:
         return source.code(statement.targets[0].target)
     if isinstance(statement, cst.AnnAssign) and statement.value is call:

@@ -61,7 +61,8 @@ def warm_up(edits: Edits, made: list[Made], steps: list[Stepped], length: int) -
         NoSafeEditError: If there are several optimizers, or something else sets the rate.
     """
     source = edits.source
-    if len(made) > 1 or made[0].target is None:
+    line = made[0].line
+    if len(made) > 1 or made[0].target is None or line is None:
         raise NoSafeEditError("the warm-up's place among several optimizers is the script's choice")
     if any(word in source.text for word in _SCHEDULES) or sets_rates(source):
         raise NoSafeEditError(
@@ -71,11 +72,11 @@ def warm_up(edits: Edits, made: list[Made], steps: list[Stepped], length: int) -
     owner, dot, _ = (only.target or "").rpartition(".")
     name = f"{owner}{dot}warm_up"
     for each in steps:
-        if each.optimizer != only.target or not (dot or source.same_scope(only.line, each.line)):
+        if each.optimizer != only.target or not (dot or source.same_scope(line, each.line)):
             raise NoSafeEditError("the optimizer is stepped where it has another name")
         edits.put_after(each.line, f"{name}.step()")
     edits.put_after(
-        only.line,
+        line,
         f"{name} = torch.optim.lr_scheduler.LambdaLR(\n"
         f"    {only.target}, lambda step: min(1.0, (step + 1) / {length})\n"
         ")",
