@@ -10,10 +10,16 @@ COST_S = 0.2
 
 
 def sampled(
-    losses: list[float], norms: list[float], *, cost_s: float = COST_S, share: float = 1e-9
+    losses: list[float],
+    norms: list[float],
+    *,
+    cost_s: float = COST_S,
+    share: float = 1e-9,
+    is_close: bool = False,
 ) -> list[int]:
     """Return the sampled steps of a run that takes no time, so that the budget allows nothing."""
     schedule = SampleSchedule(share)
+    schedule.is_close = is_close
     steps: list[int] = []
     for step, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
         schedule.on_loss(loss, step)
@@ -29,8 +35,15 @@ def test_the_first_steps_are_and_then_ever_fewer_until_the_early_allowance_is_sp
     assert steps[:FIRST_STEPS] == list(range(FIRST_STEPS))
     gaps = [b - a for a, b in itertools.pairwise(steps)]
     assert gaps[FIRST_STEPS:] == sorted(gaps[FIRST_STEPS:])
-    assert len(steps) < 25
+    assert len(steps) < 50
     assert len(sampled([1.0] * 400, [1.0] * 400, cost_s=1.0)) == FIRST_STEPS
+
+
+def test_what_is_close_to_its_limit_is_sampled_often_within_the_same_allowance() -> None:
+    steps = sampled([1.0] * 400, [1.0] * 400, cost_s=0.005, is_close=True)
+    assert steps[:100] == list(range(100))
+    assert len(steps) > 150
+    assert len(sampled([1.0] * 400, [1.0] * 400, cost_s=0.02, is_close=True)) < 60
 
 
 def test_a_step_whose_loss_leaps_is_sampled_itself() -> None:

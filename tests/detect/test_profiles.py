@@ -182,7 +182,7 @@ def near_zero(bits: dict[int, float], limit: float = 24.0) -> list[Sign]:
 
 def test_an_argument_that_shrinks_to_0_is_told_before_with_line_and_step() -> None:
     (sign,) = near_zero({step: 0.15 * step for step in SAMPLED if step > 25})
-    assert (sign.symptom, sign.severity, sign.step) == ("overflow-forecast", "warning", 147)
+    assert (sign.symptom, sign.severity, sign.step) == ("overflow-forecast", "warning", 117)
     assert sign.evidence["overflow_step"] == pytest.approx(24 / 0.15, abs=2)
     assert "the logarithm in line 20" in sign.message
     assert near_zero({step: 0.15 * step for step in SAMPLED if step > 25}, limit=149.0) == []

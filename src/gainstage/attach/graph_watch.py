@@ -251,6 +251,7 @@ class GraphWatch:
         self._wants_sites |= not match.exact
         for margin in log_margins(nodes):
             self.audit.on_log(self._next, self.sites.site(match.sites[margin.place]), margin)
+            self.schedule.is_close |= margin.bits >= margin.limit_bits / 2
         layers = layers_of(nodes)
         values = Values(graph, roots)
         outputs = {p: _held(values, nodes[p]) for p in places_read(len(nodes), layers)}

@@ -10,8 +10,10 @@ FIRST_STEPS = 4
 leaves no time for more."""
 _EARLY_S = 1.0
 """What sampling may cost in all beyond its share: a short run, too, has more than four samples."""
-_EARLY_GROWTH = 1.25
+_EARLY_GROWTH = 1.1
 """Ratio of one early sample's step to the one before."""
+_CLOSE_GROWTH = 1.01
+"""The same once something nears its limit."""
 _LEAP = 8.0
 """A norm that is so many times the largest before it has the next steps sampled; a loss that is so
 many times its level has the step itself sampled."""
@@ -37,6 +39,8 @@ class SampleSchedule:
         self.share = max(share, 1e-6)
         self.due = 0.0
         """When the budget allows the next sample, by `time.perf_counter`."""
+        self.is_close = False
+        """Whether something has come so near to its limit that the way there is worth more samples."""
         self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
         self._early_step = FIRST_STEPS
@@ -53,7 +57,7 @@ class SampleSchedule:
         if calls > 1:
             return False
         if step >= self._early_step and self._early_left_s > 0:
-            self._early_step = int(step * _EARLY_GROWTH) + 1
+            self._early_step = int(step * (_CLOSE_GROWTH if self.is_close else _EARLY_GROWTH)) + 1
             return True
         return time.perf_counter() >= self.due
 

@@ -1,7 +1,7 @@
 """`overflow-forecast` of logarithms: when their smallest argument will have shrunk to 0.
 
 The series of a logarithm is its smallest argument so far, in bits, on sampled steps. It is told
-once a quarter of the bits is left and, with 80% probability, none will be before the run is twice
+once a third of the bits is left and, with 80% probability, none will be before the run is twice
 as long.
 """
 
@@ -18,7 +18,7 @@ from gainstage.records import Observation
 _SAMPLES = 32
 _FEWEST = 4
 _MOST_PLACES = 64
-_NEAR = 0.25
+_NEAR = 1 / 3
 
 Place = tuple[str | None, int | None, float]
 """File, line and limit: a line may hold the logarithms of p and of 1 - p."""
