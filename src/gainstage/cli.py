@@ -117,7 +117,7 @@ def run(
     The script behaves as under `python SCRIPT ARGS`: same output, same bits, same exit code.
     """
     from gainstage.attach.config import RunConfig, size_bytes
-    from gainstage.attach.launch import check_script, execute, run_info
+    from gainstage.attach.launch import changed_source, check_script, execute, run_info
     from gainstage.integrations.sinks import parse_sink
     from gainstage.store.folder import create_run_folder
     from gainstage.treat.guard_spec import parse_guard
@@ -131,7 +131,12 @@ def run(
     guard = "off" if guard_spec is None else guard_spec.as_text()
     sinks = tuple(parse_sink(text).as_text() for text in sink or ())
     limit_bytes = size_bytes(blackbox_limit)
-    check_script(target, is_module=module)
+    path = check_script(target, is_module=module)
+    changed = changed_source(specs)
+    if changed is not None:
+        if module or path != Path(target):
+            raise ConfigError("--treat code-change: only a script of one file can be changed")
+        check_script(changed, is_module=False)
     given = arguments or []
     name = target if module else os.path.basename(target)
     info = run_info(name, [*(["-m"] if module else []), target, *given], treat=specs, guard=guard)

@@ -16,8 +16,10 @@ from typing import NoReturn
 import gainstage
 from gainstage.attach.config import VARIABLE, RunConfig
 from gainstage.errors import ConfigError
+from gainstage.treat.treatment import parse
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap")
+_RUN_CHANGED = Path(__file__).with_name("run_changed.py")
 
 
 def check_script(target: str, *, is_module: bool) -> Path:
@@ -114,4 +116,15 @@ def command_of(
     before = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOTSTRAP), *([before] if before else [])])
     flags = subprocess._args_from_interpreter_flags()  # pyright: ignore
-    return [sys.executable, *flags, *(["-m"] if is_module else []), target, *arguments], environment
+    changed = changed_source(config.treat)
+    if changed is not None:
+        starts = [str(_RUN_CHANGED), changed]
+    else:
+        starts = ["-m"] if is_module else []
+    return [sys.executable, *flags, *starts, target, *arguments], environment
+
+
+def changed_source(treat: Sequence[str]) -> str | None:
+    """Return the file that holds the script's text where a treatment is a change of its code."""
+    specs = [spec for spec in map(parse, treat) if spec.remedy == "code-change"]
+    return str(specs[-1].settings["source"]) if specs else None

@@ -136,7 +136,10 @@ def watch(
         )
     specs = (treat,) if isinstance(treat, str) else tuple(treat)
     for spec in specs:
-        parse(spec)
+        if parse(spec).remedy == "code-change":
+            raise ConfigError(
+                f"treat={spec!r}: only `gainstage run` can start a script with another text"
+            )
     parse_guard(guard)
     limit = size_bytes(blackbox_limit)
     script = sys.argv[0] or "python"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gainstage.records import Fault
+from typing import Any
+
+from gainstage.records import Fault, Observation
 
 _LOG = (
     "clamp its argument from below, x.clamp(min=1e-8); of a probability take the logits instead: "
@@ -49,6 +51,22 @@ def dtype_change(fault: Fault | None) -> str:
     if fault is None:
         return "compute in float32 what overflows"
     return f"{_where(fault)}: compute it in float32, with .float() on what goes in"
+
+
+def settings_change(made: Observation | None) -> str:
+    """Return which of an optimizer's settings let weights grow without end, and usual ones."""
+    settings: dict[str, Any] = {} if made is None else made.evidence.get("settings") or {}
+    momentum, decay = settings.get("momentum") or 0.0, settings.get("weight_decay") or 0.0
+    advice = [
+        "momentum below 1, such as 0.9" if momentum >= 1 else "",
+        "betas below 1, such as (0.9, 0.999)" if max(settings.get("betas") or (0.0,)) >= 1 else "",
+        "maximize=False" if settings.get("maximize") is True else "",
+        f"weight_decay={-decay:g}, of the other sign" if decay < 0 else "",
+    ]
+    said = ", ".join(filter(None, advice))
+    if made is None or not said:
+        return "take out what changes weights besides the optimizer's update, or bound it"
+    return f"{made.evidence.get('class', 'the optimizer')}, line {made.line}: {said}"
 
 
 def _where(fault: Fault) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.diagnose.code_change import domain_change, dtype_change
+from gainstage.diagnose.code_change import domain_change, dtype_change, settings_change
 from gainstage.diagnose.from_weights import update_ratios
 from gainstage.diagnose.weights import Cause
 from gainstage.records import RankRecord
@@ -102,7 +102,7 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
             if settings.get("eps") == 0 or (fault is not None and fault.kind == "update"):
                 return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
             return [
-                _remedy("code-change", "settings for which the update cannot shrink: see why"),
+                _remedy("code-change", settings_change(made)),
                 clip,
                 slower,
             ]

@@ -9,6 +9,7 @@ from gainstage.treat.settings import Value
 from gainstage.treat.treatment import Spec, parse
 
 SIMPLEST_FIRST = (
+    "code-change",
     "skip-nonfinite",
     "clip-global-norm",
     "clip-value",
@@ -21,7 +22,8 @@ SIMPLEST_FIRST = (
     "reinit",
     "insert-norm",
 )
-"""From what leaves a healthy step as it is to what makes another network of it."""
+"""From what takes the fault itself away, over what leaves a healthy step as it is, to what makes
+another network of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from gainstage.diagnose.remedies import advised_limit, remedies_for
 from gainstage.errors import ConfigError
 from gainstage.records import RankRecord
 from gainstage.treat.candidate import Candidate, candidate
-from gainstage.treat.settings import SETTINGS
 from gainstage.treat.treatment import Spec, parse
 
+BY_HAND = ("code-change", "fix-data")
+"""Remedies of a diagnosis that name what a person is to do."""
 HALF_DECADES = (1.0, 0.3, 0.1, 0.03, 0.01)
 _LEAST_CONFIDENCE = 0.02
 """Below it an alternative cause is not treated before the general ladder."""
@@ -216,7 +217,7 @@ def _treatable(remedies: Iterable[dict[str, Any]], cause: str) -> list[Candidate
     found: list[Candidate] = []
     for each in remedies:
         remedy = str(each["remedy"])
-        if remedy not in SETTINGS:
+        if remedy in BY_HAND:
             continue
         settings = cast("dict[str, Any]", each["settings"])
         pairs = ",".join(f"{key}={value}" for key, value in settings.items())

@@ -13,6 +13,7 @@ from gainstage.treat.clipping import (
     ClipUpdate,
     ClipValue,
 )
+from gainstage.treat.code_change import CodeChange
 from gainstage.treat.fp32_module import Fp32Module
 from gainstage.treat.insert_norm import InsertNorm
 from gainstage.treat.reinit import Reinit
@@ -59,6 +60,8 @@ def _make(remedy: str, values: dict[str, Any]) -> Treatment:
             return Fp32Module(**values)
         case "scale-loss":
             return ScaleLoss(**values)
+        case "code-change":
+            return CodeChange(**values)
         case _:
             raise ConfigError(f"no remedy {remedy!r}")
 

@@ -16,7 +16,7 @@ from gainstage.records import Prescription, RankRecord, Trial
 from gainstage.store.folder import claim_folder
 from gainstage.store.journal import write_json
 from gainstage.store.reader import Run, load
-from gainstage.treat.candidate import Candidate
+from gainstage.treat.candidate import Candidate, candidate
 from gainstage.treat.choose import Tried, has_helped, ranked, reports_its_loss
 from gainstage.treat.executor import (
     Executor,
@@ -28,11 +28,11 @@ from gainstage.treat.executor import (
     start_process,
 )
 from gainstage.treat.halving import Halving
-from gainstage.treat.ladder import distinct, facts_of, first_round, second_round
+from gainstage.treat.ladder import BY_HAND, distinct, facts_of, first_round, second_round
 from gainstage.treat.measured import Losses, is_finite, losses_of, printed_final_loss
+from gainstage.treat.patch.code_changes import code_changes
 from gainstage.treat.patch.diff import Patch, patch_of
 from gainstage.treat.seed import with_another_seed
-from gainstage.treat.settings import SETTINGS
 from gainstage.treat.trials import Script, Trials, last_line
 
 FIRST_SHARE = 2 / 3
@@ -126,7 +126,8 @@ def _prescribe(
     interrupted = False
     try:
         facts = facts_of(record)
-        first = first_round(diagnosis, facts, record)
+        changes = () if asked.is_module else _code_changes(asked.path, record, diagnosis, script)
+        first = [*changes, *first_round(diagnosis, facts, record)]
         search.run_rounds(first, lambda best: second_round(best, facts))
     except KeyboardInterrupt:
         interrupted = True
@@ -273,10 +274,25 @@ class _Search:
         return f"{' and '.join(best.candidate.treat)} ends at {loss:.4g}, {how}{end}"
 
 
+def _code_changes(
+    path: Path, record: RankRecord, diagnosis: dict[str, Any] | None, script: Script
+) -> list[Candidate]:
+    """Return changes of the script's code to try, their texts written beside the trials."""
+    if diagnosis is None:
+        return []
+    causes = {each["cause"]: each["confidence"] for each in (diagnosis, *diagnosis["alternatives"])}
+    found: list[Candidate] = []
+    for number, change in enumerate(code_changes(path, record, causes), start=1):
+        changed = script.folder / f"change-{number}.py"
+        changed.write_bytes(change.content)
+        found.append(candidate(f"code-change:source={os.path.relpath(changed)}", why=change.what))
+    return found
+
+
 def _code_change(diagnosis: dict[str, Any] | None) -> str | None:
     """Return what the diagnosis would have a person change."""
     remedies = [] if diagnosis is None else diagnosis["remedies"]
-    found = [each["why"] for each in remedies if each["remedy"] not in SETTINGS]
+    found = [each["why"] for each in remedies if each["remedy"] in BY_HAND]
     return str(found[0]) if found else None
 
 

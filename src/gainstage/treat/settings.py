@@ -126,6 +126,7 @@ SETTINGS: dict[str, tuple[Setting, ...]] = {
     "raise-eps": (Number("eps", 1e-8),),
     "fp32-module": (Word("module", "*"),),
     "scale-loss": (Number("factor", 1024.0),),
+    "code-change": (Word("source", ""),),
 }
 """By remedy. All take `from` and `until` besides."""
 
@@ -140,8 +141,11 @@ def check(remedy: str, given: Mapping[str, Value]) -> None:
     """Make sure that settings read one by one go together.
 
     Raises:
-        ConfigError: If one of them means nothing beside another, or `until` is not after `from`.
+        ConfigError: If one of them means nothing beside another or is missing, or `until` is not
+            after `from`.
     """
+    if remedy == "code-change" and set(given) != {"source"}:
+        raise ConfigError("code-change takes source=FILE, the script's changed text, and no more")
     values = with_defaults(remedy, given)
     for setting in SETTINGS[remedy]:
         if setting.name in given and setting.name not in values:

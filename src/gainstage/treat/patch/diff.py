@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ _BY_HAND = {
     "insert-norm": "put a {kind} norm behind the modules at={at}",
     "skip-nonfinite": "step only if all gradients are finite",
     "fp32-module": "call module {module} in float32, outside of autocast",
+    "code-change": "take the text of {source}",
     "scale-loss": "multiply the loss by {factor} before backward, and divide the gradients by it",
 }
 
@@ -60,10 +61,14 @@ def patch_of(
     """
     try:
         source = read_source(path)
-        edits = Edits(source)
+        changed = [Path(str(s.settings["source"])) for s in specs if s.remedy == "code-change"]
+        # Its lines are those of the script, so that the record's numbers hold in it.
+        start = replace(read_source(changed[-1]), path=path) if changed else source
+        edits = Edits(start)
         for spec, done in zip(specs, details, strict=True):
-            _edit(edits, spec, record, done)
-        return Patch(diff=_diff(source, _with_torch(source, edits)))
+            if spec.remedy != "code-change":
+                _edit(edits, spec, record, done)
+        return Patch(diff=_diff(source, _with_torch(start, edits)))
     except NoSafeEditError as error:
         steps = "; ".join(_BY_HAND[each.remedy].format(**each.values()) for each in specs)
         return Patch(instruction=f"{steps} (no diff: {error})")

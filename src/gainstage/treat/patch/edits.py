@@ -85,6 +85,13 @@ def read_source(path: Path) -> Source:
         raise NoSafeEditError(f"{path.name} cannot be edited: {error}") from error
 
 
+def grouped(node: cst.BaseExpression) -> cst.BaseExpression:
+    """Return an expression that may be a factor, or have an attribute: in brackets where needed."""
+    if isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript) or node.lpar:
+        return node
+    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
 @dataclass
 class Edits:
     """What to change, by nodes of a `Source`'s tree."""

@@ -55,7 +55,7 @@ def optimizers_of(source: Source, record: RankRecord) -> list[Made]:
     """
     found: list[Made] = []
     for seen in record.by_kind.get("optimizer", []):
-        if not _is_of(source, seen.file):
+        if not is_of(source, seen.file):
             continue
         call = _construction(source, seen.line, seen.evidence.get("class"))
         line = None if call is None else source.holder(call, cst.SimpleStatementLine)
@@ -94,7 +94,7 @@ def steps_of(source: Source, record: RankRecord, made: list[Made]) -> list[Stepp
         NoSafeEditError: If the record saw none here, or one has a form that edits do not know.
     """
     seen = record.first("optimizer-step")
-    if seen is None or not _is_of(source, seen.file):
+    if seen is None or not is_of(source, seen.file):
         raise NoSafeEditError(f"no step of an optimizer was seen in {source.path.name}")
     found: list[Stepped] = []
     targets = {each.target for each in made}
@@ -141,7 +141,8 @@ def _is_scaler(owner: str) -> bool:
     return "scaler" in owner.lower()
 
 
-def _is_of(source: Source, file: str | None) -> bool:
+def is_of(source: Source, file: str | None) -> bool:
+    """Tell whether a file that the record names is this one."""
     return file is not None and source.path.resolve() == source.path.__class__(file).resolve()
 
 

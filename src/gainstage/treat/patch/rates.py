@@ -7,7 +7,7 @@ from collections.abc import Callable
 import libcst as cst
 from libcst import matchers as m
 
-from gainstage.treat.patch.edits import Edits, NoSafeEditError, Source
+from gainstage.treat.patch.edits import Edits, NoSafeEditError, Source, grouped
 from gainstage.treat.patch.optimizers import Made
 
 _Change = Callable[[cst.BaseExpression], cst.BaseExpression]
@@ -47,6 +47,24 @@ def raise_eps(edits: Edits, made: list[Made], eps: float) -> None:
     for each in made:
         if "eps" in each.settings:
             _set(edits, each, "eps", position=None, change=lambda old: _at_least(old, eps))
+
+
+def set_to(
+    edits: Edits, made: Made, name: str, code: str, *, position: int | None = None
+) -> None:
+    """Give a setting that the script gives another value.
+
+    Args:
+        edits: Take the change.
+        made: The optimizer.
+        name: Of the setting.
+        code: Of the value.
+        position: Of the argument where it has no name.
+
+    Raises:
+        NoSafeEditError: If it does not stand where a change of it can be written.
+    """
+    _set(edits, made, name, position=position, change=lambda _: cst.parse_expression(code))
 
 
 def _set(edits: Edits, made: Made, name: str, *, position: int | None, change: _Change) -> None:
@@ -149,10 +167,9 @@ def _variables(node: cst.CSTNode, source: Source) -> set[str]:
 
 
 def _times(old: cst.BaseExpression, factor: float) -> cst.BaseExpression:
-    known = _value_of(old)
-    if known is not None:
-        return _number(known * factor)
-    return cst.BinaryOperation(_number(factor), cst.Multiply(), _grouped(old))
+    if _value_of(old) == 1.0:
+        return _number(factor)
+    return cst.BinaryOperation(_number(factor), cst.Multiply(), grouped(old))
 
 
 def _at_least(old: cst.BaseExpression, least: float) -> cst.BaseExpression:
@@ -166,12 +183,6 @@ def _value_of(node: cst.BaseExpression) -> float | None:
     if isinstance(node, cst.Integer | cst.Float) and not node.lpar:
         return float(node.evaluated_value)
     return None
-
-
-def _grouped(node: cst.BaseExpression) -> cst.BaseExpression:
-    if isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript) or node.lpar:
-        return node
-    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
 def _number(value: float) -> cst.BaseExpression:
