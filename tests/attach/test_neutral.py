@@ -15,11 +15,14 @@ from gainstage import Run, load
 IDIOMS = Path(__file__).parent / "idioms"
 STEPS = {
     "accumulation": 10,
+    "autograd_grad": 20,
     "clip_by_name": 30,
     "clip_by_value": 20,
     "double_backward": 10,
     "functional": 20,
+    "functional_transforms": 20,
     "gan": 30,
+    "grads_for_an_optimizer": 20,
     "lbfgs": 10,
     "loader_workers": 8,
     "no_optimizer": 20,
@@ -27,7 +30,8 @@ STEPS = {
     "retain_graph": 10,
     "sparse": 20,
 }
-"""How many optimizer steps each idiom makes (backward calls where it has no optimizer)."""
+"""How many optimizer steps each idiom makes (backward calls where it has no optimizer, or
+calls that return gradients)."""
 
 GRAPHS = ["compiled", "graph_kinds"]
 """Idioms whose graphs are of many kinds, sampled on several steps; the second fails by NaN."""

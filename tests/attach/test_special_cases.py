@@ -225,6 +225,21 @@ def test_double_backward(watch: Watch) -> None:
     assert told(run) == (4, "backward", "sqrt", line_of(run, "# here"))
 
 
+def test_gradients_that_are_returned(watch: Watch) -> None:
+    run = watch("""
+        net = nn.Linear(3, 1)
+        for step in range(6):
+            loss = (net(torch.rand(4, 3)).sigmoid() * float(step != 4)).log().mean()  # here
+            grads = torch.autograd.grad(loss, list(net.parameters()))
+            with torch.no_grad():
+                for parameter, grad in zip(net.parameters(), grads):
+                    parameter -= 0.1 * grad
+    """)
+    assert told(run) == (4, "loss", "log", line_of(run, "# here"))
+    assert run.block().step.tolist() == list(range(6))
+    assert [tensor.name for tensor in run.tensors()] == ["weight", "bias"]
+
+
 def test_functional_transforms(watch: Watch) -> None:
     run = watch("""
         from torch.func import functional_call, grad, vmap

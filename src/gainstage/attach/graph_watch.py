@@ -176,6 +176,7 @@ class GraphWatch:
         loss: float | None = None,
         *,
         is_finite: bool,
+        accumulates: bool = True,
     ) -> None:
         """Take sites, begin to sample, look into a bad loss. Runs while the graph is whole.
 
@@ -185,6 +186,7 @@ class GraphWatch:
             scale: The loss scale that will be in the gradients.
             loss: Its value, where that is known without waiting for a device.
             is_finite: Whether the loss is, as far as that is known without waiting for a device.
+            accumulates: Whether gradients are added to those that are there; else returned.
         """
         self._step.calls += 1
         if self._step.calls == _MANY_CALLS:
@@ -208,7 +210,7 @@ class GraphWatch:
             self.faults.on_shape(nodes)
             self.audit.on_backward(step, tensors)
             self.audit.on_norms(step, nodes)
-            if self._step.calls == 1:
+            if self._step.calls == 1 and accumulates:
                 self.audit.on_fresh_graph(step, [n.variable for n in graph if is_leaf(n)])
         if not is_finite:
             self.faults.on_bad_loss(tensors, nodes)

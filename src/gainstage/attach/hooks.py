@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import torch
+from torch._C._functorch import peek_interpreter_stack
+from torch._functorch import eager_transforms
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
@@ -36,6 +39,7 @@ def attach(recorder: Recorder) -> Callable[[], None]:
     """
     with ExitStack() as undo:
         _hook_autograd(recorder, undo)
+        _hook_functional(recorder, undo)
         _hook_optimizers(recorder, undo)
         _hook_clipping(recorder, undo)
         _hook_loss_scaling(recorder, undo)
@@ -85,16 +89,48 @@ def _hook_autograd(recorder: Recorder, undo: ExitStack) -> None:
         recorder.after_backward()
 
     @functools.wraps(torch_grad)
-    def grad(*args: Any, **kwargs: Any) -> Any:
+    def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         recorder.grad_calls += 1
+        if isinstance(inputs, Iterator):
+            inputs = tuple(inputs)  # as torch does: `model.parameters()` can be read once
+        is_step = recorder.before_grad(outputs, inputs, args, kwargs, sys._getframe(1))
         try:
-            return torch_grad(*args, **kwargs)
+            grads = torch_grad(outputs, inputs, *args, **kwargs)
         except BaseException as error:
             without_our_frames(error)
             raise
+        finally:
+            recorder.in_backward = recorder.in_backward and not is_step
+        if is_step:
+            recorder.after_grad(inputs, grads)
+        return grads
 
     _replace(torch.autograd, "backward", backward, undo)
     _replace(torch.autograd, "grad", grad, undo)
+
+
+def _hook_functional(recorder: Recorder, undo: ExitStack) -> None:
+    """See the gradients of `torch.func`: those of the outermost transform, if that is `grad`."""
+    torch_impl = getattr(eager_transforms, "grad_and_value_impl", None)
+    if torch_impl is None:
+        return
+
+    @functools.wraps(torch_impl)
+    def grad_and_value_impl(func: Any, argnums: Any, has_aux: Any, args: Any, kwargs: Any) -> Any:
+        is_step = recorder.may_step_by_grad() and peek_interpreter_stack() is None
+        recorder.in_backward = recorder.in_backward or is_step
+        try:
+            result = torch_impl(func, argnums, has_aux, args, kwargs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise
+        finally:
+            recorder.in_backward = recorder.in_backward and not is_step
+        if is_step:
+            recorder.after_functional_grad(argnums, has_aux, args, result)
+        return result
+
+    _replace(eager_transforms, "grad_and_value_impl", grad_and_value_impl, undo)
 
 
 def _hook_optimizers(recorder: Recorder, undo: ExitStack) -> None:

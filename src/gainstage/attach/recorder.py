@@ -7,15 +7,18 @@ import math
 import operator
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FrameType
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from gainstage.attach.clips import Clips, divided
 from gainstage.attach.columns import Columns, Plan
 from gainstage.attach.failure import Protection
+from gainstage.attach.grad_calls import as_list, is_training
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.last_loss import Scope, bad_losses
 from gainstage.attach.late_rows import LateRows
@@ -104,6 +107,8 @@ class Recorder:
         self.backward_calls = 0
         self.grad_calls = 0
         self._calls_at_step = -1
+        self._grad_steps = 0
+        self._known_inputs: list[int] = []
         self.in_backward = False
         self.loss_scale = LossScale()
         self.treatments = Stack()
@@ -139,8 +144,13 @@ class Recorder:
 
     # Backward
 
-    def before_backward(self, tensors: Any) -> None:
-        """Note the loss. Runs before the outermost backward call."""
+    def before_backward(self, tensors: Any, *, accumulates: bool = True) -> None:
+        """Note the loss. Runs before the outermost backward call.
+
+        Args:
+            tensors: What it is called on.
+            accumulates: Whether it adds to gradients; else they are returned.
+        """
         if self._dead:
             return
         try:
@@ -156,7 +166,9 @@ class Recorder:
             if self.graph is not None:
                 scale = self.loss_scale.current()
                 loss = self._loss if type(self._loss) is float else None
-                self.graph.before_backward(roots, self.step, scale, loss, is_finite=is_finite)
+                self.graph.before_backward(
+                    roots, self.step, scale, loss, is_finite=is_finite, accumulates=accumulates
+                )
             if not self.has_optimizer:
                 self._leaves = leaves_of(root for root in roots if isinstance(root, Tensor))
             if self.treatments:
@@ -186,6 +198,93 @@ class Recorder:
                 self._record(plan, None, self._read(plan, None))
             else:
                 self._record_late(plan, None)
+        except Exception as error:
+            self.fault(error)
+
+    # Gradients that no backward call fills in
+
+    def may_step_by_grad(self) -> bool:
+        """Tell whether a gradient that is returned makes a step: nothing else does in this script."""
+        return not (
+            self._dead
+            or self.in_backward
+            or self.has_optimizer
+            or self.backward_calls > self._grad_steps
+        )
+
+    def before_grad(
+        self,
+        outputs: Any,
+        inputs: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        frame: FrameType,
+    ) -> bool:
+        """Take a call of `torch.autograd.grad` for a backward call, if it is that of a training.
+
+        That is one by the script itself, of a loss, by the parameters, that keeps no graph for a
+        second derivative. Where an optimizer steps, all parameters must be of optimizers.
+
+        Returns:
+            Whether it is; `after_grad` is to follow then.
+        """
+        if self._dead or self.in_backward:
+            return False
+        try:
+            if not is_training(outputs, inputs, args, kwargs, frame):
+                return False
+            if self.has_optimizer:
+                keys = list(map(id, as_list(inputs)))
+                if keys != self._known_inputs and not self.script.owns(keys):
+                    return False
+                self._known_inputs = keys
+            elif not self.may_step_by_grad():
+                return False
+        except Exception as error:
+            self.fault(error)
+            return False
+        self.before_backward(outputs, accumulates=False)
+        self._grad_steps += 1
+        self.in_backward = True
+        return True
+
+    def after_grad(self, inputs: Any, grads: Sequence[Tensor | None]) -> None:
+        """Write the row of a step whose gradients a script has been given."""
+        leaves, self._leaves = self._leaves, []
+        self.after_backward()
+        if not self.has_optimizer and leaves:
+            self._row_of_grads(as_list(inputs), list(grads))
+
+    def after_functional_grad(
+        self, argnums: int | Sequence[int], has_aux: bool, args: Sequence[Any], result: Any
+    ) -> None:
+        """Write the row of a step whose gradients `torch.func` has given: no graph is left."""
+        try:
+            numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+            given = [each for number in numbers for each in tree_leaves(args[number])]
+            grads, value = result[0], result[1][0] if has_aux else result[1]
+            found = tree_leaves(grads)
+            tensors = [each for each in given if isinstance(each, Tensor)]
+            if len(tensors) != len(found):
+                return
+            self.backward_calls += 1
+            self._grad_steps += 1
+            self._add_loss([value])
+        except Exception as error:
+            self.fault(error)
+            return
+        self._row_of_grads(tensors, found)
+
+    def _row_of_grads(self, parameters: list[Tensor], grads: list[Tensor | None]) -> None:
+        if self._dead:
+            return
+        try:
+            plan = self._columns.plan_for(parameters, [len(parameters)])
+            is_treated = bool(self.treatments)
+            reading = self._read(plan, None, is_treated=is_treated, grads=grads)
+            self._record(plan, None, reading)
+            if is_treated:
+                self.treatments.end(None, self.step)
         except Exception as error:
             self.fault(error)
 
@@ -342,7 +441,12 @@ class Recorder:
     # Rows
 
     def _read(
-        self, plan: Plan, treated: Optimizer | None, *, is_treated: bool | None = None
+        self,
+        plan: Plan,
+        treated: Optimizer | None,
+        *,
+        is_treated: bool | None = None,
+        grads: list[Tensor | None] | None = None,
     ) -> Reading:
         """Read the gradients, and treat them where an optimizer is given or it is asked for.
 
@@ -353,7 +457,8 @@ class Recorder:
             if known is not None:
                 skipped, self._skipped = self._skipped, 0
                 return (*known, skipped)
-        grads = [parameter.grad for parameter in plan.parameters]
+        if grads is None:
+            grads = [parameter.grad for parameter in plan.parameters]
         read = gradient_norms if plan.on_cpu else fetched_norms
         max_norm = coefficient = None
         scale = 1.0 if treated is None else self.loss_scale.of_fused(treated)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class WatchedScript:
     def optimizers(self) -> list[Any]:
         """Return the optimizers made so far that are alive."""
         return [each for ref in self._optimizers if (each := ref()) is not None]
+
+    def owns(self, keys: Iterable[int]) -> bool:
+        """Tell whether optimizers hold all parameters of these ids."""
+        groups = [group for each in self.optimizers() for group in each.param_groups]
+        return {id(parameter) for group in groups for parameter in group["params"]}.issuperset(keys)
 
     def _model_alive(self) -> nn.Module | None:
         return None if self._model is None else self._model()
