@@ -192,6 +192,7 @@ ObservationKind = Literal[
     "clip-after-step",  # a clipping call between a step and the next backward call
     "clip-scaled",  # a clipping call on gradients that still hold the loss scale
     "clip-partial",  # clipping calls that leave out gradients which the optimizer steps with
+    "clip-nothing",  # a clipping call before a step that was given nothing with a gradient
     "clip-duplicates",  # a clipping call that was given a parameter more than once
     "batch-norm",  # statistics of a batch norm that come from few values: how many
     "log-near-zero",  # the smallest argument of a logarithm, each time it is half a bit smaller

@@ -191,8 +191,10 @@ class GraphWatch:
         self._step.calls += 1
         if self._step.calls == _MANY_CALLS:
             self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
-        if loss is not None and self._step.calls == 1:
-            self.schedule.on_loss(loss, step)
+        if self._step.calls == 1:
+            self.audit.left = None
+            if loss is not None:
+                self.schedule.on_loss(loss, step)
         is_due = self.schedule.is_due(step, self._step.calls)
         if self._eager is not None and self._is_compiled and self._step.calls == 1:
             is_due = self._eager.is_on
@@ -308,7 +310,7 @@ class GraphWatch:
             total: Of all together; None where there is none.
             optimizer: That will step, None where the script does it by hand.
         """
-        if step <= FIRST_STEPS or self.audit.left is not None:
+        if step <= FIRST_STEPS or self.audit.left is not None or self.audit.has_clipped_nothing:
             there = [key for key, norm in zip(ids, norms, strict=True) if norm is not None]
             self.audit.on_step(step, there, optimizer)
         if self.faults.is_loss_bad or not (total is None or total < math.inf):

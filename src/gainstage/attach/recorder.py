@@ -316,6 +316,11 @@ class Recorder:
         if self._dead:
             return
         try:
+            if not clipped.parameters:
+                if self.graph is not None:
+                    limit = clipped.max_norm
+                    self.graph.audit.on_empty_clip(None if isinstance(limit, Tensor) else limit)
+                return
             scale = self.loss_scale.of(clipped.parameters)
             self._clips.note(clipped, scale)
             if self.graph is not None:

@@ -52,11 +52,18 @@ class ScriptAudit:
         """Ids of what was clipped since it was last stepped, by whatever calls together."""
         self._clip_site: tuple[str | None, int | None] = (None, None)
         self._clip_limit: float | None = None
+        self._empty_clip: tuple[tuple[str | None, int | None], float | None] | None = None
+        """Where a clipping call since the last step found no gradient, and its limit."""
         self._has_acted_late = False
         self._log_bits: dict[tuple[str | None, int | None, float], float] = {}
         self._optimizers: set[int] = set()
         self.step_site: tuple[str | None, int | None] = (None, None)
         """File and line at which the script steps."""
+
+    @property
+    def has_clipped_nothing(self) -> bool:
+        """Tell whether a clipping call since the last step has found no gradient."""
+        return self._empty_clip is not None
 
     def on_optimizer(self, optimizer: Optimizer) -> None:
         """Note an optimizer when it is made, with its settings and the line."""
@@ -81,12 +88,18 @@ class ScriptAudit:
         if "optimizer-step" not in self._seen:
             self.step_site = caller()
             self._note("optimizer-step", step, {})
+        if self._empty_clip is not None:
+            if self._clipped.isdisjoint(ids) and "clip-nothing" not in self._seen:
+                self._seen.add("clip-nothing")
+                site, limit = self._empty_clip
+                facts = {"max_norm": limit, "stepped": len(ids)}
+                self._observe(Observation("clip-nothing", step, *site, facts))
+            self._empty_clip = None
         if self._clipped:
             self._compare_clipped(step, set(ids))
-        left, self.left = self.left, None
         key = id(optimizer)
-        if left is not None and key in self._stepped:
-            seen, leaves = left
+        if self.left is not None and key in self._stepped:
+            seen, leaves = self.left
             mine = leaves.intersection(ids)
             if mine:
                 self._times_left += 1
@@ -187,6 +200,11 @@ class ScriptAudit:
         self._log_bits[key] = margin.bits
         facts = {"bits": margin.bits, "limit_bits": margin.limit_bits}
         self._observe(Observation("log-near-zero", step, site.file, site.line, facts))
+
+    def on_empty_clip(self, max_norm: float | None) -> None:
+        """Note a clipping call that was given nothing with a gradient, such as a used-up iterator."""
+        if "clip-nothing" not in self._seen:
+            self._empty_clip = caller(), max_norm
 
     def on_clip(
         self,

@@ -1,7 +1,7 @@
 """`norm-mismatch`: the norm that the script clips or steps by is not the norm of its gradients.
 
 Seen at the clipping call: gradients that still hold a loss scale or have been stepped with already,
-a parameter given twice, a part of what is stepped; and at the step: gradients of earlier steps that
+a parameter given twice, a part of what is stepped, nothing at all; and at the step: gradients of earlier steps that
 were never zeroed. A parameter given twice and a part are notes, for a script may mean them, and a
 run that fails later has not failed by them; the others can be nothing but a mistake.
 """
@@ -29,6 +29,12 @@ def look(seen: Observation) -> Sign | None:
         case "clip-after-step" if facts.get("acts"):
             severity = "warning"
             said = "the step has been taken already, with gradients that no limit has held"
+        case "clip-nothing":
+            severity = "warning"
+            said = (
+                "what it is given has no gradient, as an iterator that was used up by then; "
+                f"{facts.get('stepped')} tensors are stepped unclipped"
+            )
         case "clip-duplicates" if times >= _NOTABLE:
             said = f"it is {times:.2f} times the gradients' own: parameters are given twice"
         case "clip-partial":

@@ -66,6 +66,13 @@ def _clipping(record: RankRecord) -> Iterator[tuple[str, str]]:
             "clips-scaled-gradients",
             f"line {scaled.line} clips gradients that still hold the loss scale",
         )
+    nothing = record.first("clip-nothing")
+    if nothing is not None:
+        yield (
+            "clips-nothing",
+            f"line {nothing.line} clips nothing: what it is given holds no parameter with a "
+            "gradient, as an iterator that was used up by then",
+        )
     part = record.first("clip-partial")
     if part is not None:
         clipped, stepped = part.evidence.get("parameters"), part.evidence.get("stepped")

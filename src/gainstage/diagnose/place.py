@@ -33,6 +33,7 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
             kinds: tuple[ObservationKind, ...] = (
                 "clip-after-step",
                 "clip-scaled",
+                "clip-nothing",
                 "clip-partial",
                 "clip",
             )

@@ -147,7 +147,7 @@ def _healthy_norms(record: RankRecord) -> NDArray[np.float64]:
 
 
 def _own_limit(record: RankRecord) -> float:
-    seen = record.first("clip")
+    seen = record.first("clip") or record.first("clip-nothing")
     limit = None if seen is None else seen.evidence.get("max_norm")
     if not isinstance(limit, (int, float)) or limit <= 0:
         return _USUAL_LIMIT

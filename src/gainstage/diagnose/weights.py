@@ -166,6 +166,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "clips-after-step": {"clip-misuse": 9.0},
     "clips-scaled-gradients": {"clip-misuse": 8.0},
     "clips-part": {"clip-misuse": 9.0},
+    "clips-nothing": {"clip-misuse": 9.0},
     "clip-far-out-of-reach": {"clip-misuse": 7.0},
     "gradients-not-zeroed": {"grad-accumulation": 10.0},
     "accumulates-undivided": {"grad-accumulation": 7.0, "learning-rate": -1.0},

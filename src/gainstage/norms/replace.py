@@ -129,6 +129,8 @@ def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> di
     ) -> Tensor:
         listed = _listed(parameters)
         grads = [grad for p in listed if (grad := p.grad) is not None]
+        if not grads:
+            record(Clipped([], [], float(max_norm), None))
         if not _plain(grads, foreach):
             # Also the empty generator, of which torch warns; it is exhausted, yet still one.
             return torch_clip(

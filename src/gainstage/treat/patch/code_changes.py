@@ -82,6 +82,11 @@ def _edits(cause: str, source: Source, record: RankRecord) -> Iterator[_Edit]:
         case "grad-accumulation":
             if record.first("gradient-not-zeroed") is not None:
                 yield "zero_grad after each step", lambda edits: _zero_grad(edits, record)
+        case "clip-misuse":
+            nothing = record.first("clip-nothing")
+            if nothing is not None and is_of(source, nothing.file):
+                what = f"a list for the iterator that line {nothing.line} clips by"
+                yield what, lambda edits: _keep_listed(edits, nothing.line)
         case "optimizer-config":
             yield (
                 "settings within their range",
@@ -160,6 +165,20 @@ def _zero_grad(edits: Edits, record: RankRecord) -> None:
     made = optimizers_of(edits.source, record)
     for each in steps_of(edits.source, record, made):
         edits.put_after(each.line, f"{each.optimizer}.zero_grad()")
+
+
+def _keep_listed(edits: Edits, line: int | None) -> None:
+    """Make a list of what a clipping call is given, where that is bound to an iterator."""
+    source = edits.source
+    for call in source.at(line, cst.Call):
+        name = source.code(call.func).rpartition(".")[2]
+        if name not in ("clip_grad_norm_", "clip_grad_value_") or not call.args:
+            continue
+        given = source.code(call.args[0].value)
+        for each in source.all(cst.Assign):
+            is_it = any(source.code(target.target) == given for target in each.targets)
+            if is_it and isinstance(each.value, cst.Call | cst.GeneratorExp):
+                edits.replaced[each.value] = cst.Call(cst.Name("list"), [cst.Arg(each.value)])
 
 
 def _settings(edits: Edits, made: list[Made]) -> None:
