@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gainstage.attach.raw_data import finite_twin
+from gainstage.attach.raw_data import finite_twin, nonfinite_buffer
 from gainstage.detect.loss_nonfinite import UNSEEN
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of, entering
@@ -110,7 +110,12 @@ class FaultWatch:
             value = dict(untracked(offence.node)).get(offence.operand or "")
             if offence.kind == "input" and value is not None:
                 raw = finite_twin(value, sys._getframe(), batch.values())
-                offence = replace(offence, evidence={**offence.evidence, "raw": raw})
+                more: dict[str, Any] = {"raw": raw}
+                state = nonfinite_buffer(sys._getframe())
+                if state is not None:
+                    name, buffer = state
+                    more |= {"state": name, "state_dtype": str(buffer.dtype).removeprefix("torch.")}
+                offence = replace(offence, evidence={**offence.evidence, **more})
             self._loss = self._place(offence, nodes, self._sites.match(nodes), batch)
 
     def keep(self, nodes: Sequence[Any], graph: Sequence[Any]) -> None:

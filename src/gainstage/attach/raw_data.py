@@ -1,4 +1,4 @@
-"""The data behind an input that is not finite: what the script had before it prepared it."""
+"""What is behind an input that is not finite: the data before they were prepared, or a state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from gainstage.attach.parameters import user_frames, variables_in
+from gainstage.attach.parameters import modules_in_frames, user_frames, variables_in
 
 
 def finite_twin(
@@ -36,4 +36,22 @@ def finite_twin(
                 and bool(torch.isfinite(held).all())
             ):
                 return name
+    return None
+
+
+def nonfinite_buffer(frame: FrameType | None) -> tuple[str, Tensor] | None:
+    """Return a buffer of the script's modules that holds NaN or inf, with its name.
+
+    A script writes what is to outlast a step into buffers: an input made of one is no data's fault.
+    The statistics of batch norms are left out, for these follow the data. Waits for a device.
+
+    Args:
+        frame: Where to begin looking for modules.
+    """
+    for _, root in modules_in_frames(frame):
+        for name, buffer in root.named_buffers():
+            if name.rpartition(".")[2] in ("running_mean", "running_var"):
+                continue
+            if buffer.is_floating_point() and not bool(torch.isfinite(buffer).all()):
+                return name, buffer
     return None

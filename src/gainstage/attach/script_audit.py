@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gainstage.attach.loss_facts import loss_facts
 from gainstage.attach.parameters import user_frames
 from gainstage.graph.log_margin import LogMargin
 from gainstage.graph.saved import saved
@@ -29,7 +30,6 @@ _TIMES_LEFT = 2
 _BATCH_NORMS = ("NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
 _FEW_VALUES = 8
 """Fewer values a channel make statistics of noise (the textbook's rule for batch norm)."""
-_REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
 
 
 class ScriptAudit:
@@ -264,47 +264,6 @@ def caller() -> tuple[str | None, int | None]:
     """Return file and line of the script's innermost call that led here."""
     frame = next(user_frames(sys._getframe()), None)
     return (None, None) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-
-
-def loss_facts(root: Tensor) -> dict[str, Any]:
-    """Return what a loss was made by: its last operation, and over how many elements it sums.
-
-    `summed_elements` counts what is added up without being divided again, as the last operations
-    of the graph tell; 1 for a mean.
-    """
-    node: Any = root.grad_fn
-    name = "" if node is None else node.name()
-    facts: dict[str, Any] = {"node": name, "summed_elements": 1, "reduction": None}
-    for _ in range(4):
-        if node is None:
-            break
-        reduction = getattr(node, "_saved_reduction", None)
-        if isinstance(reduction, int):
-            facts["reduction"] = _REDUCTIONS.get(reduction)
-            if reduction == 2:
-                facts["summed_elements"] = _elements(node)
-            break
-        if node.name().startswith("SumBackward"):
-            facts["reduction"] = "sum"
-            facts["summed_elements"] = _elements(node)
-            break
-        if node.name().startswith("MeanBackward"):
-            facts["reduction"] = "mean"
-            break
-        if not node.name().startswith(("Neg", "View", "Squeeze", "ToCopy", "Reshape")):
-            break
-        node = node.next_functions[0][0] if node.next_functions else None
-    return facts
-
-
-def _elements(node: Any) -> int:
-    """Return how many elements a reducing node has taken together."""
-    for name in ("_saved_target", "_saved_self"):
-        value = getattr(node, name, None)
-        if isinstance(value, Tensor):
-            return value.numel()
-    sizes = getattr(node, "_saved_self_sym_sizes", None)
-    return math.prod(int(size) for size in sizes) if sizes is not None else 1
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """`overflow-forecast` of what operations put out, where their largest values climb to the limit.
 
 The series of a site is its largest magnitude on sampled steps. It is told once less than a quarter
-of float16's range is left (of the others' 16 bits) and, with 80% probability, none of it will be
-before the run is twice as long: what levels off as a training settles is not.
+of float16's range is left (of the others' 16 bits), or it has grown by 16 bits while it was beyond
+2^32, and, with 80% probability, nothing will be left before the run is twice as long: what levels
+off as a training settles is not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from gainstage.detect.overflow_forecast import forecast
 from gainstage.detect.sign import Sign
 from gainstage.records import ProfileBlock
 
-_FOLLOWED_BITS = {"float16": 8.0, "bfloat16": 32.0, "float32": 32.0}
+_FOLLOWED_BITS = {"float16": 8.0, "bfloat16": 96.0, "float32": 96.0}
+_GROWN_BITS = 16.0
 _NEAR_BITS = {"float16": 4.0, "bfloat16": 16.0, "float32": 16.0}
 _SAMPLES = 32
 _FEWEST = 7
@@ -65,7 +67,8 @@ def _look_at_site(
         largest = max(largest, series.pop()[1])
     series.append((step, largest))
     limit = math.log2(LARGEST[dtype])
-    if limit - largest > _NEAR_BITS[dtype] or len(series) < _FEWEST:
+    is_near = limit - largest <= _NEAR_BITS[dtype] or largest - series[0][1] >= _GROWN_BITS
+    if not is_near or len(series) < _FEWEST:
         return None
     seen = forecast([at for at, _ in series], [bits for _, bits in series], limit)
     if seen is None or seen.latest > 2 * step:

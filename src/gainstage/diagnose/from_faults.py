@@ -98,6 +98,13 @@ def _input_evidence(fault: Fault) -> Iterator[tuple[str, str]]:
             )
         case _:
             pass
+    state, dtype = fault.evidence.get("state"), fault.evidence.get("state_dtype")
+    if state:
+        what = f"`{state}`, a buffer in {dtype}, is not finite: what the script writes into it"
+        if dtype in _HALF:
+            yield "half-state-overflows", f"{what} passes {dtype}'s range"
+        else:
+            yield "state-is-not-finite", f"{what} is to blame, not the data"
     raw = fault.evidence.get("raw")
     if raw:
         yield "raw-data-is-finite", f"`{raw}`, as large, is finite as the step is taken"

@@ -16,6 +16,9 @@ from gainstage.records import RankRecord
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
 _CLIMB_BITS = 4.0
+_STATE_BITS = 8.0
+_STATE_SHARE = 0.25
+"""Of the climb that growing weights may explain."""
 _GROWS = ("depth-grows-at-first-step", "depth-grows-later")
 _FEWEST_ADDITIONS = 4
 _STREAM_BITS = 1.5
@@ -125,13 +128,33 @@ def _climb(record: RankRecord) -> Iterator[tuple[str, str]]:
         end = profiles.forward_bits[last & (profiles.node == node)]
         if len(begin) and len(end) and np.isfinite(begin[0]) and np.isfinite(end[-1]):
             climbs.append(float(end[-1] - begin[0]))
-    if len(climbs) >= 3 and np.median(climbs) >= _CLIMB_BITS:
+    if len(climbs) < 3 or np.median(climbs) < _CLIMB_BITS:
+        return
+    climb = float(np.median(climbs))
+    grown = _weights_grown(record)
+    if climb >= _STATE_BITS and grown is not None and grown <= _STATE_SHARE * climb:
+        yield (
+            "state-climbs",
+            f"activations climbed {climb:.1f} bits (median) from step {steps[0]} to {steps[-1]}, "
+            f"and no weight more than {grown:.1f}: a state that is carried from step to step",
+        )
+    else:
         name = "levels-climb-along-a-residual-stream" if record.has_stream else "levels-climb"
         yield (
             name,
-            f"activations climbed {np.median(climbs):.1f} bits (median) from step {steps[0]} to "
-            f"{steps[-1]}",
+            f"activations climbed {climb:.1f} bits (median) from step {steps[0]} to {steps[-1]}",
         )
+
+
+def _weights_grown(record: RankRecord) -> float | None:
+    """Return by how many bits the weight that grew most has grown, while all were finite."""
+    norms = record.weights.weight_norms.astype(np.float64)
+    finite = norms[np.isfinite(norms).all(axis=1) & (norms > 0).any(axis=1)]
+    if len(finite) < 2:
+        return None
+    there = (finite[0] > 0) & (finite[-1] > 0)
+    grown = np.log2(finite[-1][there]) - np.log2(finite[0][there])
+    return float(max(grown.max(initial=0.0), 0.0))
 
 
 def _stream(record: RankRecord) -> Iterator[tuple[str, str]]:

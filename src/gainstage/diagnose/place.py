@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ _FROM_FAULT: set[Cause] = {
     "recurrent-gain",
 }
 
+_HUGE_BITS = 20.0
+"""A state of such a level is itself what has gone wrong, not the gradient through it."""
+
 
 def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
     """Return the site of a cause as the findings contract writes it."""
@@ -26,7 +30,8 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
         if fault is not None and fault.kind == "update":
             return _of_fault(fault)
         return _of_observation("optimizer", record.first("optimizer"))
-    if cause in _FROM_FAULT and fault is not None and fault.kind not in ("update", "unknown"):
+    is_known = fault is not None and (fault.kind != "unknown" or bool(fault.site.op))
+    if cause in _FROM_FAULT and fault is not None and is_known and fault.kind != "update":
         return _of_fault(fault)
     match cause:
         case "clip-misuse":
@@ -49,8 +54,8 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
             return _site("loss", record.loss_site, None)
         case _:
             pass
-    if cause == "residual-growth":
-        highest = _highest_level(record)
+    if cause in ("residual-growth", "recurrent-gain"):
+        highest = _highest_level(record, -math.inf if cause == "residual-growth" else _HUGE_BITS)
         if highest is not None:
             return _site("forward", highest, None)
     largest = _largest_delta(record)
@@ -59,18 +64,26 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
     return _site(None, None, None) if fault is None else _of_fault(fault)
 
 
-def _highest_level(record: RankRecord) -> Site | None:
-    """Return where, within a module, the last sampled graph put out most: what a stream grew to."""
+def _highest_level(record: RankRecord, least: float) -> Site | None:
+    """Return where, within a module, the last sampled graph put out most: what a stream grew to.
+
+    None where that is below a least level, in bits.
+    """
     profiles = record.profiles
     if not len(profiles):
         return None
-    rows = (profiles.step == profiles.step.max()) & np.isfinite(profiles.forward_bits)
+    rows = np.isfinite(profiles.forward_bits)
+    if record.fault is not None:
+        rows &= profiles.step < record.fault.step
+    if not rows.any():
+        return None
+    rows &= profiles.step == profiles.step[rows].max()
     order = np.flatnonzero(rows)[np.argsort(-profiles.forward_bits[rows])]
     for at in order.tolist():
         number = int(profiles.site[at])
         site = record.sites[number] if 0 <= number < len(record.sites) else None
-        if site is not None and site.module:
-            return site
+        if site is not None and (site.module or profiles.forward_bits[at] >= _HUGE_BITS):
+            return site if profiles.forward_bits[at] >= least else None
     return None
 
 

@@ -87,6 +87,8 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "bad-features": {"normalization": 5.0, "bad-data": -1.0},
     "bad-samples": {"normalization": 2.0},  # a whole row may be missing from the data as well
     "raw-data-is-finite": {"normalization": 3.0, "numeric-op": 2.0, "bad-data": -4.0},
+    "half-state-overflows": {"dtype-overflow": 10.0, "bad-data": -6.0},
+    "state-is-not-finite": {"numeric-op": 4.0, "recurrent-gain": 2.0, "bad-data": -6.0},
     "bad-constant": {"bad-data": 3.0, "numeric-op": 2.0},
     "update-divides-by-zero": {"optimizer-config": 10.0},
     "update-nonfinite": {"optimizer-config": 2.0, "learning-rate": 2.0},
@@ -151,6 +153,12 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "stream-grows-at-first-step": {"residual-growth": 5.0, "learning-rate": -1.5},
     "levels-climb-along-a-residual-stream": {"residual-growth": 5.0},
     "levels-climb": {"residual-growth": 1.0, "learning-rate": 0.5},
+    "state-climbs": {
+        "recurrent-gain": 7.0,
+        "learning-rate": -2.0,
+        "bad-data": -3.0,
+        "numeric-op": -1.0,
+    },
     # Steps.
     "update-large-against-weights": {
         "learning-rate": 2.5,

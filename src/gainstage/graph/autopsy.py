@@ -6,18 +6,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gainstage.graph.apart import apart
 from gainstage.graph.batch import batch_in, entering, samples_of
 from gainstage.graph.blame import Suspect, first_wrong, untracked
 from gainstage.graph.explain import Explanation, explain, of_operand
-from gainstage.graph.finite import nonfinite, status_of
+from gainstage.graph.finite import largest, nonfinite, status_of
 from gainstage.graph.operations.table import kind_of, op_of, operation_of
 from gainstage.graph.path import above, loss_side, path_down
+from gainstage.graph.saved import saved_tensors
 from gainstage.graph.values import Values
 from gainstage.graph.walk import Node, walk
 from gainstage.records import FaultKind
+
+_FACTORS = 3
+"""So many arguments an operation multiplies at most whose inside is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +119,13 @@ def _account(suspect: Suspect, values: Values, operands: dict[str, Any]) -> Expl
     if suspect.reason == "opaque":
         where = None if result is None else nonfinite(result)
         text = f"{op} gives {'NaN' if suspect.value == 'nan' else 'inf'} for finite arguments"
-        return Explanation("unknown", text + "; what it does inside is not in the graph", where)
+        text += "; what it does inside is not in the graph"
+        known = [each for _, each in saved_tensors(node) if each.is_floating_point()]
+        top = max((largest(each.detach()) for each in known if each.numel()), default=0.0)
+        if known and result is not None and top**_FACTORS >= torch.finfo(result.dtype).max:
+            text = f"{op} overflows {str(result.dtype).removeprefix('torch.')}"
+            return Explanation("overflow", f"{text}; largest input magnitude {top:.3g}", where)
+        return Explanation("unknown", text, where)
     found = explain(operation_of(node), operands, result)
     if suspect.unseen:
         text = f"{found.text}; inferred from the result, its argument was not saved"

@@ -49,9 +49,7 @@ def raise_eps(edits: Edits, made: list[Made], eps: float) -> None:
             _set(edits, each, "eps", position=None, change=lambda old: _at_least(old, eps))
 
 
-def set_to(
-    edits: Edits, made: Made, name: str, code: str, *, position: int | None = None
-) -> None:
+def set_to(edits: Edits, made: Made, name: str, code: str, *, position: int | None = None) -> None:
     """Give a setting that the script gives another value.
 
     Args:
