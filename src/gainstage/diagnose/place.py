@@ -33,6 +33,8 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
     is_known = fault is not None and (fault.kind != "unknown" or bool(fault.site.op))
     if cause in _FROM_FAULT and fault is not None and is_known and fault.kind != "update":
         return _of_fault(fault)
+    if cause == "residual-growth" and fault is not None and _is_in_network(fault):
+        return _of_fault(fault)
     match cause:
         case "clip-misuse":
             kinds: tuple[ObservationKind, ...] = (
@@ -62,6 +64,11 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
     if largest is not None:
         return _site("backward", largest, None)
     return _site(None, None, None) if fault is None else _of_fault(fault)
+
+
+def _is_in_network(fault: Fault) -> bool:
+    """Tell whether it is within a module that the growth has first passed the dtype's range."""
+    return fault.kind == "overflow" and fault.phase == "forward" and bool(fault.site.module)
 
 
 def _highest_level(record: RankRecord, least: float) -> Site | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gainstage.graph.apart import apart
-from gainstage.graph.batch import batch_in, entering, samples_of
+from gainstage.graph.batch import batch_in, entering, looks_up, samples_of
 from gainstage.graph.blame import Suspect, first_wrong, untracked
 from gainstage.graph.explain import Explanation, explain, of_operand
 from gainstage.graph.finite import largest, nonfinite, status_of
@@ -85,7 +85,11 @@ def _find_forward(roots: list[Tensor]) -> Offence | None:
     batch = batch_in(entrances, values.consumers)
     samples, time_step = None, None
     upstream = above(node)
-    from_batch = suspect.reason == "operand" or any(each in upstream for each, _ in entrances)
+    from_batch = (
+        suspect.reason == "operand"
+        or any(each in upstream for each, _ in entrances)
+        or any(looks_up(each, batch.size) for each in upstream)
+    )
     if found.where is not None and kind != "parameter" and from_batch:
         samples, time_step = samples_of(found.where, batch, node)
     return Offence(

@@ -11,7 +11,7 @@ from torch import Tensor
 from gainstage.graph.blame import untracked
 from gainstage.graph.operations.linear_algebra import LINEAR_ALGEBRA
 from gainstage.graph.operations.table import kind_of, op_of, operation_of
-from gainstage.graph.saved import output_shape
+from gainstage.graph.saved import output_shape, saved
 from gainstage.graph.walk import Consumers, Node
 
 MOST_SAMPLES = 16
@@ -108,6 +108,15 @@ def entering(nodes: Iterable[Node]) -> list[Entrance]:
             if tensor.dim() and argument not in NO_DATA and tensor.shape[0] != 1:
                 found.append((node, tuple(tensor.shape)))
     return surely or perhaps
+
+
+def looks_up(node: Node, size: int | None) -> bool:
+    """Tell whether a node takes one row a sample of a table, such as `weight[index]`."""
+    if size is None or op_of(node) != "index":
+        return False
+    indices = saved(node, "indices")
+    listed = indices if isinstance(indices, (tuple, list)) else ()
+    return any(isinstance(each, Tensor) and each.shape[:1] == (size,) for each in listed)
 
 
 def _unflattened(entrances: Iterable[Entrance], consumers: Consumers) -> list[Shape]:
