@@ -185,6 +185,9 @@ class Fault:
     evidence: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+BY_HAND = ("code-change", "fix-data")
+"""Remedies of a diagnosis that say what a person is to do."""
+
 ObservationKind = Literal[
     "optimizer",  # made: class and settings
     "optimizer-step",  # first step: where

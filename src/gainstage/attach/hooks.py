@@ -117,7 +117,8 @@ def _hook_functional(recorder: Recorder, undo: ExitStack) -> None:
 
     @functools.wraps(torch_impl)
     def grad_and_value_impl(func: Any, argnums: Any, has_aux: Any, args: Any, kwargs: Any) -> Any:
-        is_step = recorder.may_step_by_grad() and peek_interpreter_stack() is None
+        depth = peek_interpreter_stack()
+        is_step = recorder.may_step_by_grad() and depth is None  # pyright: ignore
         recorder.in_backward = recorder.in_backward or is_step
         try:
             result = torch_impl(func, argnums, has_aux, args, kwargs)

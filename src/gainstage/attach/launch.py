@@ -117,10 +117,9 @@ def command_of(
     environment["PYTHONPATH"] = os.pathsep.join([str(_BOOTSTRAP), *([before] if before else [])])
     flags = subprocess._args_from_interpreter_flags()  # pyright: ignore
     changed = changed_source(config.treat)
+    starts = ["-m"] if is_module else []
     if changed is not None:
         starts = [str(_RUN_CHANGED), changed]
-    else:
-        starts = ["-m"] if is_module else []
     return [sys.executable, *flags, *starts, target, *arguments], environment
 
 

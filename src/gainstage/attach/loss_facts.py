@@ -42,7 +42,7 @@ def loss_facts(root: Tensor) -> dict[str, Any]:
         if node is None:
             continue
         name = node.name()
-        reduction = _REDUCTIONS.get(getattr(node, "_saved_reduction", None))
+        reduction = _REDUCTIONS.get(getattr(node, "_saved_reduction", -1))
         if name.startswith(("SumBackward", "MeanBackward")):
             reduction = name[: name.index("Backward")].lower()
         if reduction == "sum":

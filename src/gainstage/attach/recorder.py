@@ -204,7 +204,7 @@ class Recorder:
     # Gradients that no backward call fills in
 
     def may_step_by_grad(self) -> bool:
-        """Tell whether a gradient that is returned makes a step: nothing else does in this script."""
+        """Tell whether a gradient that is returned makes a step, as nothing else does here."""
         return not (
             self._dead
             or self.in_backward

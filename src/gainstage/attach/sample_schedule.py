@@ -40,7 +40,7 @@ class SampleSchedule:
         self.due = 0.0
         """When the budget allows the next sample, by `time.perf_counter`."""
         self.is_close = False
-        """Whether something has come so near to its limit that the way there is worth more samples."""
+        """Whether something is so near to its limit that the way there is worth more samples."""
         self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
         self._early_step = FIRST_STEPS

@@ -202,7 +202,7 @@ class ScriptAudit:
         self._observe(Observation("log-near-zero", step, site.file, site.line, facts))
 
     def on_empty_clip(self, max_norm: float | None) -> None:
-        """Note a clipping call that was given nothing with a gradient, such as a used-up iterator."""
+        """Note a clipping call that was given nothing with a gradient: an iterator used up."""
         if "clip-nothing" not in self._seen:
             self._empty_clip = caller(), max_norm
 

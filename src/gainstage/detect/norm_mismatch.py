@@ -1,9 +1,10 @@
 """`norm-mismatch`: the norm that the script clips or steps by is not the norm of its gradients.
 
 Seen at the clipping call: gradients that still hold a loss scale or have been stepped with already,
-a parameter given twice, a part of what is stepped, nothing at all; and at the step: gradients of earlier steps that
-were never zeroed. A parameter given twice and a part are notes, for a script may mean them, and a
-run that fails later has not failed by them; the others can be nothing but a mistake.
+a parameter given twice, a part of what is stepped, nothing at all; and at the step: gradients of
+earlier steps that were never zeroed. A parameter given twice and a part are notes, for a script may
+mean them, and a run that fails later has not failed by them; the others can be nothing but a
+mistake.
 """
 
 from __future__ import annotations

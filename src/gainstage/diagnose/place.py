@@ -19,6 +19,8 @@ _FROM_FAULT: set[Cause] = {
     "recurrent-gain",
 }
 
+_NAMED = 3
+"""Samples that a site names; the record of the fault has all of them."""
 _HUGE_BITS = 20.0
 """A state of such a level is itself what has gone wrong, not the gradient through it."""
 
@@ -126,6 +128,7 @@ def _site(phase: Phase | None, site: Site | None, fault: Fault | None) -> dict[s
         "file": None if site is None else site.file,
         "line": None if site is None else site.line,
         "time_step": None if fault is None else fault.time_step,
-        "samples": None if fault is None or fault.samples is None else list(fault.samples),
+        "samples": None if fault is None or fault.samples is None else list(fault.samples[:_NAMED]),
+        "samples_in_all": None if fault is None or fault.samples is None else len(fault.samples),
         "rank": None,
     }

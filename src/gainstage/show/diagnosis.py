@@ -67,7 +67,7 @@ def place_words(site: Mapping[str, Any]) -> list[str]:
     if site.get("time_step") is not None:
         said.append(f"time step {site['time_step']}")
     if site.get("samples"):
-        said.append(samples_text(site["samples"]))
+        said.append(samples_text(site["samples"], site.get("samples_in_all")))
     return said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -82,6 +83,9 @@ def print_prescription(prescription: Prescription, *, file: TextIO) -> None:
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     if prescription.trials:
         console.print(trials_table([prescription.baseline, *prescription.trials]))
+    for trial in prescription.trials:
+        if len(trial.treat) == 1 and _short(trial.treat[0]) == _what(trial) != trial.treat[0]:
+            console.print(Text(safe(f"{_what(trial)}: {trial.why}")), soft_wrap=True)
     cause = f" ({safe(prescription.cause)})" if prescription.cause else ""
     console.print(Text(f"the run as it is: {prescription.verdict}{cause}"), soft_wrap=True)
     console.print(Text(safe(prescription.said)), soft_wrap=True)
@@ -106,7 +110,13 @@ def _what(trial: Trial) -> str:
         return trial.name
     is_repeat = trial.why.startswith(("the repeat", "the second seed"))
     again = f" ({trial.why.split(' of ')[0]})" if is_repeat else ""
-    return " + ".join(trial.treat) + again
+    return " + ".join(map(_short, trial.treat)) + again
+
+
+def _short(treat: str) -> str:
+    """Return a treatment, of a change of the code only the name of its file."""
+    remedy, _, settings = treat.partition(":source=")
+    return f"{remedy} ({Path(settings).name})" if settings else treat
 
 
 def _number(value: float) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gainstage.records import BY_HAND
+
 CAUSES: Mapping[str, str] = {
     "init-scale": "the initial weights have the wrong scale",
     "recurrent-gain": "the recurrence multiplies at every time step",
@@ -22,9 +24,6 @@ CAUSES: Mapping[str, str] = {
     "unbounded-objective": "the objective has no bound",
     "optimizer-config": "the optimizer's settings make its update overflow",
 }
-BY_HAND = ("code-change", "fix-data")
-"""Remedies that no treatment from outside can be."""
-_MOST_SAMPLES = 4
 
 
 def cause_words(cause: str) -> str:
@@ -47,15 +46,19 @@ def treat_text(remedy: Mapping[str, Any]) -> str | None:
     return f"{name}:{pairs}" if pairs else name
 
 
-def samples_text(samples: Sequence[int]) -> str:
+def samples_text(samples: Sequence[int], in_all: int | None = None) -> str:
     """Return positions in a batch in words.
 
+    Args:
+        samples: Some of them.
+        in_all: How many there are; those given unless told.
+
     Example:
-        >>> samples_text([3]), samples_text([3, 5, 6, 7, 9, 12])
-        ('sample 3', 'samples 3, 5, 6, 7 and 2 more')
+        >>> samples_text([3]), samples_text([3, 5, 6], in_all=6)
+        ('sample 3', 'samples 3, 5, 6 and 3 more')
     """
-    said = ", ".join(str(each) for each in samples[:_MOST_SAMPLES])
-    more = len(samples) - _MOST_SAMPLES
+    said = ", ".join(str(each) for each in samples)
+    more = (in_all or len(samples)) - len(samples)
     return f"sample{'' if len(samples) == 1 else 's'} {said}" + (f" and {more} more" * (more > 0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gainstage.treat.settings import Value
@@ -42,6 +43,17 @@ class Candidate:
     def remedy(self) -> str:
         """Return the remedy's id; those of several are joined by `+`."""
         return "+".join(spec.remedy for spec in self.specs)
+
+    @property
+    def in_words(self) -> str:
+        """Return the treatments for people: of a change of the code, the name of its file."""
+        texts = [
+            f"{spec.remedy} ({Path(str(spec.settings['source'])).name})"
+            if spec.remedy == "code-change"
+            else spec.as_text()
+            for spec in self.specs
+        ]
+        return " and ".join(texts)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings given; by remedy where there are several."""

@@ -15,12 +15,10 @@ import numpy as np
 
 from gainstage.diagnose.remedies import advised_limit, remedies_for
 from gainstage.errors import ConfigError
-from gainstage.records import RankRecord
+from gainstage.records import BY_HAND, RankRecord
 from gainstage.treat.candidate import Candidate, candidate
 from gainstage.treat.treatment import Spec, parse
 
-BY_HAND = ("code-change", "fix-data")
-"""Remedies of a diagnosis that name what a person is to do."""
 HALF_DECADES = (1.0, 0.3, 0.1, 0.03, 0.01)
 _LEAST_CONFIDENCE = 0.02
 """Below it an alternative cause is not treated before the general ladder."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gainstage.errors import ConfigError
-from gainstage.records import Prescription, RankRecord, Trial
+from gainstage.records import BY_HAND, Prescription, RankRecord, Trial
 from gainstage.store.folder import claim_folder
 from gainstage.store.journal import write_json
 from gainstage.store.reader import Run, load
@@ -28,7 +28,7 @@ from gainstage.treat.executor import (
     start_process,
 )
 from gainstage.treat.halving import Halving
-from gainstage.treat.ladder import BY_HAND, distinct, facts_of, first_round, second_round
+from gainstage.treat.ladder import distinct, facts_of, first_round, second_round
 from gainstage.treat.measured import Losses, is_finite, losses_of, printed_final_loss
 from gainstage.treat.patch.code_changes import code_changes
 from gainstage.treat.patch.diff import Patch, patch_of
@@ -271,7 +271,7 @@ class _Search:
             None: "not confirmed by another run",
         }[self.is_confirmed()]
         loss = best.trial.reported_loss
-        return f"{' and '.join(best.candidate.treat)} ends at {loss:.4g}, {how}{end}"
+        return f"{best.candidate.in_words} ends at {loss:.4g}, {how}{end}"
 
 
 def _code_changes(

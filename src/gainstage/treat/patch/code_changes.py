@@ -40,7 +40,7 @@ class CodeChange:
 
 
 def code_changes(path: Path, record: RankRecord, causes: dict[str, float]) -> list[CodeChange]:
-    """Return the changes of a script's own file that its diagnosis asks for and that can be written.
+    """Return the changes of a script's own file that its diagnosis asks for, where they are known.
 
     Whether one is right is for a trial to say.
 
@@ -152,7 +152,8 @@ def _to_float32(edits: Edits) -> None:
     """Let the script's own casts be to float32; what autocast does is not its code's to say."""
     source = edits.source
     for each in source.all(cst.Attribute):
-        is_cast = m.matches(source.parent(each) or each, m.Call(func=each, args=[]))
+        call = source.parent(each)
+        is_cast = isinstance(call, cst.Call) and call.func is each and not call.args
         if each.attr.value in ("half", "bfloat16") and is_cast:
             edits.replaced[each] = each.with_changes(attr=cst.Name("float"))
         elif m.matches(each, m.Attribute(m.Name("torch"), m.OneOf(*map(m.Name, _HALVES)))):
