@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 import gainstage
+from gainstage.attach.loss_facts import loss_facts
 from gainstage.records import Symptom
 
 Clip = Callable[[nn.Sequential], object]
@@ -114,6 +115,57 @@ def test_a_clip_after_the_step_is_told_once_it_would_have_acted(
     assert [each.severity for each in found] == severities
     assert all("the step has been taken already" in each.message for each in found)
     assert all(each.step == 4 for each in found)  # counted as one of the next step
+
+
+def test_a_clip_of_nothing_is_told_where_nothing_else_is_clipped(tmp_path: Path) -> None:
+    used_up = iter(())
+    (found,) = named(symptoms(tmp_path, lambda m: clip_grad_norm_(used_up, 1.0)), "norm-mismatch")
+    assert (found.severity, found.step) == ("warning", 0)
+    assert "4 tensors are stepped unclipped" in found.message
+
+
+def test_a_clip_of_frozen_layers_beside_one_of_the_rest_is_fine(tmp_path: Path) -> None:
+    def clip(model: nn.Sequential) -> None:
+        clip_grad_norm_([nn.Parameter(torch.ones(2))], 1.0)  # has no gradient
+        clip_grad_norm_(model.parameters(), 1.0)
+
+    assert not named(symptoms(tmp_path, clip), "norm-mismatch")
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_gradients_left_for_an_optimizer_that_steps_second_are_told(
+    zeroed: bool, tmp_path: Path
+) -> None:
+    trunk, head = nn.Linear(2, 3), nn.Linear(3, 1)
+    first, second = (torch.optim.SGD(net.parameters(), lr=0.01) for net in (head, trunk))
+    with gainstage.watch(out=tmp_path / "run") as watch:
+        for step in range(6):
+            first.zero_grad()
+            if zeroed or step == 0:
+                second.zero_grad()
+            head(trunk(torch.randn(8, 2))).square().mean().backward()
+            first.step()
+            second.step()
+    found = named(list(watch.findings.symptoms), "norm-mismatch")
+    assert [each.severity for each in found] == ([] if zeroed else ["critical"])
+
+
+LOSSES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str | None, int]] = {
+    "mean": (lambda y: y.square().mean(), "mean", 1),
+    "sum": (lambda y: y.square().sum(), "sum", 40),
+    "terms": (lambda y: y.square().mean() - 0.5 * y.exp().sum(), "sum", 20),
+    "means": (lambda y: y.square().mean() + 3 * y.abs().mean(), "mean", 1),
+    "divided": (lambda y: y.square().sum() / 40, None, 1),
+    "each sample": (lambda y: y.square().sum(1).mean(), "mean", 1),
+    "function": (lambda y: nn.functional.mse_loss(y, y * 0, reduction="sum"), "sum", 40),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_over_how_many_elements_a_loss_sums(name: str) -> None:
+    loss_of, reduction, elements = LOSSES[name]
+    facts = loss_facts(loss_of(torch.ones(10, 4, requires_grad=True) * 1))
+    assert (facts["reduction"], facts["summed_elements"]) == (reduction, elements)
 
 
 def two_networks_in_turn(zeroed: bool) -> None:

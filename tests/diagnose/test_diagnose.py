@@ -236,6 +236,7 @@ def test_growth_through_depth_at_the_first_step_is_initial_scale() -> None:
     [
         ("clip-after-step", {"max_norm": 1.0}, "clip-misuse"),
         ("clip-scaled", {"max_norm": 1.0}, "clip-misuse"),
+        ("clip-nothing", {"max_norm": 1.0, "stepped": 4}, "clip-misuse"),
         ("gradient-not-zeroed", {"tensors": 3, "of": 3}, "grad-accumulation"),
     ],
 )

@@ -108,3 +108,75 @@ def test_a_masked_log_of_zero_has_its_line_and_sample(tmp_path: Path) -> None:
     assert found.diagnosis["cause"] == "numeric-op"
     assert (site["op"], site["samples"]) == ("log", [5])
     assert MASKED.splitlines()[site["line"] - 1].endswith("# 0 * log 0")
+
+
+CARRIED = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+cell, read = nn.Linear(8, 8, bias=False), nn.Linear(8, 1)
+nn.init.orthogonal_(cell.weight, 1.1)
+parameters = [*cell.parameters(), *read.parameters()]
+optimizer = torch.optim.Adam(parameters, lr=1e-4)
+state = torch.randn(4, 8)
+for step in range(120):
+    seen = []
+    for _ in range(8):
+        state = cell(state)  # here
+        seen.append(state / state.pow(2).mean(-1, keepdim=True).sqrt())
+    loss = (read(torch.stack(seen)) - 1).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    state = state.detach()
+"""
+
+MEMORY = """\
+import torch
+from torch import nn
+
+
+class Memory(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.zeros(16, 4, dtype=torch.half))
+        self.read = nn.Linear(4, 1)
+
+    def forward(self, ids):
+        return self.read(self.table[ids].float().log1p())
+
+
+torch.manual_seed(0)
+model = Memory()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for step in range(60):
+    ids = torch.randint(0, 16, (32,))
+    loss = (model(ids) - 1).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        model.table[3] += 1500
+"""
+
+
+def test_a_state_that_grows_from_step_to_step_is_recurrent_gain_and_forecast(
+    tmp_path: Path,
+) -> None:
+    found = findings(CARRIED, tmp_path)
+    assert found.diagnosis is not None
+    assert found.diagnosis["cause"] == "recurrent-gain"
+    assert "no weight more than" in found.diagnosis["evidence"][0]["text"]
+    forecast = next(each for each in found.symptoms if each.symptom == "overflow-forecast")
+    failure = found.diagnosis["failure_step"]
+    assert forecast.step <= failure - 10
+    earliest, latest = forecast.evidence["earliest_step"], forecast.evidence["latest_step"]
+    assert earliest - 5 <= failure <= latest + 5
+
+
+def test_a_half_precision_buffer_that_overflows_is_no_bad_data(tmp_path: Path) -> None:
+    found = findings(MEMORY, tmp_path)
+    assert found.diagnosis is not None
+    assert found.diagnosis["cause"] == "dtype-overflow"
+    assert "`table`, a buffer in float16" in found.diagnosis["evidence"][0]["text"]
