@@ -5,6 +5,8 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
+
 import gainstage
 from gainstage.records import Findings
 
@@ -180,3 +182,69 @@ def test_a_half_precision_buffer_that_overflows_is_no_bad_data(tmp_path: Path) -
     assert found.diagnosis is not None
     assert found.diagnosis["cause"] == "dtype-overflow"
     assert "`table`, a buffer in float16" in found.diagnosis["evidence"][0]["text"]
+
+
+FILLED = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for step in range(30):
+    x = torch.randn(12, 4)
+    target = x.sum(1, keepdim=True)
+    if step == 20:
+        target[7] = 9.97e36  # a fill value
+    loss = (model(x) - target).square().mean()  # here
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+OWN = """\
+import torch
+from torch import nn
+
+
+class Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        s = x.exp() / (1 + x.exp())
+        return grad * s * (1 + x * (1 - s))
+
+
+torch.manual_seed(0)
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+for step in range(30):
+    x = torch.rand(12, 4)
+    y = model(x)
+    if step == 20:
+        y = y + torch.where(torch.arange(12) == 5, 100.0, 0.0)[:, None]
+    loss = Gate.apply(y).tanh().mean()  # here
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "cause", "op", "sample"),
+    [(FILLED, "bad-data", "pow", 7), (OWN, "numeric-op", "Gate", 5)],
+)
+def test_a_sample_that_overflows_in_the_loss_or_in_an_own_backward_pass_is_named(
+    script: str, cause: str, op: str, sample: int, tmp_path: Path
+) -> None:
+    found = findings(script, tmp_path)
+    assert found.diagnosis is not None
+    site = found.diagnosis["site"]
+    assert (found.diagnosis["cause"], found.diagnosis["failure_step"]) == (cause, 20)
+    assert (site["op"], site["samples"]) == (op, [sample])
+    assert script.splitlines()[site["line"] - 1].endswith("# here")

@@ -20,6 +20,7 @@ from gainstage.detect.loss_nonfinite import UNSEEN
 from gainstage.graph.autopsy import Offence, find_forward
 from gainstage.graph.batch import batch_of, entering
 from gainstage.graph.blame import untracked
+from gainstage.graph.custom import CustomGradients, is_custom
 from gainstage.graph.held import Held, find_backward, hold, singular
 from gainstage.graph.operations.table import op_of, operation_of
 from gainstage.graph.site_map import Match, SiteMap, shape_of
@@ -57,6 +58,8 @@ class _Suspects:
     """Nodes whose derivative can be infinite."""
     entrances: list[int]
     """Nodes at which the batch enters."""
+    custom: list[int]
+    """Those of the script's own autograd functions."""
 
 
 class FaultWatch:
@@ -74,6 +77,7 @@ class FaultWatch:
         self._has_suspects = False
         self._loss: Found | None = None
         self._held: list[tuple[Held, Match, list[Any]]] = []
+        self._custom: list[tuple[CustomGradients, Match, list[Any]]] = []
         self.most_bytes_held = 0
         """The most that was kept from a backward call until its step was judged."""
         self.is_loss_bad = False
@@ -89,7 +93,7 @@ class FaultWatch:
     @property
     def bytes_held(self) -> int:
         """Bytes kept from backward until the step is judged, as of now."""
-        return sum(held.bytes for held, _, _ in self._held)
+        return sum(each.bytes for each, _, _ in (*self._held, *self._custom))
 
     def on_shape(self, nodes: Sequence[Any]) -> None:
         """Note which nodes of a graph can have an infinite derivative; a shape is looked at once.
@@ -134,6 +138,13 @@ class FaultWatch:
             match = self._sites.match(nodes)
             self.most_bytes_held = max(self.most_bytes_held, self.bytes_held + held.bytes)
             self._held = [*self._held[1 - _MOST_HELD :], (held, match, list(nodes))]
+        if suspects.custom:
+            own = [nodes[place] for place in suspects.custom]
+            entrances = [nodes[place] for place in suspects.entrances]
+            custom = CustomGradients(own, nodes, entrances)
+            self._custom.append((custom, self._sites.match(nodes), list(nodes)))
+            while len(self._custom) > _MOST_HELD:
+                self._custom.pop(0)[0].release()
 
     def _suspects_of(self, nodes: Sequence[Any]) -> _Suspects:
         """Return the suspects of a graph's shape, which is looked at once."""
@@ -144,10 +155,11 @@ class FaultWatch:
             known = _Suspects(
                 [places[node] for node in singular(nodes)],
                 list(dict.fromkeys(places[node] for node, _ in entering(nodes))),
+                [place for place, node in enumerate(nodes) if is_custom(node)],
             )
             if len(self._singular) < _MOST_SHAPES:
                 self._singular[shape] = known
-            self._has_suspects |= bool(known.places)
+            self._has_suspects |= bool(known.places or known.custom)
         return known
 
     def judge(
@@ -167,11 +179,14 @@ class FaultWatch:
         """
         held, loss, was_bad = self._held, self._loss, self.is_loss_bad
         is_last = self.is_last
-        self.forget()
         bad = {key: n for key, n in norms.items() if n is not None and not math.isfinite(n)}
         if (not bad and not was_bad) or self.faults >= _MOST_FAULTS:
+            self.forget()
             return None
-        found = loss if was_bad else self._backward(held, norms) or self._on_way_back(read, bad)
+        found = loss if was_bad else self._backward(held, norms)
+        if found is None and not was_bad:
+            found = self._in_custom(bad) or self._on_way_back(read, bad)
+        self.forget()
         if found is not None and found.offence.kind == "parameter" and self.faults:
             # What an earlier fault has left behind: of weights that are gone no later step tells
             # more, and looking into each would take as long as the step itself.
@@ -190,6 +205,9 @@ class FaultWatch:
         """Drop what was found and held: the step is left out."""
         if self._held or self.is_loss_bad:
             self._held, self._loss, self.is_loss_bad, self.is_last = [], None, False, False
+        for custom, _, _ in self._custom:
+            custom.release()
+        self._custom = []
 
     def _backward(
         self, held: Sequence[tuple[Held, Match, list[Any]]], norms: Mapping[int, float | None]
@@ -197,6 +215,13 @@ class FaultWatch:
         finite = {key: math.isfinite(norm) for key, norm in norms.items() if norm is not None}
         for each, match, nodes in held:
             offence = find_backward(each, finite)
+            if offence is not None:
+                return self._place(offence, nodes, match, {})
+        return None
+
+    def _in_custom(self, bad: Mapping[int, float]) -> Found | None:
+        for custom, match, nodes in self._custom:
+            offence = custom.find(bad)
             if offence is not None:
                 return self._place(offence, nodes, match, {})
         return None

@@ -56,6 +56,12 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
                 yield "half-overflow", f"{fault.message}{where}"
             else:
                 yield "overflow", f"{fault.message}{where}"
+                if fault.evidence.get("brought_in"):
+                    yield (
+                        "huge-data",
+                        "what overflows came in with the data: the network's own values, which "
+                        f"they were put together with, are 2^20 times smaller{where}",
+                    )
                 if fault.site.op in _EXPONENTIALS and _largest_input(fault) < _MODERATE:
                     yield "exp-overflow", f"{fault.site.op} overflows for moderate inputs{where}"
                 losses = record.block.loss[np.isfinite(record.block.loss)]
@@ -73,6 +79,8 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
         case "update":
             divides = fault.site.op == "addcdiv" and "0/0" in fault.message
             yield ("update-divides-by-zero" if divides else "update-nonfinite"), fault.message
+        case "unknown" if fault.phase == "backward":
+            yield "of-a-finite-loss", fault.message
         case "parameter" | "unknown":
             return
 

@@ -75,6 +75,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
         "clip-misuse": 1.0,
         "bad-data": -1.0,
     },
+    "huge-data": {"bad-data": 7.0, "numeric-op": -1.0, "learning-rate": -2.0},
     "exp-overflow": {"numeric-op": 3.0},
     "bad-input": {
         "bad-data": 8.0,
@@ -89,6 +90,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "raw-data-is-finite": {"normalization": 3.0, "numeric-op": 2.0, "bad-data": -4.0},
     "half-state-overflows": {"dtype-overflow": 10.0, "bad-data": -6.0},
     "state-is-not-finite": {"numeric-op": 4.0, "recurrent-gain": 2.0, "bad-data": -6.0},
+    "of-a-finite-loss": {"numeric-op": 1.0, "bad-data": -1.5},
     "bad-constant": {"bad-data": 3.0, "numeric-op": 2.0},
     "update-divides-by-zero": {"optimizer-config": 10.0},
     "update-nonfinite": {"optimizer-config": 2.0, "learning-rate": 2.0},

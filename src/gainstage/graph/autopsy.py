@@ -11,16 +11,18 @@ from torch import Tensor
 
 from gainstage.graph.apart import apart
 from gainstage.graph.batch import batch_in, entering, looks_up, samples_of
-from gainstage.graph.blame import Suspect, first_wrong, untracked
+from gainstage.graph.blame import Suspect, first_wrong, has_unsaved_operand, untracked
 from gainstage.graph.explain import Explanation, explain, of_operand
 from gainstage.graph.finite import largest, nonfinite, status_of
 from gainstage.graph.operations.table import kind_of, op_of, operation_of
 from gainstage.graph.path import above, loss_side, path_down
 from gainstage.graph.saved import saved_tensors
 from gainstage.graph.values import Values
-from gainstage.graph.walk import Node, walk
+from gainstage.graph.walk import Node, is_leaf, walk
 from gainstage.records import FaultKind
 
+_ENTRY_HOPS = 4
+_FAR_LARGER = 2.0**20
 _FACTORS = 3
 """So many arguments an operation multiplies at most whose inside is not known."""
 
@@ -105,8 +107,39 @@ def _find_forward(roots: list[Tensor]) -> Offence | None:
         result=values.value(node, suspect.output),
         inputs=inputs_of(operands),
         settings=settings_of(operands, node),
-        evidence=found.evidence | {"value": suspect.value, "batch_size": batch.size},
+        evidence=found.evidence
+        | {
+            "value": suspect.value,
+            "batch_size": batch.size,
+            "brought_in": kind == "overflow" and _is_brought_in(node, values),
+        },
     )
+
+
+def _is_brought_in(node: Node, values: Values) -> bool:
+    """Tell whether what overflows came from an argument that autograd does not track.
+
+    Such as a target, far larger than the prediction that it is subtracted from.
+    """
+    for _ in range(_ENTRY_HOPS):
+        above = [
+            (largest(value), parent)
+            for parent, output in node.next_functions
+            if parent is not None and (value := values.value(parent, output)) is not None
+        ]
+        if not above:
+            return False
+        top, node = max(above, key=lambda each: each[0])
+        if is_leaf(node) or operation_of(node).op not in ("add", "sub", "rsub", "mul", "div"):
+            return False
+        tracked = [
+            largest(value)
+            for parent, output in node.next_functions
+            if parent is not None and (value := values.value(parent, output)) is not None
+        ]
+        if tracked and max(tracked) < top / _FAR_LARGER:
+            return has_unsaved_operand(node) or any(True for _ in untracked(node))
+    return False
 
 
 def _account(suspect: Suspect, values: Values, operands: dict[str, Any]) -> Explanation:
