@@ -1,10 +1,12 @@
 """`clip-saturated` and `clip-idle`: a limit that always acts, or never does.
 
-A clip that always acts replaces the learning rate: its median coefficient says by how much.
+A clip that always acts replaces the learning rate: its median coefficient says by how much. If that
+is less than a thousandth, and the loss is that of an untrained network, the training stands still.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from gainstage.detect.sign import Sign
-from gainstage.records import StepBlock
+from gainstage.records import Severity, StepBlock
 
 _PIECES = 8
 _SATURATED = 0.9
 _TINY = 0.1
+_STARVED = 1e-3
+_LEARNT = 0.1
+"""Of the loss at the start, by how much it has fallen where something was learned."""
 _IDLE_STEPS = 256
 _IDLE_RATIO = 10.0
 
@@ -26,6 +31,9 @@ class Clip:
     """Online state: coefficients of the last 128 steps, and the largest norm ever offered."""
 
     coefficients: deque[Any] = field(default_factory=lambda: deque[Any](maxlen=_PIECES))
+    losses: deque[Any] = field(default_factory=lambda: deque[Any](maxlen=_PIECES))
+    start: float = math.nan
+    """Median of the first piece's losses."""
     steps: int = 0
     active: int = 0
     largest: float = 0.0
@@ -38,6 +46,10 @@ def look(state: Clip, piece: StepBlock) -> list[Sign]:
     if not len(coefficients):
         return []
     norms = piece.grad_norm[given]
+    losses = piece.loss[piece.has_loss]
+    if len(losses):
+        state.losses.append(losses)
+        state.start = float(np.median(losses)) if math.isnan(state.start) else state.start
     state.coefficients.append(coefficients)
     state.steps += len(coefficients)
     state.active += int((coefficients < 1.0).sum())
@@ -55,10 +67,16 @@ def _saturated(state: Clip, step: int, limit: float) -> Sign | None:
     if share < _SATURATED or middle > 0.5:
         return None
     lost = f"{1 / middle:.3g} times lower" if middle > 0 else "zero"
+    severity: Severity = "warning" if middle < _TINY else "info"
+    if middle <= _STARVED and state.losses:
+        level = float(np.median(np.concatenate(list(state.losses))))
+        if level >= state.start - _LEARNT * abs(state.start):
+            severity = "critical"
+            lost += f", and nothing is learned: the loss stands at {level:.3g}"
     return Sign(
         "clip-saturated",
         "gradient",
-        "warning" if middle < _TINY else "info",
+        severity,
         step,
         f"the clip at {limit:.3g} acted on {share:.0%} of the last {len(recent)} steps: the "
         f"effective learning rate is {lost}",

@@ -121,6 +121,7 @@ def _is_brought_in(node: Node, values: Values) -> bool:
 
     Such as a target, far larger than the prediction that it is subtracted from.
     """
+    own = max((largest(each) for _, each in untracked(node) if each.is_floating_point()), default=0)
     for _ in range(_ENTRY_HOPS):
         above = [
             (largest(value), parent)
@@ -130,6 +131,9 @@ def _is_brought_in(node: Node, values: Values) -> bool:
         if not above:
             return False
         top, node = max(above, key=lambda each: each[0])
+        if own > max(top, 1.0) * _FAR_LARGER:
+            return True
+        own = 0.0
         if is_leaf(node) or operation_of(node).op not in ("add", "sub", "rsub", "mul", "div"):
             return False
         tracked = [

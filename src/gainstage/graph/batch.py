@@ -98,25 +98,33 @@ def entering(nodes: Iterable[Node]) -> list[Entrance]:
     """Return where the batch enters, and in which shapes.
 
     Untracked arguments of layers and losses are data; only where there are none are those of
-    arithmetic taken for data, which may as well be noise or constants.
+    arithmetic taken for data, which may as well be noise or constants; where there are none of
+    these either, the rows that are looked up in a table.
     """
     surely: list[Entrance] = []
     perhaps: list[Entrance] = []
+    looked_up: list[Entrance] = []
     for node in nodes:
+        looked_up += [(node, tuple(each.shape)) for each in _indices(node) if each.shape[0] != 1]
         found = surely if operation_of(node).op in TAKES_DATA else perhaps
         for argument, tensor in untracked(node):
             if tensor.dim() and argument not in NO_DATA and tensor.shape[0] != 1:
                 found.append((node, tuple(tensor.shape)))
-    return surely or perhaps
+    return surely or perhaps or looked_up
 
 
 def looks_up(node: Node, size: int | None) -> bool:
     """Tell whether a node takes one row a sample of a table, such as `weight[index]`."""
-    if size is None or op_of(node) != "index":
-        return False
+    return size is not None and any(each.shape[0] == size for each in _indices(node))
+
+
+def _indices(node: Node) -> list[Tensor]:
+    """Return the numbers of the rows that `weight[index]` takes, empty for other operations."""
+    if op_of(node) != "index":
+        return []
     indices = saved(node, "indices")
     listed = indices if isinstance(indices, (tuple, list)) else ()
-    return any(isinstance(each, Tensor) and each.shape[:1] == (size,) for each in listed)
+    return [e for e in listed if isinstance(e, Tensor) and e.dim() and e.dtype is not torch.bool]
 
 
 def _unflattened(entrances: Iterable[Entrance], consumers: Consumers) -> list[Shape]:

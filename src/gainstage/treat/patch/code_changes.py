@@ -87,6 +87,10 @@ def _edits(cause: str, source: Source, record: RankRecord) -> Iterator[_Edit]:
             if nothing is not None and is_of(source, nothing.file):
                 what = f"a list for the iterator that line {nothing.line} clips by"
                 yield what, lambda edits: _keep_listed(edits, nothing.line)
+            scaled = record.first("clip-scaled")
+            if scaled is not None and is_of(source, scaled.file):
+                what = f"the loss scale taken out before the clip, line {scaled.line}"
+                yield what, lambda edits: _unscale(edits, record, scaled.line)
         case "optimizer-config":
             yield (
                 "settings within their range",
@@ -180,6 +184,16 @@ def _keep_listed(edits: Edits, line: int | None) -> None:
             is_it = any(source.code(target.target) == given for target in each.targets)
             if is_it and isinstance(each.value, cst.Call | cst.GeneratorExp):
                 edits.replaced[each.value] = cst.Call(cst.Name("list"), [cst.Arg(each.value)])
+
+
+def _unscale(edits: Edits, record: RankRecord, line: int | None) -> None:
+    """Take the loss scale out of the gradients before they are clipped."""
+    source = edits.source
+    calls = source.at(line, cst.Call)
+    before = None if not calls else source.holder(calls[0], cst.SimpleStatementLine)
+    for each in steps_of(source, record, optimizers_of(source, record)):
+        if before is not None and each.scaler is not None:
+            edits.put_before(before, f"{each.scaler}.unscale_({each.optimizer})")
 
 
 def _settings(edits: Edits, made: list[Made]) -> None:
