@@ -11,7 +11,7 @@ help:
 	@echo "make setup     the virtual environment .venv with pinned dependencies"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     what watching and clipping cost (5 minutes)"
-	@echo "make corpus    judge the diagnosis on the fault corpus, where it lies beside the checkout"
+	@echo "make corpus    judge the diagnosis on the fault corpus beside the checkout (CASES=benchmarks/scripts: other scripts)"
 	@echo "make corpus-generated  rates on 304 generated trainings (6 minutes; SPLIT=dev to tune on)"
 	@echo "make frontend  build the report's front end anew (needs Node)"
 	@echo "make docs      the documentation site, in site/ (needs no network once set up)"
@@ -50,8 +50,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 
 CORPUS ?= ../shared/corpus
+CASES ?= $(CORPUS)/public
 corpus: $(READY)
-	$(BIN)/python $(CORPUS)/score.py $(CORPUS)/public --tool $(CURDIR)/$(BIN)/gainstage --python $(CURDIR)/$(BIN)/python
+	$(BIN)/python $(CORPUS)/score.py $(CASES) --tool $(CURDIR)/$(BIN)/gainstage --python $(CURDIR)/$(BIN)/python
 
 SPLIT ?= test
 corpus-generated: $(READY)

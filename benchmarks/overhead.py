@@ -239,6 +239,19 @@ def clipping(
     return rows
 
 
+def one_pass(name: str, shapes: list[tuple[int, ...]], rounds: int) -> Row:
+    """Compare torch's clip that does not act with a sum of the same memory: what reading costs."""
+    made = parameters(shapes)
+
+    def clip() -> object:
+        return torch.nn.utils.clip_grad_norm_(made, 1e9)
+
+    def sums() -> object:
+        return [parameter.grad.sum() for parameter in made if parameter.grad is not None]
+
+    return compare(f"sum of the gradients alone, {name}", float("inf"), alternate(clip, sums, rounds))
+
+
 def treated(what: str, shapes: list[tuple[int, ...]], rounds: int, bound: float) -> Row:
     """Compare torch's clip and a fused AdamW step with a treated one: clipped, skipped if bad.
 
@@ -307,6 +320,7 @@ def measure(*, quick: bool) -> list[Row]:
     rows += clipping(
         "GPT-2 small, 124M", gpt2_small(), 60 // share + 4, {"idle": 0.35, "active": 1.05}
     )
+    rows.append(one_pass("GPT-2 small, 124M", gpt2_small(), 60 // share + 4))
     what = "clip + skip folded into fused AdamW, GPT-2 small, 124M"
     rows.append(treated(what, gpt2_small(), 30 // share + 4, 0.85))
     return rows
