@@ -249,7 +249,9 @@ def one_pass(name: str, shapes: list[tuple[int, ...]], rounds: int) -> Row:
     def sums() -> object:
         return [parameter.grad.sum() for parameter in made if parameter.grad is not None]
 
-    return compare(f"sum of the gradients alone, {name}", float("inf"), alternate(clip, sums, rounds))
+    return compare(
+        f"sum of the gradients alone, {name}", float("inf"), alternate(clip, sums, rounds)
+    )
 
 
 def treated(what: str, shapes: list[tuple[int, ...]], rounds: int, bound: float) -> Row:
