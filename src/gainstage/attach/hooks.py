@@ -90,10 +90,9 @@ def _hook_autograd(recorder: Recorder, undo: ExitStack) -> None:
 
     @functools.wraps(torch_grad)
     def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder.grad_calls += 1
         if isinstance(inputs, Iterator):
             inputs = tuple(inputs)  # as torch does: `model.parameters()` can be read once
-        is_step = recorder.before_grad(outputs, inputs, args, kwargs, sys._getframe(1))
+        is_step = recorder.returned.before(outputs, inputs, args, kwargs, sys._getframe(1))
         try:
             grads = torch_grad(outputs, inputs, *args, **kwargs)
         except BaseException as error:
@@ -102,7 +101,7 @@ def _hook_autograd(recorder: Recorder, undo: ExitStack) -> None:
         finally:
             recorder.in_backward = recorder.in_backward and not is_step
         if is_step:
-            recorder.after_grad(inputs, grads)
+            recorder.returned.after(inputs, grads)
         return grads
 
     _replace(torch.autograd, "backward", backward, undo)
@@ -118,7 +117,7 @@ def _hook_functional(recorder: Recorder, undo: ExitStack) -> None:
     @functools.wraps(torch_impl)
     def grad_and_value_impl(func: Any, argnums: Any, has_aux: Any, args: Any, kwargs: Any) -> Any:
         depth = peek_interpreter_stack()
-        is_step = recorder.may_step_by_grad() and depth is None  # pyright: ignore
+        is_step = recorder.returned.may_step() and depth is None  # pyright: ignore
         recorder.in_backward = recorder.in_backward or is_step
         try:
             result = torch_impl(func, argnums, has_aux, args, kwargs)
@@ -128,7 +127,7 @@ def _hook_functional(recorder: Recorder, undo: ExitStack) -> None:
         finally:
             recorder.in_backward = recorder.in_backward and not is_step
         if is_step:
-            recorder.after_functional_grad(argnums, has_aux, args, result)
+            recorder.returned.after_functional(argnums, has_aux, args, result)
         return result
 
     _replace(eager_transforms, "grad_and_value_impl", grad_and_value_impl, undo)

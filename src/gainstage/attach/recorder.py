@@ -7,22 +7,20 @@ import math
 import operator
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves
 
 from gainstage.attach.clips import Clips, divided
 from gainstage.attach.columns import Columns, Plan
 from gainstage.attach.failure import Protection
-from gainstage.attach.grad_calls import as_list, is_training
 from gainstage.attach.graph_watch import GraphWatch
 from gainstage.attach.last_loss import Scope, bad_losses
 from gainstage.attach.late_rows import LateRows
 from gainstage.attach.loss_scale import LossScale
+from gainstage.attach.returned import ReturnedGradients
 from gainstage.attach.rows import Norms, Reading, Rows, Sink
 from gainstage.attach.script import WatchedScript
 from gainstage.graph.leaves import leaves_of
@@ -105,10 +103,8 @@ class Recorder:
         """Begin anew, as a forked child must: no step, no sink, no treatments, no protection."""
         self.step_calls = 0
         self.backward_calls = 0
-        self.grad_calls = 0
         self._calls_at_step = -1
-        self._grad_steps = 0
-        self._known_inputs: list[int] = []
+        self.returned = ReturnedGradients(self)
         self.in_backward = False
         self.loss_scale = LossScale()
         self.treatments = Stack()
@@ -130,6 +126,11 @@ class Recorder:
         self._leaves: list[Tensor] = []
         self._backward: Backward | None = None
         self._dead = False
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether watching has ended, by an error of our own."""
+        return self._dead
 
     @property
     def step(self) -> int:
@@ -177,8 +178,12 @@ class Recorder:
         except Exception as error:
             self.fault(error)
 
-    def after_backward(self) -> None:
-        """Write the row where no optimizer will: a script that steps by hand."""
+    def after_backward(self, *, accumulates: bool = True) -> None:
+        """Write the row where no optimizer will: a script that steps by hand.
+
+        Args:
+            accumulates: Whether gradients have been added to the leaves'; else they are returned.
+        """
         if self._dead:
             return
         try:
@@ -187,106 +192,34 @@ class Recorder:
             if self._backward is not None:
                 backward, self._backward = self._backward, None
                 self.treatments.after_backward(backward)
-            if self.has_optimizer or not self._leaves:
+            if self.has_optimizer or not self._leaves or not accumulates:
+                self._leaves = []
                 return
             leaves, self._leaves = self._leaves, []
-            plan = self._columns.plan_for(leaves, [len(leaves)])
-            if self.treatments:
-                self._record(plan, None, self._read(plan, None, is_treated=True))
-                self.treatments.end(None, self.step)
-            elif plan.on_cpu:
-                self._record(plan, None, self._read(plan, None))
-            else:
-                self._record_late(plan, None)
+            self.on_gradients(leaves, [leaf.grad for leaf in leaves])
         except Exception as error:
             self.fault(error)
 
-    # Gradients that no backward call fills in
-
-    def may_step_by_grad(self) -> bool:
-        """Tell whether a gradient that is returned makes a step, as nothing else does here."""
-        return not (
-            self._dead
-            or self.in_backward
-            or self.has_optimizer
-            or self.backward_calls > self._grad_steps
-        )
-
-    def before_grad(
-        self,
-        outputs: Any,
-        inputs: Any,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        frame: FrameType,
-    ) -> bool:
-        """Take a call of `torch.autograd.grad` for a backward call, if it is that of a training.
-
-        That is one by the script itself, of a loss, by the parameters, that keeps no graph for a
-        second derivative. Where an optimizer steps, all parameters must be of optimizers.
-
-        Returns:
-            Whether it is; `after_grad` is to follow then.
-        """
-        if self._dead or self.in_backward:
-            return False
-        try:
-            if not is_training(outputs, inputs, args, kwargs, frame):
-                return False
-            if self.has_optimizer:
-                keys = list(map(id, as_list(inputs)))
-                if keys != self._known_inputs and not self.script.owns(keys):
-                    return False
-                self._known_inputs = keys
-            elif not self.may_step_by_grad():
-                return False
-        except Exception as error:
-            self.fault(error)
-            return False
-        self.before_backward(outputs, accumulates=False)
-        self._grad_steps += 1
-        self.in_backward = True
-        return True
-
-    def after_grad(self, inputs: Any, grads: Sequence[Tensor | None]) -> None:
-        """Write the row of a step whose gradients a script has been given."""
-        leaves, self._leaves = self._leaves, []
-        self.after_backward()
-        if not self.has_optimizer and leaves:
-            self._row_of_grads(as_list(inputs), list(grads))
-
-    def after_functional_grad(
-        self, argnums: int | Sequence[int], has_aux: bool, args: Sequence[Any], result: Any
-    ) -> None:
-        """Write the row of a step whose gradients `torch.func` has given: no graph is left."""
-        try:
-            numbers = [argnums] if isinstance(argnums, int) else list(argnums)
-            given = [each for number in numbers for each in tree_leaves(args[number])]
-            grads, value = result[0], result[1][0] if has_aux else result[1]
-            found = tree_leaves(grads)
-            tensors = [each for each in given if isinstance(each, Tensor)]
-            if len(tensors) != len(found):
-                return
-            self.backward_calls += 1
-            self._grad_steps += 1
-            self._add_loss([value])
-        except Exception as error:
-            self.fault(error)
-            return
-        self._row_of_grads(tensors, found)
-
-    def _row_of_grads(self, parameters: list[Tensor], grads: list[Tensor | None]) -> None:
+    def on_gradients(self, parameters: list[Tensor], grads: list[Tensor | None]) -> None:
+        """Write the row of a step that the script takes by hand, from the gradients it has."""
         if self._dead:
             return
         try:
             plan = self._columns.plan_for(parameters, [len(parameters)])
-            is_treated = bool(self.treatments)
-            reading = self._read(plan, None, is_treated=is_treated, grads=grads)
-            self._record(plan, None, reading)
-            if is_treated:
+            if self.treatments:
+                self._record(plan, None, self._read(plan, None, is_treated=True, grads=grads))
                 self.treatments.end(None, self.step)
+            elif plan.on_cpu:
+                self._record(plan, None, self._read(plan, None, grads=grads))
+            else:
+                self._record_late(plan, None, grads)
         except Exception as error:
             self.fault(error)
+
+    def add_loss(self, value: Tensor) -> None:
+        """Note a loss of which the graph cannot be had."""
+        self.backward_calls += 1
+        self._add_loss([value])
 
     def _add_loss(self, roots: Sequence[Any]) -> bool:
         """Add to the loss of the coming step, as gradients of several backward calls add up.
@@ -560,12 +493,15 @@ class Recorder:
 
     # Accelerators
 
-    def _record_late(self, plan: Plan, optimizer: Optimizer | None) -> None:
+    def _record_late(
+        self, plan: Plan, optimizer: Optimizer | None, grads: list[Tensor | None] | None = None
+    ) -> None:
         """Record a step whose numbers are on an accelerator, without waiting for any of them."""
         if is_capturing():
             return
         self._late.deliver()
-        grads = [parameter.grad for parameter in plan.parameters]
+        if grads is None:
+            grads = [parameter.grad for parameter in plan.parameters]
         scale = 1.0 if optimizer is None else self.loss_scale.of_fused(optimizer)
         found_inf = 0.0 if optimizer is None else self.loss_scale.found_inf(optimizer)
         if self._clips.calls:
