@@ -41,10 +41,12 @@ KINDS = [
     "fp32-module:module=2",
     "scale-loss:factor=64",
 ]
+NOT_HERE = {"code-change"}
+"""Only `gainstage run` can start a script with another text (test_code_changes)."""
 
 
 def test_every_remedy_is_here() -> None:
-    assert {parse(text).remedy for text in KINDS} == set(SETTINGS)
+    assert {parse(text).remedy for text in KINDS} == set(SETTINGS) - NOT_HERE
 
 
 def build(**options: Any) -> tuple[nn.Sequential, torch.optim.Optimizer]:

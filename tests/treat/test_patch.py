@@ -227,7 +227,8 @@ def test_a_clip_differs_by_the_rounding_of_its_factor(
 ) -> None:
     # torch divides by the norm + 1e-6, in float32: 1e-5 of each clipped gradient at norm 0.1.
     case = shown(script, treat, tmp_path, monkeypatch)
-    assert case.patched == pytest.approx(case.treated, rel=1e-3), case.patch
+    # At such a learning rate the training multiplies that, more on some processors than on others.
+    assert case.patched == pytest.approx(case.treated, rel=2e-2), case.patch
 
 
 def test_initial_weights_are_of_the_same_distribution(

@@ -21,7 +21,10 @@ def specs(draw: st.DrawFn) -> Spec:
     remedy = draw(st.sampled_from(sorted(SETTINGS)))
     settings: dict[str, float | str] = {}
     for setting in SETTINGS[remedy]:
-        if setting.name not in with_defaults(remedy, settings) or draw(st.booleans()):
+        needed = setting.default == ""
+        if setting.name not in with_defaults(remedy, settings):
+            continue
+        if not needed and draw(st.booleans()):
             continue
         if not isinstance(setting, Number):
             choices = st.sampled_from(setting.choices) if setting.choices else WORDS
@@ -32,7 +35,7 @@ def specs(draw: st.DrawFn) -> Spec:
             below = min(setting.below, 1e30)
             inside = st.floats(setting.above, below, exclude_min=True, exclude_max=True)
             settings[setting.name] = draw(inside)
-    if draw(st.booleans()):
+    if remedy != "code-change" and draw(st.booleans()):
         settings["from"] = float(draw(st.integers(0, 1000)))
         settings["until"] = settings["from"] + draw(st.integers(1, 1000))
     return Spec(remedy, settings)

@@ -18,7 +18,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "treatments.md").read_text()
 def shown(setting: Setting) -> str:
     if isinstance(setting, Number):
         return f"{setting.name}={setting.default!r}".removesuffix(".0")
-    return f"{setting.name}={setting.default}"
+    return f"{setting.name}={setting.default or 'FILE'}"
 
 
 def test_every_remedy_setting_and_default_is_documented() -> None:

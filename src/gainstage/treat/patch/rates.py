@@ -10,6 +10,8 @@ from libcst import matchers as m
 from gainstage.treat.patch.edits import Edits, NoSafeEditError, Source, grouped
 from gainstage.treat.patch.optimizers import Made
 
+_SHORT = 10
+"""Characters of a number that is written as such; 0.005000000000000001 is left a product."""
 _Change = Callable[[cst.BaseExpression], cst.BaseExpression]
 _ABSOLUTE = ("OneCycleLR", "CyclicLR")
 """Schedules that forget the optimizer's own rate."""
@@ -165,9 +167,12 @@ def _variables(node: cst.CSTNode, source: Source) -> set[str]:
 
 
 def _times(old: cst.BaseExpression, factor: float) -> cst.BaseExpression:
-    if _value_of(old) == 1.0:
-        return _number(factor)
-    return cst.BinaryOperation(_number(factor), cst.Multiply(), grouped(old))
+    known = _value_of(old)
+    if known is None:
+        return cst.BinaryOperation(_number(factor), cst.Multiply(), grouped(old))
+    if len(repr(known * factor)) <= _SHORT:
+        return _number(known * factor)
+    return cst.BinaryOperation(_number(factor), cst.Multiply(), old)
 
 
 def _at_least(old: cst.BaseExpression, least: float) -> cst.BaseExpression:
