@@ -17,7 +17,7 @@ from gainstage.records import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.levels import Level, bins_of_steps
 from gainstage.store.ring import Row, to_block
-from gainstage.store.schema import steps_batch, steps_block, steps_schema
+from gainstage.store.schema import stack_padded, steps_batch, steps_block, steps_schema
 from gainstage.store.stream import LIVE
 from gainstage.store.writer import StepWriter
 
@@ -227,3 +227,10 @@ def test_levels_of_detail_do_not_depend_on_how_blocks_are_cut(cuts: list[int], s
             assert means[index] == pytest.approx(finite.mean())
         else:
             assert np.isnan(maxima[index])
+
+
+def test_columns_that_a_later_read_has_more_of_are_left_out() -> None:
+    weights = np.arange(10.0).reshape(5, 2)
+    assert stack_padded([weights], 0, np.nan).shape == (5, 0)
+    assert np.array_equal(stack_padded([weights], 1, np.nan), weights[:, :1])
+    assert np.isnan(stack_padded([weights], 3, np.nan)[:, 2]).all()

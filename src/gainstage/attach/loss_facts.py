@@ -59,7 +59,7 @@ def loss_facts(root: Tensor) -> dict[str, Any]:
             if isinstance(number, Tensor) and number.numel() == 1 and not number.requires_grad:
                 by = abs(number.item())
                 factor *= by if name.startswith("Mul") else 1 / max(by, 1e-9)
-                if factor >= _STILL_A_SUM:
+                if _STILL_A_SUM <= factor < math.inf:
                     waiting.append((node.next_functions[0][0], factor))
     return facts
 

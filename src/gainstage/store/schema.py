@@ -213,12 +213,15 @@ def concat_weights(blocks: Sequence[WeightBlock], tensors: int) -> WeightBlock:
 
 
 def stack_padded(parts: Sequence[NDArray[Any]], columns: int, fill: float) -> NDArray[Any]:
-    """Return matrices below each other, widened to `columns` with `fill`."""
+    """Return matrices below each other, widened to `columns` with `fill`.
+
+    Of a run that goes on, a part read later may know more columns: these are left out.
+    """
     rows = sum(len(part) for part in parts)
     stacked = np.full((rows, columns), fill, dtype=parts[0].dtype)
     start = 0
     for part in parts:
-        stacked[start : start + len(part), : part.shape[1]] = part
+        stacked[start : start + len(part), : part.shape[1]] = part[:, :columns]
         start += len(part)
     return stacked
 
