@@ -249,6 +249,8 @@ def test_what_the_script_does_wrong_is_the_cause(kind: str, evidence: dict, caus
     assert found["cause"] == cause
     if cause == "clip-misuse":
         assert found["site"]["line"] == 33
+        change = next(each for each in found["remedies"] if each["remedy"] == "code-change")
+        assert change["why"].startswith("line 33: ")
 
 
 def test_a_healthy_run_has_no_diagnosis_and_neither_has_one_without_evidence() -> None:

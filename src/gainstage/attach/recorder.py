@@ -551,6 +551,8 @@ class Recorder:
                 self.graph.judge(self.step, self._columns, (), (), None)
             if self.protection is not None and self.protection.has_fault_of(self.step):
                 self._fail(None, [])
+            if self.graph is not None:
+                self.graph.faults.forget()
             self._late.deliver(wait=True)
         except Exception as error:
             self.fault(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gainstage.records import Fault, Observation
+from gainstage.records import Fault, Observation, ObservationKind, RankRecord
 
 _LOG = (
     "clamp its argument from below, x.clamp(min=1e-8); of a probability take the logits instead: "
@@ -51,6 +51,24 @@ def dtype_change(fault: Fault | None) -> str:
     if fault is None:
         return "compute in float32 what overflows"
     return f"{_where(fault)}: compute it in float32, with .float() on what goes in"
+
+
+_CLIPS: dict[ObservationKind, str] = {
+    "clip-nothing": "clip a list of the parameters: an iterator can be read once",
+    "clip-scaled": "take the loss scale out before, by scaler.unscale_(optimizer)",
+    "clip-after-step": "clip between backward and the step",
+    "clip-partial": "clip all parameters that are stepped, in one call",
+}
+
+
+def clip_changes(record: RankRecord) -> list[str]:
+    """Return how to set right what a script's clip does wrong, with its line where known."""
+    seen = [(record.first(kind), change) for kind, change in _CLIPS.items()]
+    return [
+        change if each.line is None else f"line {each.line}: {change}"
+        for each, change in seen
+        if each is not None
+    ]
 
 
 def settings_change(made: Observation | None) -> str:

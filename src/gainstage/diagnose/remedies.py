@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.diagnose.code_change import domain_change, dtype_change, settings_change
+from gainstage.diagnose.code_change import (
+    clip_changes,
+    domain_change,
+    dtype_change,
+    settings_change,
+)
 from gainstage.diagnose.from_weights import update_ratios
 from gainstage.diagnose.weights import Cause
 from gainstage.records import RankRecord
@@ -77,7 +82,8 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
             ]
         case "clip-misuse":
             why = "clip all gradients, before the step and at a limit within their reach"
-            return [_remedy("clip-global-norm", why, max_norm=_own_limit(record))]
+            clip = _remedy("clip-global-norm", why, max_norm=_own_limit(record))
+            return [clip, *(_remedy("code-change", change) for change in clip_changes(record))]
         case "loss-reduction":
             why = "the loss is a sum, not a mean"
             return [clip, _remedy("lower-lr", why, factor=_mean_factor(record))]
