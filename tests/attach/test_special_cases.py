@@ -11,6 +11,7 @@ import pytest
 import torch
 from singular_script import first_fault, watch_script
 
+from gainstage.graph.custom import CustomGradients
 from gainstage.store.reader import Run
 
 Watch = Callable[[str], Run]
@@ -472,3 +473,25 @@ def test_nothing_is_held_between_steps(watch: Watch) -> None:
     """)
     assert len(run.block())
     assert run.info["held_bytes"] > 0
+
+
+def test_what_is_kept_of_own_functions_is_let_go(watch: Watch) -> None:
+    watch("""
+        class Double(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2
+            @staticmethod
+            def backward(ctx, grad):
+                return grad * 2
+        net = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for step in range(5):
+            loss = Double.apply(net(torch.rand(4, 3))).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            if step < 4:
+                optimizer.step()
+    """)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, CustomGradients)]

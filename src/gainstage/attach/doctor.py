@@ -26,6 +26,7 @@ INTERNALS = (
     "torch.autograd:backward",
     "torch.autograd:grad",
     "torch._C._autograd:_get_sequence_nr",
+    "torch._functorch.eager_transforms:grad_and_value_impl",
     "torch.amp.grad_scaler:GradScaler.step",
     "torch.amp.grad_scaler:GradScaler.unscale_",
     "torch.nn.utils.clip_grad:_clip_grads_with_norm_",

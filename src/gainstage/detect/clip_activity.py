@@ -1,7 +1,7 @@
 """`clip-saturated` and `clip-idle`: a limit that always acts, or never does.
 
 A clip that always acts replaces the learning rate: its median coefficient says by how much. If that
-is less than a thousandth, and the loss is that of an untrained network, the training stands still.
+is less than a thousandth, and the loss is where it was at the start, the training stands still.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SATURATED = 0.9
 _TINY = 0.1
 _STARVED = 1e-3
 _LEARNT = 0.1
-"""Of the loss at the start, by how much it has fallen where something was learned."""
+"""Of the loss at the start, how far from it the loss is where something was learned."""
 _IDLE_STEPS = 256
 _IDLE_RATIO = 10.0
 
@@ -70,7 +70,7 @@ def _saturated(state: Clip, step: int, limit: float) -> Sign | None:
     severity: Severity = "warning" if middle < _TINY else "info"
     if middle <= _STARVED and state.losses:
         level = float(np.median(np.concatenate(list(state.losses))))
-        if level >= state.start - _LEARNT * abs(state.start):
+        if abs(level - state.start) <= _LEARNT * abs(state.start):
             severity = "critical"
             lost += f", and nothing is learned: the loss stands at {level:.3g}"
     return Sign(
