@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,18 @@ def test_a_clip_that_always_acts_is_told_by_what_it_costs(
     ]
     seen = [s.severity for s in found(rows).symptoms if s.symptom == "clip-saturated"]
     assert seen == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("loss", "severity"), [(lambda i: 2.3 + 0.05 * (-1) ** i, "critical"), (falling, "warning")]
+)
+def test_a_clip_that_lets_nothing_be_learned_puts_a_run_at_risk(
+    loss: Callable[[int], float], severity: str
+) -> None:
+    rows = [row(i, loss(i), [1.0] * 8, max_norm=1e-5, coefficient=1e-5) for i in range(256)]
+    findings = found(rows)
+    assert named(findings, "clip-saturated").severity == severity
+    assert findings.verdict == ("at-risk" if severity == "critical" else "healthy")
 
 
 @pytest.mark.parametrize(("limit", "told"), [(1000.0, True), (5.0, False), (math.inf, False)])
