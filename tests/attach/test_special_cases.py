@@ -492,6 +492,7 @@ def test_what_is_kept_of_own_functions_is_let_go(watch: Watch) -> None:
             loss.backward()
             if step < 4:
                 optimizer.step()
+        del loss  # its graph knows the class, and the class this module
     """)
     gc.collect()
     assert not [each for each in gc.get_objects() if isinstance(each, CustomGradients)]

@@ -232,6 +232,7 @@ for step in range(30):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+del loss, y  # a graph that holds a class of this module would keep it alive, in this process
 """
 
 

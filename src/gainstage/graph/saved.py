@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from gainstage.graph.walk import Node
 
@@ -29,7 +30,8 @@ def layout_of(node: Node) -> dict[str, tuple[str, str | None]]:
         names = sorted(name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX))
         raws = {name: f"_raw{PREFIX}{name}" for name in names}
         layout = {n: (PREFIX + n, raws[n] if raws[n] in known else None) for n in names}
-        _layouts[kind] = layout
+        if not issubclass(kind, BackwardCFunction):
+            _layouts[kind] = layout  # a class of the script's own would be kept, with all it knows
     return layout
 
 

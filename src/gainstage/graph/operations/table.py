@@ -33,7 +33,12 @@ def kind_of(node: Node) -> str:
 
 def operation_of(node: Node) -> Operation:
     """Return what is known of the node's kind."""
-    return _operation(type(node))
+    kind = type(node)
+    if issubclass(kind, BackwardCFunction):
+        # Not kept: a class of the script's own would be, with all that its functions know.
+        name = kind.__name__
+        return Operation(op=REGIONS.get(name, name.removesuffix("Backward")), edges=())
+    return _operation(kind)
 
 
 def op_of(node: Node) -> str:
@@ -56,8 +61,6 @@ def _operation(kind: type) -> Operation:
         return OPERATIONS[name]
     if name == "AccumulateGrad":
         return LEAF
-    if issubclass(kind, BackwardCFunction):
-        return Operation(op=REGIONS.get(name, name.removesuffix("Backward")), edges=())
     return Operation(op=function_name(name), edges=())
 
 
