@@ -27,6 +27,7 @@ def test_targets_and_parameters_are_none() -> None:
 def test_a_buffer_that_is_not_finite_is_named_and_statistics_of_batches_are_not() -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
     model[0].running_mean.fill_(torch.nan)
+    model[1].register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
     assert nonfinite_buffer(sys._getframe()) is None
     model[1].register_buffer("table", torch.full((2,), torch.inf, dtype=torch.half))
     found = nonfinite_buffer(sys._getframe())

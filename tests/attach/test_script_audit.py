@@ -155,6 +155,7 @@ LOSSES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str | None, int]
     "sum": (lambda y: y.square().sum(), "sum", 40),
     "terms": (lambda y: y.square().mean() - 0.5 * y.exp().sum(), "sum", 20),
     "means": (lambda y: y.square().mean() + 3 * y.abs().mean(), "mean", 1),
+    "nearly": (lambda y: (y.double() * 1e3).sum() * 1e307, "sum", 2**62),
     "infinite": (lambda y: y.square().sum() * float("inf"), None, 1),
     "divided": (lambda y: y.square().sum() / 40, None, 1),
     "each sample": (lambda y: y.square().sum(1).mean(), "mean", 1),

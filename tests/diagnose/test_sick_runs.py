@@ -236,6 +236,21 @@ del loss, y  # a graph that holds a class of this module would keep it alive, in
 """
 
 
+PAIRS = """\
+import torch
+
+torch.manual_seed(0)
+pairs = torch.nn.Bilinear(2, 2, 1, dtype=torch.float64)
+optimizer = torch.optim.SGD(pairs.parameters(), lr=0.0)
+for step in range(6):
+    x = torch.randn(8, 2, dtype=torch.float64) * (1e200 if step == 4 else 1.0)
+    loss = pairs(x, x).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
 @pytest.mark.parametrize(
     ("script", "cause", "op", "sample"),
     [(FILLED, "bad-data", "pow", 7), (OWN, "numeric-op", "Gate", 5)],
@@ -249,3 +264,14 @@ def test_a_sample_that_overflows_in_the_loss_or_in_an_own_backward_pass_is_named
     assert (found.diagnosis["cause"], found.diagnosis["failure_step"]) == (cause, 20)
     assert (site["op"], site["samples"]) == (op, [sample])
     assert script.splitlines()[site["line"] - 1].endswith("# here")
+
+
+def test_a_product_that_overflows_float64_inside_an_operation_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    findings(PAIRS, tmp_path)
+    assert "a fault of gainstage" not in capfd.readouterr().err
+    fault = gainstage.load(tmp_path / "run").record().fault
+    assert fault is not None
+    assert (fault.step, fault.kind) == (4, "overflow")
+    assert "trilinear overflows float64" in fault.message

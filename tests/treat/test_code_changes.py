@@ -147,7 +147,8 @@ import beside
 import torch
 from pathlib import Path
 if __name__ == "__main__":
-    print(Path(__file__).name, sys.argv, Path(sys.path[0]).name, beside.word, sorted(globals()))
+    print(__file__, sys._getframe().f_code.co_filename, sys.argv, sorted(globals()))
+    print(Path(sys.path[0]).name, beside.word)
     w = torch.ones(1, requires_grad=True)
     (w * 2).sum().backward()
     print("old")
@@ -171,7 +172,7 @@ def test_a_changed_text_runs_as_if_it_stood_in_the_scripts_file(
     assert ran.code == plain.code == 1
     own = [line for line in ran.err.splitlines() if not line.startswith((" ", "gainstage"))]
     assert own[0] == "Traceback (most recent call last):"
-    assert 'scripts/train.py", line 10' in ran.err
+    assert 'scripts/train.py", line 11' in ran.err
     assert 'raise ValueError("at the end")' in ran.err
     assert "run_changed" not in ran.err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["script"] == "train.py"

@@ -77,6 +77,16 @@ def test_facts_come_from_the_record() -> None:
     assert (facts.is_nonfinite, facts.steps) == (False, 0)
 
 
+@pytest.mark.parametrize("clips", [True, False])
+def test_a_script_whose_own_clip_was_set_right_gets_no_second_one(clips: bool) -> None:
+    mended = candidate("code-change:source=change-1.py", why="")
+    clip = candidate("clip-global-norm:max_norm=0.2", why="")
+    found = second_round([mended, clip], Facts(steps=300, clips=clips))
+    beside = {each.remedy for each in found if each.treat[0] == mended.treat[0]}
+    assert ("code-change+clip-global-norm" in beside) is not clips
+    assert "code-change+lower-lr" in beside
+
+
 def test_the_second_round_looks_around_the_best_and_puts_together_what_helped() -> None:
     best = candidate("clip-global-norm:max_norm=1", why="")
     other = candidate("warm-up:steps=100", why="")

@@ -132,17 +132,17 @@ class FaultWatch:
         if self.faults >= _MOST_FAULTS:
             return
         suspects = self._suspects_of(nodes)
+        if not (suspects.places or suspects.custom):
+            return
+        entrances = [nodes[place] for place in suspects.entrances]
+        match = self._sites.match(nodes)
         if suspects.places:
-            entrances = [nodes[place] for place in suspects.entrances]
             held = hold([nodes[place] for place in suspects.places], graph, entrances)
-            match = self._sites.match(nodes)
             self.most_bytes_held = max(self.most_bytes_held, self.bytes_held + held.bytes)
             self._held = [*self._held[1 - _MOST_HELD :], (held, match, list(nodes))]
         if suspects.custom:
             own = [nodes[place] for place in suspects.custom]
-            entrances = [nodes[place] for place in suspects.entrances]
-            custom = CustomGradients(own, nodes, entrances)
-            self._custom.append((custom, self._sites.match(nodes), list(nodes)))
+            self._custom.append((CustomGradients(own, nodes, entrances), match, list(nodes)))
             while len(self._custom) > _MOST_HELD:
                 self._custom.pop(0)[0].release()
 

@@ -22,6 +22,7 @@ _PASSED_ON: Final = (
     "ReshapeAliasBackward",
 )
 _MOST_NODES: Final = 16
+_MOST_ELEMENTS: Final = 2.0**62
 _STILL_A_SUM: Final = 0.1
 """A smaller factor is taken for a division by the number of elements."""
 
@@ -46,7 +47,7 @@ def loss_facts(root: Tensor) -> dict[str, Any]:
         if name.startswith(("SumBackward", "MeanBackward")):
             reduction = name[: name.index("Backward")].lower()
         if reduction == "sum":
-            count = round(factor * _elements(node))
+            count = round(min(factor * _elements(node), _MOST_ELEMENTS))
             if facts["reduction"] is None or count > facts["summed_elements"]:
                 facts["reduction"] = "sum" if count > 1 else "mean"
                 facts["summed_elements"] = max(1, count)
@@ -56,7 +57,9 @@ def loss_facts(root: Tensor) -> dict[str, Any]:
             waiting.extend((parent, factor) for parent, _ in node.next_functions)
         elif name.startswith(("MulBackward", "DivBackward")):
             number = saved(node, "other")
-            if isinstance(number, Tensor) and number.numel() == 1 and not number.requires_grad:
+            if not isinstance(number, Tensor) or number.requires_grad:
+                continue
+            if number.numel() == 1 and number.is_cpu:  # another device would be waited for
                 by = abs(number.item())
                 factor *= by if name.startswith("Mul") else 1 / max(by, 1e-9)
                 if _STILL_A_SUM <= factor < math.inf:

@@ -43,7 +43,8 @@ def nonfinite_buffer(frame: FrameType | None) -> tuple[str, Tensor] | None:
     """Return a buffer of the script's modules that holds NaN or inf, with its name.
 
     A script writes what is to outlast a step into buffers: an input made of one is no data's fault.
-    The statistics of batch norms are left out, for these follow the data. Waits for a device.
+    The statistics of batch norms are left out, for these follow the data, and so is -inf, of which
+    masks are made. Waits for a device.
 
     Args:
         frame: Where to begin looking for modules.
@@ -52,6 +53,8 @@ def nonfinite_buffer(frame: FrameType | None) -> tuple[str, Tensor] | None:
         for name, buffer in root.named_buffers():
             if name.rpartition(".")[2] in ("running_mean", "running_var"):
                 continue
-            if buffer.is_floating_point() and not bool(torch.isfinite(buffer).all()):
+            if not buffer.is_floating_point():
+                continue
+            if bool((torch.isnan(buffer) | torch.isposinf(buffer)).any()):
                 return name, buffer
     return None

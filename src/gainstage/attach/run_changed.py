@@ -10,6 +10,7 @@ import sys
 
 changed, __file__ = sys.argv[1:3]
 del sys.argv[:2]
+__file__ = os.path.abspath(__file__)
 if not sys.flags.safe_path:
     sys.path[0] = os.path.dirname(os.path.realpath(__file__))
 with open(changed, "rb") as file:

@@ -58,7 +58,7 @@ def update_ratios(record: RankRecord) -> tuple[NDArray[np.float64], NDArray[np.i
             clipped = np.isfinite(block.clip_coefficient)
             norm = block.grad_norm * np.where(clipped, block.clip_coefficient, 1)
             usual = steps_before_leap(block.grad_norm[finite][:16])
-            ratios = (block.lr * norm)[finite][:usual] / weight
+            ratios = (block.lr[finite] * norm[finite])[:usual] / weight
             return ratios, block.step[finite][:usual], _LARGE_UPDATE
         case "Adam" | "AdamW" | "NAdam" | "RAdam" if finite[0]:
             ratio = block.lr[0] * math.sqrt(_elements(record)) / weight
@@ -89,7 +89,8 @@ def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
         return
     match made[0].evidence.get("class"):
         case "SGD" if 0 <= (momentum := settings.get("momentum") or 0.0) < 1:
-            moved = block.lr * block.grad_norm / (1 - momentum)
+            with np.errstate(invalid="ignore"):  # a rate of 0 moves nothing, by an inf neither
+                moved = block.lr * block.grad_norm / (1 - momentum)
         case "Adam" | "AdamW" | "NAdam" | "RAdam" if len(betas := settings.get("betas") or ()) == 2:
             most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
             moved = block.lr * most * math.sqrt(_elements(record))

@@ -163,8 +163,10 @@ def _account(suspect: Suspect, values: Values, operands: dict[str, Any]) -> Expl
         text += "; what it does inside is not in the graph"
         known = [each for _, each in saved_tensors(node) if each.is_floating_point()]
         top = max((largest(each.detach()) for each in known if each.numel()), default=0.0)
-        if known and result is not None and top**_FACTORS >= torch.finfo(result.dtype).max:
-            text = f"{op} overflows {str(result.dtype).removeprefix('torch.')}"
+        dtype = next((each.dtype for each in (result, *known) if each is not None), None)
+        # The root of the limit, for a power of the value may overflow a float itself.
+        if dtype is not None and top >= torch.finfo(dtype).max ** (1 / _FACTORS):
+            text = f"{op} overflows {str(dtype).removeprefix('torch.')}"
             return Explanation("overflow", f"{text}; largest input magnitude {top:.3g}", where)
         return Explanation("unknown", text, where)
     found = explain(operation_of(node), operands, result)

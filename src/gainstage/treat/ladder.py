@@ -38,6 +38,8 @@ class Facts:
     is_half: bool = False
     """Whether anything was computed in float16 or bfloat16."""
     has_matrices: bool = True
+    clips: bool = False
+    """Whether the script does so itself, or means to."""
     advised_max_norm: float = 1.0
     steps: int = 0
 
@@ -55,6 +57,7 @@ def facts_of(record: RankRecord) -> Facts:
         eps=float(eps) if isinstance(eps, (int, float)) else None,
         is_half=_is_half(record),
         has_matrices=any(len(tensor.shape) > 1 for tensor in record.tensors),
+        clips=any(record.first(kind) is not None for kind in ("clip", "clip-nothing")),
         advised_max_norm=advised_limit(record),
         steps=len(block),
     )
@@ -120,7 +123,7 @@ def second_round(ranked: Sequence[Candidate], facts: Facts) -> list[Candidate]:
     """
     near = [_nearer(best, facts) for best in ranked[:2]]
     best, second = [*near, [], []][:2]
-    mixed = zip_longest(_together(ranked[:3]), _rest(facts), second)
+    mixed = zip_longest(_together(ranked[:3], facts), _rest(facts), second)
     return distinct([*best, *(each for group in mixed for each in group if each is not None)])
 
 
@@ -166,14 +169,19 @@ def _reinits() -> list[str]:
     return [f"reinit:kind={kind}" for kind in kinds]
 
 
-def _together(ranked: Sequence[Candidate]) -> list[Candidate]:
-    """Return the best with the others that helped, and with the usual companions."""
+def _together(ranked: Sequence[Candidate], facts: Facts) -> list[Candidate]:
+    """Return the best with the others that helped, and with the usual companions.
+
+    A script that clips, and whose code has been set right, needs no second clip.
+    """
     if not ranked:
         return []
     best = ranked[0]
     clip, slower = parse("clip-global-norm:max_norm=1"), parse("lower-lr:factor=0.3")
     others = [spec for each in ranked[1:] for spec in each.specs]
     used = {spec.remedy for spec in best.specs}
+    if facts.clips and "code-change" in used:
+        used.add("clip-global-norm")
     pairs: list[Candidate] = []
     for spec in (*others, clip, slower):
         if spec.remedy not in used:
