@@ -375,6 +375,8 @@ class Prescription:
     """The outcome in one sentence."""
     diff: str | None = None
     """The winner as a unified diff of the user's source."""
+    diff_final_loss: float | None = None
+    """At which the script ended with that diff; None where it was not run."""
     instruction: str | None = None
     """What to do by hand, where there is no safe edit of the winner."""
     code_change: str | None = None
@@ -392,6 +394,7 @@ class Prescription:
             "trials": [trial.as_json() for trial in self.trials],
             "best": self.best,
             "diff": self.diff,
+            "diff_final_loss": self.diff_final_loss,
             "said": self.said,
             "instruction": self.instruction,
             "code_change": self.code_change,

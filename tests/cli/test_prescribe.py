@@ -104,6 +104,31 @@ def test_a_sick_script_is_repaired_confirmed_and_patched(tmp_path: Path) -> None
     assert abs(float(loss) - best["final_loss"]) < 1e-3 * best["final_loss"]
 
 
+def test_the_diff_is_run_before_it_is_given(tmp_path: Path) -> None:
+    script(tmp_path)
+    ran = prescribe(tmp_path, "--trials", "4", "train.py", "--json")
+    found = json.loads(ran.out)
+    *_, last = found["trials"]
+    assert last["why"] == f"the diff of {found['best']['trial']}"
+    assert found["diff_final_loss"] == last["final_loss"]
+    assert abs(last["final_loss"] - found["best"]["final_loss"]) < 1e-3
+    assert "the diff was run: it ends at " in ran.err
+    Draft202012Validator(json.loads(schema_text("prescription"))).validate(found)
+
+
+def test_a_diff_that_does_not_repair_is_not_given(tmp_path: Path) -> None:
+    # What the edit writes is overwritten by the script a line later.
+    made = "optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)\n"
+    script(tmp_path, SICK.replace(made, f"{made}optimizer.param_groups[0].update(lr=args.lr)\n"))
+    ran = prescribe(tmp_path, "--trials", "4", "train.py", "--lr", "4000", "--json")
+    found = json.loads(ran.out)
+    assert found["best"]["remedy"] == "lower-lr"
+    assert (found["diff"], found["diff_final_loss"]) == (None, None)
+    assert found["trials"][-1]["outcome"] == "dead"
+    assert "the edit was tried and failed: patched.py beside the records" in found["instruction"]
+    assert (Path(found["folder"]) / "patched.py").is_file()
+
+
 def test_a_healthy_script_has_nothing_to_treat(tmp_path: Path) -> None:
     script(tmp_path)
     ran = prescribe(tmp_path, "train.py", "--lr", "0.01", "--json")

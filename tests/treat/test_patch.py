@@ -266,6 +266,43 @@ def test_scales_that_were_measured_are_written_down(
         assert level == pytest.approx(1.0, rel=0.2)
 
 
+WITH_NORMS = PLAIN.replace("lr=0.5", "lr=0.01")
+IMAGES = MIXED.replace("lr=0.5", "lr=0.01")
+RETURNS_A_PAIR = WITH_NORMS.replace(
+    "model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))\n",
+    "width = 32\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    "        self.cell, self.out = nn.GRU(8, width), nn.Linear(32, 1)\n\n"
+    "    def forward(self, x):\n        return self.out(self.cell(x)[0])\n\n\nmodel = Net()\n",
+)
+assert "width" in RETURNS_A_PAIR
+
+
+@pytest.mark.parametrize(
+    ("script", "treat", "norm"),
+    [
+        (WITH_NORMS, "insert-norm:at=0", "LayerNorm(width, "),
+        (WITH_NORMS, "insert-norm:kind=rms,at=0", "RMSNorm(width, "),
+        (WITH_NORMS, "insert-norm:kind=batch,at=0", "BatchNorm1d(width, "),
+        (IMAGES, "insert-norm:at=1", "GroupNorm(1, width, "),
+        (IMAGES, "insert-norm:kind=batch,at=1", "BatchNorm1d(width, "),
+        (RETURNS_A_PAIR, "insert-norm:at=cell", "LayerNorm(width_, "),
+    ],
+)
+def test_norms_behind_modules_train_as_those_of_the_trial(
+    script: str, treat: str, norm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The trial leaves its first step out, so that it ends one step behind.
+    longer = script.replace("range(40)", "range(41)")
+    with monkeypatch.context() as own:
+        own.chdir(tmp_path)
+        (tmp_path / "longer").mkdir()
+        treated = shown(longer, (treat,), tmp_path / "longer", own).treated
+    (tmp_path / "as-it-is").mkdir()
+    case = shown(script, (treat,), tmp_path / "as-it-is", monkeypatch)
+    assert f"norm_after = torch.nn.{norm}" in case.text, case.patch
+    assert case.patched == pytest.approx(treated, rel=1e-3)
+
+
 def test_an_optimizer_made_in_one_of_two_branches_has_new_weights_in_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +372,13 @@ def test_a_clip_comes_after_unscaling(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("script", "treat", "said"),
     [
-        (PLAIN, "insert-norm", "put a layer norm behind the modules at=growth"),
+        (PLAIN, "insert-norm", "the trial did not tell which modules"),
+        (
+            WITH_NORMS.replace("model.parameters()", "list(model.parameters())"),
+            "insert-norm:at=0",
+            "put a layer norm behind the modules at=0 (no diff: the optimizer is not made of",
+        ),
+        (IMAGES, "insert-norm:kind=rms,at=1", "torch has no rms norm along axis 1 of 3"),
         (SCALED, "skip-nonfinite", "scaler leaves such steps out already"),
         (TWO, "warm-up:steps=5", "several optimizers"),
         (RATES_BY_HAND, "warm-up:steps=5", "multiply the rate of the script's own schedule"),

@@ -89,6 +89,9 @@ def print_prescription(prescription: Prescription, *, file: TextIO) -> None:
     cause = f" ({safe(prescription.cause)})" if prescription.cause else ""
     console.print(Text(f"the run as it is: {prescription.verdict}{cause}"), soft_wrap=True)
     console.print(Text(safe(prescription.said)), soft_wrap=True)
+    if prescription.diff_final_loss is not None:
+        loss = _number(prescription.diff_final_loss)
+        console.print(Text(f"the diff was run: it ends at {loss}"), soft_wrap=True)
     if prescription.instruction:
         console.print(Text(f"by hand: {safe(prescription.instruction)}"), soft_wrap=True)
     if prescription.code_change:
@@ -108,7 +111,7 @@ def _line(trial: Trial) -> str:
 def _what(trial: Trial) -> str:
     if not trial.treat:
         return trial.name
-    is_repeat = trial.why.startswith(("the repeat", "the second seed"))
+    is_repeat = trial.why.startswith(("the repeat", "the second seed", "the diff"))
     again = f" ({trial.why.split(' of ')[0]})" if is_repeat else ""
     return " + ".join(map(_short, trial.treat)) + again
 

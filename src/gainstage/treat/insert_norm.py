@@ -35,6 +35,7 @@ class _Site:
     output: torch.Size | None = None
     is_odd: bool = False
     """Its output is no tensor, nor a tuple that begins with one."""
+    is_tuple: bool = False
     norm: NormAfter | None = None
     decided: bool = False
 
@@ -93,6 +94,7 @@ class InsertNorm(Treatment):
         if site.norm is not None:
             return _with_first(output, site.norm.of(_first(output))) if self.active else None
         if self.active and not site.decided and torch.is_grad_enabled():
+            site.is_tuple = type(output) is tuple
             self._look(site, _first(args), _first(output))
         return None
 
@@ -144,6 +146,12 @@ class InsertNorm(Treatment):
             assert site.output is not None
             axis, width = features_of(site.module, site.output)
             site.norm = NormAfter(site.module, self.kind, axis, width, self.eps)
+            self.details[site.name] = {
+                "dims": len(site.output),
+                "axis": axis,
+                "width": width,
+                "is_tuple": site.is_tuple,
+            }
             if not site.norm.join(self._script.optimizers()):
                 self.notes.append(f"insert-norm after {site.name} will not learn: no optimizer")
         if self._chosen:

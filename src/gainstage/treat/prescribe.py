@@ -31,12 +31,14 @@ from gainstage.treat.halving import Halving
 from gainstage.treat.ladder import distinct, facts_of, first_round, second_round
 from gainstage.treat.measured import Losses, is_finite, losses_of, printed_final_loss
 from gainstage.treat.patch.code_changes import code_changes
-from gainstage.treat.patch.diff import Patch, patch_of
+from gainstage.treat.patch.diff import Patch, by_hand, patch_of
 from gainstage.treat.seed import with_another_seed
 from gainstage.treat.trials import Script, Trials, last_line
 
 FIRST_SHARE = 2 / 3
 """Of the trials, for one of each kind; the rest goes to neighbours and combinations of the best."""
+_FEW = 3
+"""Trials up to which none is kept for running the diff."""
 _WORTH_CUTTING_S = 30.0
 """Seconds of a run below which nobody is given up for standing behind: starting costs as much."""
 _LONGEST_TRIAL = 4.0
@@ -124,23 +126,28 @@ def _prescribe(
         until=time.monotonic() + max(300.0, _LONGEST * baseline.seconds),
     )
     interrupted = False
+    patch = None
     try:
         facts = facts_of(record)
         changes = () if asked.is_module else _code_changes(asked.path, record, diagnosis, script)
         first = [*changes, *first_round(diagnosis, facts, record)]
         search.run_rounds(first, lambda best: second_round(best, facts))
+        if (best := search.best()) is not None:
+            patch = search.proven(best, _patch(asked, script, best, record))
     except KeyboardInterrupt:
         interrupted = True
     finally:
         trials.executor.close()
     best = search.best()
-    patch = None if best is None else _patch(asked, script, best, record)
+    if best is not None and patch is None:
+        patch = _patch(asked, script, best, record)
     return replace(
         nothing,
         trials=tuple(trials.rows),
         best=None if best is None else search.as_best(best),
         said=search.said(best, interrupted),
         diff=None if patch is None else patch.diff,
+        diff_final_loss=None if patch is None else patch.final_loss,
         instruction=None if patch is None else patch.instruction,
         code_change=_code_change(diagnosis),
         is_interrupted=interrupted,
@@ -149,7 +156,7 @@ def _prescribe(
 
 @dataclass(kw_only=True)
 class _Search:
-    """The rounds of trials, and the confirmation of who wins them."""
+    """The rounds of trials, the confirmation of who wins them, and the proof of its diff."""
 
     asked: Asked
     trials: Trials
@@ -161,6 +168,7 @@ class _Search:
     confirmation: Tried | None = None
     is_other_seed: bool = False
     _rejected: tuple[Candidate, ...] = ()
+    """Those that cannot win: not confirmed, or the winner's own diff."""
     _verdicts: dict[str, str] = field(default_factory=dict[str, str])
 
     def run_rounds(
@@ -169,8 +177,7 @@ class _Search:
         second: Callable[[Sequence[Candidate]], list[Candidate]],
     ) -> None:
         """Run both rounds and confirm the winner, within the number of trials."""
-        confirming = 1 if self.asked.trials > 1 else 0
-        budget = self.asked.trials - confirming
+        budget = self.asked.trials - sum(self._kept())
         begun = list(first[: max(1, round(FIRST_SHARE * budget))])
         self.trials.run(begun, until=self.until)
         while len(begun) < budget and time.monotonic() < self.until:
@@ -182,7 +189,15 @@ class _Search:
             now = rest[: min(self.trials.at_once, budget - len(begun))]
             self.trials.run(now, until=self.until)
             begun += now
-        self._confirm(self.asked.trials - len(self.trials.rows))
+        self._confirm(self.asked.trials - len(self.trials.rows) - self._kept()[1])
+
+    def _kept(self) -> tuple[int, int]:
+        """Return how many of the trials are kept for the confirmation, and for the diff."""
+        return int(self.asked.trials > 1), int(self.asked.trials > _FEW and self._runs_texts())
+
+    def _runs_texts(self) -> bool:
+        """Tell whether a changed text of the script can be run in its stead."""
+        return not self.asked.is_module
 
     def _ranked(self) -> list[Tried]:
         tried = [each for each in self.trials.tried if each is not self.confirmation]
@@ -232,6 +247,26 @@ class _Search:
             self._rejected = (*self._rejected, best.candidate, again)
             self.confirmation = None
             best = self.best()
+
+    def proven(self, best: Tried, patch: Patch) -> Patch:
+        """Run what the winner's diff makes of the script; without one if that does not help."""
+        if patch.content is None or not self._runs_texts():
+            return patch
+        if best.candidate.remedy == "code-change":
+            return replace(patch, final_loss=best.trial.reported_loss)
+        if len(self.trials.rows) >= self.asked.trials:
+            return patch
+        text = self.trials.script.folder / "patched.py"
+        text.write_bytes(patch.content)
+        source = f"code-change:source={os.path.relpath(text)}"
+        patched = candidate(source, why=f"the diff of {best.trial.name}")
+        self._rejected = (*self._rejected, patched)
+        (done,) = self.trials.run([patched], until=math.inf)
+        if has_helped(done, self._yardstick(), self.losses.start()):
+            return replace(patch, final_loss=done.trial.reported_loss)
+        end = f"ended at {done.trial.reported_loss:.4g}" if is_finite(done.trial) else "failed"
+        why = f"the edit was tried and {end}: {text.name} beside the records"
+        return by_hand(best.candidate.specs, why)
 
     def best(self) -> Tried | None:
         """Return the winner so far."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from gainstage.records import RankRecord
 from gainstage.treat.patch.edits import Edits, NoSafeEditError, Source, read_source
-from gainstage.treat.patch.models import fp32_module, reinit
+from gainstage.treat.patch.models import fp32_module, insert_norm, reinit
 from gainstage.treat.patch.optimizers import Made, Stepped, optimizers_of, steps_of
 from gainstage.treat.patch.rates import lower_lr, raise_eps
 from gainstage.treat.patch.steps import clip, skip_nonfinite, warm_up
@@ -42,6 +42,10 @@ class Patch:
 
     diff: str | None = None
     instruction: str | None = None
+    content: bytes | None = None
+    """The script's file as the diff makes it."""
+    final_loss: float | None = None
+    """At which that ended when it was run."""
 
 
 def patch_of(
@@ -68,10 +72,16 @@ def patch_of(
         for spec, done in zip(specs, details, strict=True):
             if spec.remedy != "code-change":
                 _edit(edits, spec, record, done)
-        return Patch(diff=_diff(source, _with_torch(start, edits)))
+        text = _with_torch(start, edits)
+        return Patch(diff=_diff(source, text), content=text.encode(source.module.encoding))
     except NoSafeEditError as error:
-        steps = "; ".join(_BY_HAND[each.remedy].format(**each.values()) for each in specs)
-        return Patch(instruction=f"{steps} (no diff: {error})")
+        return by_hand(specs, str(error))
+
+
+def by_hand(specs: Sequence[Spec], why: str) -> Patch:
+    """Return treatments as an instruction, with the reason why there is no diff."""
+    steps = "; ".join(_BY_HAND[each.remedy].format(**each.values()) for each in specs)
+    return Patch(instruction=f"{steps} (no diff: {why})")
 
 
 def _edit(edits: Edits, spec: Spec, record: RankRecord, done: dict[str, Any]) -> None:
@@ -88,6 +98,9 @@ def _edit(edits: Edits, spec: Spec, record: RankRecord, done: dict[str, Any]) ->
         case "reinit":
             made = optimizers_of(source, record)
             reinit(edits, record, made, done, int(float(values["seed"])))
+        case "insert-norm":
+            made = optimizers_of(source, record)
+            insert_norm(edits, made, done, str(values["kind"]), float(values["eps"]))
         case "clip-global-norm" if values["per"] == "all":
             made, steps = _places(source, record)
             kind = "" if values["norm_type"] == 2.0 else f", norm_type={values['norm_type']}"

@@ -65,6 +65,16 @@ class Source:
         """Return a node's own text."""
         return self.module.code_for_node(node)
 
+    def unused(self, *names: str) -> list[str]:
+        """Return names for variables that the file does not have, as near to those given."""
+        taken = {each.value for each in self.all(cst.Name)}
+        found: list[str] = []
+        for name in names:
+            while name in taken:
+                name += "_"
+            found.append(name)
+        return found
+
     def same_scope(self, one: cst.CSTNode, other: cst.CSTNode) -> bool:
         """Tell whether what one statement binds is seen by the other."""
         outer = self.holder(one, cst.FunctionDef)

@@ -1,8 +1,9 @@
-"""Edits at a model: initial weights before its optimizer is made, float32 around its call."""
+"""Edits at a model: weights and norms before its optimizer is made, float32 around its call."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import libcst as cst
@@ -51,14 +52,88 @@ def reinit(
             raise NoSafeEditError(f"{name} has no name where the optimizer is made")
         key = f'"{_within(name, modules[name])}"' if is_owned else name
         recipes.setdefault((kind, float(number), gates, is_owned), []).append(key)
-    lines = [f"generator = torch.Generator().manual_seed({seed})"]
+    variables = _Variables(*edits.source.unused("generator", "name", "weight", "gate"))
+    lines = [f"{variables.generator} = torch.Generator().manual_seed({seed})"]
     for (kind, number, gates, is_owned), names in recipes.items():
-        lines += _loop(names, model if is_owned else None, _initialiser(kind, number, gates))
+        body = _initialiser(kind, number, gates, variables)
+        lines += _weights(names, model if is_owned else None, body, variables)
     # Of optimizers in branches one is made; after another one the same draws change nothing.
+    _put_before(edits, made, lines)
+
+
+def insert_norm(
+    edits: Edits, made: list[Made], done: Mapping[str, Any], kind: str, eps: float
+) -> None:
+    """Write norms behind modules once the model is whole: before its optimizer is made.
+
+    Args:
+        edits: Take the change.
+        made: The optimizers.
+        done: By module, its output's form, as `InsertNorm` tells in the journal.
+        kind: `layer`, `rms` or `batch`.
+        eps: Of the norms.
+
+    Raises:
+        NoSafeEditError: If the model has no name there, or torch has no such norm as a module.
+    """
+    if not done:
+        raise NoSafeEditError("the trial did not tell which modules it has put norms behind")
+    model = made[0].model
+    if model is None or len(made) > 1:
+        raise NoSafeEditError("the optimizer is not made of the parameters() of one model")
+    layer, name, width = edits.source.unused("layer", "name", "width")
+    behind: dict[tuple[str, bool], list[str]] = {}
+    for module, form in done.items():
+        sized = f'("{module}", {form["width"]})'
+        norm = _norm(kind, int(form["dims"]), int(form["axis"]))
+        behind.setdefault((norm, bool(form["is_tuple"])), []).append(sized)
+    lines: list[str] = []
+    for (norm, is_tuple), sites in behind.items():
+        device = f"device=next({model}.parameters()).device"
+        after = "layer.norm_after(output)"
+        if is_tuple:
+            after = "(layer.norm_after(output[0]), *output[1:])"
+        lines += [
+            _loop_head(f"{name}, {width}", sites),
+            f"    {layer} = {model}.get_submodule({name})",
+            f"    {layer}.norm_after = torch.nn.{norm.format(width=width)}, eps={eps:g}, {device})",
+            f"    {layer}.register_forward_hook(lambda layer, args, output: {after})",
+        ]
+    _put_before(edits, made, lines)
+
+
+def _norm(kind: str, dims: int, axis: int) -> str:
+    """Return the class of `torch.nn` and its first arguments for a norm of an output's form."""
+    match kind:
+        case "layer" if axis == dims - 1:
+            return "LayerNorm({width}"
+        case "layer":
+            return "GroupNorm(1, {width}"
+        case "rms" if axis == dims - 1:
+            return "RMSNorm({width}"
+        case "batch" if axis == 1 and dims <= 5:
+            return f"BatchNorm{max(1, dims - 2)}d({{width}}"
+        case _:
+            raise NoSafeEditError(
+                f"torch has no {kind} norm along axis {axis} of {dims} as a module"
+            )
+
+
+def _put_before(edits: Edits, made: list[Made], lines: list[str]) -> None:
     for line in dict.fromkeys(each.line for each in made):
         if line is None:
             raise NoSafeEditError("the optimizer is made in the line that begins its block")
         edits.put_before(line, "\n".join(lines))
+
+
+@dataclass(frozen=True)
+class _Variables:
+    """Names that the script does not have."""
+
+    generator: str
+    name: str
+    weight: str
+    gate: str
 
 
 def _within(name: str, module: str | None) -> str:
@@ -67,34 +142,39 @@ def _within(name: str, module: str | None) -> str:
     return name if module is None else f"{module}.{leaf}" if module else leaf
 
 
-def _initialiser(kind: str, number: float, gates: int) -> str:
+def _initialiser(kind: str, number: float, gates: int, variables: _Variables) -> str:
+    generator, weight, gate = variables.generator, variables.weight, variables.gate
+    head = f"for {gate} in {weight}.detach().chunk({gates}):\n        "
     match kind:
         case "normal":
-            return f"torch.nn.init.normal_(weight, 0.0, {number:.6g}, generator)"
+            return f"torch.nn.init.normal_({weight}, 0.0, {number:.6g}, {generator})"
         case "orthogonal":
             if gates == 1:
-                return f"torch.nn.init.orthogonal_(weight, {number:.6g}, generator)"
-            return (
-                f"for gate in weight.detach().chunk({gates}):\n"
-                f"        torch.nn.init.orthogonal_(gate, {number:.6g}, generator)"
-            )
+                return f"torch.nn.init.orthogonal_({weight}, {number:.6g}, {generator})"
+            return f"{head}torch.nn.init.orthogonal_({gate}, {number:.6g}, {generator})"
         case "identity":
             if gates == 1:
-                return f"torch.nn.init.eye_(weight).detach().mul_({number:.6g})"
-            return f"for gate in weight.detach().chunk({gates}):\n        torch.nn.init.eye_(gate)"
+                return f"torch.nn.init.eye_({weight}).detach().mul_({number:.6g})"
+            return f"{head}torch.nn.init.eye_({gate})"
         case _:
-            return "torch.nn.init.zeros_(weight)"
+            return f"torch.nn.init.zeros_({weight})"
 
 
-def _loop(names: list[str], model: str | None, body: str) -> list[str]:
-    head = f"for {'weight' if model is None else 'name'} in ({', '.join(names)},):"
+def _weights(names: list[str], model: str | None, body: str, variables: _Variables) -> list[str]:
+    """Return the loop that initialises weights: by their names within a model, or variables."""
+    head = _loop_head(variables.weight if model is None else variables.name, names)
+    if model is None:
+        return [head, f"    {body}"]
+    found = f"    {variables.weight} = {model}.get_parameter({variables.name})"
+    return [head, found, f"    {body}"]
+
+
+def _loop_head(variables: str, values: list[str]) -> str:
+    head = f"for {variables} in ({', '.join(values)},):"
     if len(head) > _WIDTH:
-        inside = "".join(f"\n    {each}," for each in names)
-        head = f"for {'weight' if model is None else 'name'} in ({inside}\n):"
-    lines = [head]
-    if model is not None:
-        lines.append(f"    weight = {model}.get_parameter(name)")
-    return [*lines, f"    {body}"]
+        inside = "".join(f"\n    {each}," for each in values)
+        head = f"for {variables} in ({inside}\n):"
+    return head
 
 
 def fp32_module(edits: Edits, module: str) -> None:
