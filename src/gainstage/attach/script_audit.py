@@ -87,7 +87,9 @@ class ScriptAudit:
         """
         if "optimizer-step" not in self._seen:
             self.step_site = caller()
-            self._note("optimizer-step", step, {})
+            groups = [] if optimizer is None else optimizer.param_groups
+            rates = len({float(group.get("lr", 0.0)) for group in groups})
+            self._note("optimizer-step", step, {} if rates < 2 else {"rates": rates})
         if self._empty_clip is not None:
             if self._clipped.isdisjoint(ids) and "clip-nothing" not in self._seen:
                 self._seen.add("clip-nothing")

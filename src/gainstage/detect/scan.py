@@ -22,6 +22,7 @@ from gainstage.detect import (
     time_gain,
     update_nonfinite,
     weight_growth,
+    weights_pushed,
 )
 from gainstage.detect.rows import Group, Pieces, signs_of_piece, signs_of_row
 from gainstage.detect.sign import Sign
@@ -54,6 +55,7 @@ class ScanState:
     steps: int = 0
     groups: dict[bytes, Group] = field(default_factory=dict[bytes, Group])
     weights: weight_growth.Weights = field(default_factory=weight_growth.Weights)
+    updates: weights_pushed.Updates = field(default_factory=weights_pushed.Updates)
     pieces: Pieces = field(default_factory=Pieces)
     depth: depth_gain.Depth = field(default_factory=depth_gain.Depth)
     time: time_gain.Time = field(default_factory=time_gain.Time)
@@ -127,6 +129,8 @@ def see(
     """
     looks = (update_nonfinite.look, loss_nonfinite.look_at_fault)
     told = [look(fault) for fault in faults for look in looks]
+    observations = tuple(observations)
+    state.updates.learn(observations)
     for seen in observations:
         told += [look(seen) for look in _LOOKS_AT_SCRIPT]
         told.append(log_forecast.look(state.logs, seen))
@@ -180,7 +184,9 @@ def symptoms_of(record: RankRecord) -> tuple[Symptom, ...]:
 
 
 def _seen(record: RankRecord) -> ScanState:
-    state, _ = update(start(record.tensors), record.block, record.weights)
+    state = start(record.tensors)
+    state.updates.learn(record.observations)
+    update(state, record.block, record.weights)
     graphs = sampled_graphs(record.profiles, record.times)
     return see(state, graphs, record.faults, record.observations)
 
@@ -237,6 +243,8 @@ def _signs_of_sample(state: ScanState, weights: WeightBlock, sample: int) -> lis
     one = slice(sample, sample + 1)
     part = WeightBlock(weights.step[one], weights.weight_norms[one], weights.present[one])
     signs = weight_growth.look(state.weights, part, state.tensors)
+    pushed = weights_pushed.look(state.updates, part)
+    signs += [] if pushed is None else [pushed]
     for group in state.groups.values():
         if group.level.elasticity:
             sign = gradient_norm.weigh(group.level, state.weights.latest)
@@ -248,6 +256,7 @@ def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) ->
     if start >= stop:
         return []
     rows = slice(start, stop)
+    weights_pushed.take(state.updates, block, rows, state.tensors)
     # Without a clip the coefficient is NaN. A treatment that left the step out moves nothing.
     clipped, left_out = block.clip_coefficient[rows], block.skipped[rows] < 0
     with np.errstate(divide="ignore", invalid="ignore"):

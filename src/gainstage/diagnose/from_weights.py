@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
+from gainstage.detect.weights_pushed import largest_updates
 from gainstage.records import RankRecord
 
 _LARGE_UPDATE = 0.1
@@ -42,7 +43,7 @@ def update_ratios(record: RankRecord) -> tuple[NDArray[np.float64], NDArray[np.i
 
     Of plain gradient descent the first updates are known, before the norm leaps; of Adam and its
     kin the first one, which moves each element by the learning rate, whatever its gradient (see
-    `_beyond_updates`). Empty for other optimizers, and where the weights have not been sampled.
+    `largest_updates`). Empty for other optimizers, and where the weights have not been sampled.
     """
     block, made = record.block, record.first("optimizer")
     none = np.zeros(0), np.zeros(0, np.int64), math.inf
@@ -72,40 +73,37 @@ def _elements(record: RankRecord) -> int:
 
 
 def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
-    """By the triangle inequality weights change no more than by the sum of all updates' norms.
-
-    Of Adam and its kin an element's update is at most lr (1 - b1) / sqrt(1 - b2); see Kingma and Ba
-    (2015), section 2.1.
-    """
-    made, weights, block = record.by_kind.get("optimizer", []), record.weights, record.block
-    if len(made) != 1 or len(weights) < 2 or not block.present.all() or block.skipped.any():
+    """By the triangle inequality weights change no more than by the sum of all updates' norms."""
+    weights, block = record.weights, record.block
+    if len(weights) < 2 or not block.present.all() or block.skipped.any():
         return
     if int(block.step[-1] - block.step[0]) != len(block) - 1:
         return  # steps are missing, and so are their updates
-    settings = made[0].evidence.get("settings") or {}
     norms = np.sqrt((weights.weight_norms.astype(np.float64) ** 2).sum(axis=1))
     finite = np.isfinite(norms)
-    if finite.sum() < 2 or not finite[0]:
+    largest = largest_updates(record.observations, block.lr, block.grad_norm, _elements(record))
+    if finite.sum() < 2 or not finite[0] or largest is None:
         return
-    match made[0].evidence.get("class"):
-        case "SGD" if 0 <= (momentum := settings.get("momentum") or 0.0) < 1:
-            with np.errstate(invalid="ignore"):  # a rate of 0 moves nothing, by an inf neither
-                moved = block.lr * block.grad_norm / (1 - momentum)
-        case "Adam" | "AdamW" | "NAdam" | "RAdam" if len(betas := settings.get("betas") or ()) == 2:
-            most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
-            moved = block.lr * most * math.sqrt(_elements(record))
-        case _:
-            return
+    moved, _ = largest
     for at in np.flatnonzero(finite).tolist():
         bound = float(np.nansum(moved[block.step < weights.step[at]]))
         grown = float(norms[at] - norms[0])
         if grown > 2 * bound + 0.25 * norms[0]:
-            yield (
-                "weights-moved-beyond-updates",
-                f"the weights' norm grew by {grown:.3g} up to step {int(weights.step[at])}, and "
-                f"all updates by the gradient together move them by {bound:.3g} at most",
-            )
+            yield _pushed(grown, f"up to step {int(weights.step[at])}", bound)
             return
+    for symptom in record.symptoms:
+        told = symptom.evidence
+        if "moved_by_updates" in told:
+            steps = f"from step {told['since']} to {symptom.step}"
+            yield _pushed(told["grown"], steps, told["moved_by_updates"])
+
+
+def _pushed(grown: float, steps: str, moved: float) -> tuple[str, str]:
+    return (
+        "weights-moved-beyond-updates",
+        f"the weights' norm grew by {grown:.3g} {steps}, and all updates by the gradient together "
+        f"move them by {moved:.3g} at most",
+    )
 
 
 def _growth_alike(record: RankRecord) -> Iterator[tuple[str, str]]:
