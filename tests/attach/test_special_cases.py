@@ -241,6 +241,32 @@ def test_gradients_that_are_returned(watch: Watch) -> None:
     assert [tensor.name for tensor in run.tensors()] == ["weight", "bias"]
 
 
+def test_gradients_of_an_inner_loop_are_no_backward_calls(watch: Watch) -> None:
+    run = watch("""
+        weights = [torch.rand(3, 1, requires_grad=True), torch.rand(1, requires_grad=True)]
+        optimizer = torch.optim.SGD(weights, lr=0.1)
+        def adapted(create_graph):
+            x = torch.rand(4, 3)
+            inner = 100 + ((x @ weights[0] + weights[1]) ** 2).mean()
+            grads = torch.autograd.grad(inner, weights, create_graph=create_graph)
+            return [w - 0.1 * g for w, g in zip(weights, grads)]
+        for _ in range(2):
+            adapted(False)
+        for step in range(5):
+            fast = adapted(True)
+            loss = ((torch.rand(4, 3) @ fast[0] + fast[1]) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            for _ in range(4):
+                adapted(False)
+    """)
+    assert run.record().first("accumulation") is None
+    block = run.block()
+    assert len(block) == 5
+    assert (block.loss[1:] < 50).all()
+
+
 def test_functional_transforms(watch: Watch) -> None:
     run = watch("""
         from torch.func import functional_call, grad, vmap

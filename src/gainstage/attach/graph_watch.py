@@ -85,6 +85,8 @@ class _Step:
     """What was read since the last optimizer step."""
 
     calls: int = 0
+    adding: int = 0
+    """Of these, those whose gradients are added to the ones that are there."""
     sampled: list[tuple[Profile, _Sampling]] = field(
         default_factory=list[tuple[Profile, "_Sampling"]]
     )
@@ -189,7 +191,8 @@ class GraphWatch:
             accumulates: Whether gradients are added to those that are there; else returned.
         """
         self._step.calls += 1
-        if self._step.calls == _MANY_CALLS:
+        self._step.adding += accumulates
+        if accumulates and self._step.adding == _MANY_CALLS:
             self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
         if self._step.calls == 1:
             self.audit.left = None
@@ -315,7 +318,7 @@ class GraphWatch:
             self.audit.on_step(step, there, optimizer)
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)
-        self._step.calls = 0
+        self._step.calls = self._step.adding = 0
         self.faults.forget()
         self.schedule.on_step(step, total)
         if self._step.sampled:

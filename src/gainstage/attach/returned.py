@@ -52,7 +52,8 @@ class ReturnedGradients:
     ) -> bool:
         """Take a call of `torch.autograd.grad` for a backward call, if it is that of a training.
 
-        Where the script has optimizers, all inputs must be parameters of theirs.
+        Where the script has optimizers, all inputs must be parameters of theirs. A script that
+        calls backward trains by that: what it is given besides is an inner loop's, or a measure.
 
         Args:
             outputs: As `torch.autograd.grad` takes them, like the next.
@@ -65,7 +66,7 @@ class ReturnedGradients:
             Whether it is; `after` is to follow then.
         """
         recorder = self._recorder
-        if recorder.is_dead or recorder.in_backward:
+        if recorder.is_dead or recorder.in_backward or recorder.backward_calls > self._steps:
             return False
         try:
             if not _is_training(outputs, inputs, args, kwargs, frame):

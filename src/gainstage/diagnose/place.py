@@ -58,6 +58,10 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
             return _site("loss", record.loss_site, None)
         case _:
             pass
+    if cause == "recurrent-gain":
+        recurrence = _steepest_recurrence(record)
+        if recurrence is not None:
+            return _site("forward", recurrence, None)
     if cause in ("residual-growth", "recurrent-gain"):
         highest = _highest_level(record, -math.inf if cause == "residual-growth" else _HUGE_BITS)
         if highest is not None:
@@ -94,6 +98,21 @@ def _highest_level(record: RankRecord, least: float) -> Site | None:
         if site is not None and (site.module or profiles.forward_bits[at] >= _HUGE_BITS):
             return site if profiles.forward_bits[at] >= least else None
     return None
+
+
+def _steepest_recurrence(record: RankRecord) -> Site | None:
+    """Return what makes the states of the recurrence along which deltas change most, up or down."""
+    times = record.times
+    rows = (times.depth == 0) & (times.site >= 0) & np.isfinite(times.delta_bits)
+    if record.fault is not None:
+        rows &= times.step < max(record.fault.step, 1)
+    steps, series, bits = times.step[rows], times.series[rows], times.delta_bits[rows]
+    if not len(bits):
+        return None
+    starts = np.flatnonzero(np.r_[True, (np.diff(steps) != 0) | (np.diff(series) != 0)])
+    gained = np.maximum.reduceat(bits, starts) - np.minimum.reduceat(bits, starts)
+    number = int(times.site[rows][starts[int(gained.argmax())]])
+    return record.sites[number] if number < len(record.sites) else None
 
 
 def _largest_delta(record: RankRecord) -> Site | None:

@@ -51,11 +51,10 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
                 clip,
             ]
         case "recurrent-gain":
-            return [
-                clip,
-                _remedy("reinit", "recurrent weights of gain 1", kind="orthogonal"),
-                slower,
-            ]
+            reinit = _remedy("reinit", "recurrent weights of gain 1", kind="orthogonal")
+            # A script that clips already has tried the first of these.
+            clips = bool((record.block.clip_coefficient < 1).any())
+            return [reinit, slower, clip] if clips else [clip, reinit, slower]
         case "learning-rate":
             return [slower, clip, warm_up]
         case "residual-growth":
