@@ -92,6 +92,47 @@ def test_a_cell_written_by_hand() -> None:
     np.testing.assert_allclose(profile.delta_bits, deltas_of(states), atol=1e-6)
 
 
+@pytest.mark.parametrize("by", ["select", "unbind", "constant decay"])
+def test_a_state_space_whose_steps_hold_no_weight(by: str) -> None:
+    torch.manual_seed(0)
+    u, x = torch.randn(INPUTS, HIDDEN, requires_grad=True), torch.stack(inputs())
+    drive, decay = x @ u, 1 + (x @ u).sigmoid()
+    drives, decays = (drive.unbind(), decay.unbind()) if by == "unbind" else (drive, decay)
+    h, states = torch.zeros(BATCH, HIDDEN), []
+    for t in range(STEPS):
+        h = (2.0 if by == "constant decay" else decays[t]) * h + drives[t]
+        h.retain_grad()
+        states.append(h)
+    loss = torch.stack(states)[-1].square().sum()
+    (profile,) = profiles_of(loss, {"u": u})
+    assert profile.kind == "time"
+    assert profile.slope_bits > 0.3
+    if by == "constant decay":  # what is carried is then read from the product
+        assert (profile.time_steps, profile.site) == (STEPS - 1, "MulBackward0")
+    else:
+        assert (profile.time_steps, profile.site) == (STEPS, "AddBackward0")
+        np.testing.assert_allclose(profile.delta_bits, deltas_of(states), atol=1e-6)
+
+
+def test_losses_that_are_added_up_over_time_are_no_recurrence() -> None:
+    u, x = torch.randn(INPUTS, 1, requires_grad=True), torch.stack(inputs())
+    out, total = x @ u, torch.zeros(())
+    for t in range(STEPS):
+        total = total + (out[t] - 1).square().mean()
+    assert find_recurrences(nodes_of(total, {"u": u})[0]) == []
+    total = torch.zeros(BATCH, 1)
+    for t in range(STEPS):
+        total = total + out[t]
+    assert find_recurrences(nodes_of(total.sum(), {"u": u})[0]) == []
+
+
+def test_gates_that_are_parts_of_one_tensor_are_no_time_steps() -> None:
+    u = torch.randn(INPUTS, 4 * HIDDEN, requires_grad=True)
+    a, b, c, d = (torch.randn(BATCH, INPUTS) @ u).chunk(4, dim=1)
+    loss = (torch.tanh(torch.tanh(torch.tanh(a) * b) * c) * d).sum()
+    assert find_recurrences(nodes_of(loss, {"u": u})[0]) == []
+
+
 def test_a_loss_at_every_time_step_is_no_recurrence_of_its_own() -> None:
     torch.manual_seed(0)
     cell, head = nn.GRUCell(INPUTS, HIDDEN), nn.Linear(HIDDEN, 2)

@@ -62,6 +62,12 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
                         "what overflows came in with the data: the network's own values, which "
                         f"they were put together with, are 2^20 times smaller{where}",
                     )
+                if _is_in_recurrence(fault, record):
+                    yield (
+                        "overflow-in-recurrence",
+                        "what overflows is the state that a recurrence carries from one time step "
+                        f"to the next{where}",
+                    )
                 if fault.site.op in _EXPONENTIALS and _largest_input(fault) < _MODERATE:
                     yield "exp-overflow", f"{fault.site.op} overflows for moderate inputs{where}"
                 losses = record.block.loss[np.isfinite(record.block.loss)]
@@ -83,6 +89,15 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
             yield "of-a-finite-loss", fault.message
         case "parameter" | "unknown":
             return
+
+
+def _is_in_recurrence(fault: Fault, record: RankRecord) -> bool:
+    """Tell whether the line is one that makes the states of a recurrence through time."""
+    times = record.times
+    numbers = np.unique(times.site[(times.depth == 0) & (times.site >= 0)]).tolist()
+    makers = (record.sites[number] for number in numbers if number < len(record.sites))
+    mine = (fault.site.file, fault.site.line)
+    return fault.site.line is not None and any((each.file, each.line) == mine for each in makers)
 
 
 def place_of(fault: Fault) -> str:

@@ -15,6 +15,7 @@ from gainstage.records import RankRecord
 
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
+_FADED_BITS = 12.0
 _CLIMB_BITS = 4.0
 _STATE_BITS = 8.0
 _STATE_SHARE = 0.25
@@ -43,8 +44,8 @@ def _depth(record: RankRecord) -> Iterator[tuple[str, str]]:
         return
     layers, slope, forward = found.layers, found.backward_bits, found.forward_bits
     total = slope * (layers - 1)
+    and_forward = f"; activations {forward:+.2f} bits a layer" if np.isfinite(forward) else ""
     if slope >= _SLOPE_BITS and total >= _TOTAL_BITS:
-        and_forward = f"; activations {forward:+.2f} bits a layer" if np.isfinite(forward) else ""
         yield (
             "depth-grows-at-first-step",
             f"deltas grow {slope:.2f} bits a layer over {layers} layers at the first step, before "
@@ -56,7 +57,13 @@ def _depth(record: RankRecord) -> Iterator[tuple[str, str]]:
             f"activations grow {forward:.2f} bits a layer over {layers} layers at the first step",
         )
     else:
-        if abs(total) < _TOTAL_BITS / 2:
+        if total <= -_FADED_BITS:
+            yield (
+                "depth-fades-at-first-step",
+                f"deltas fade {-slope:.2f} bits a layer over {layers} layers at the first step, "
+                f"before any update{and_forward}",
+            )
+        elif abs(total) < _TOTAL_BITS / 2:
             yield "depth-flat-at-first-step", f"deltas change {slope:+.2f} bits a layer at step 0"
         yield from _depth_later(record)
 

@@ -75,6 +75,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
         "clip-misuse": 1.0,
         "bad-data": -1.0,
     },
+    "overflow-in-recurrence": {"recurrent-gain": 6.0},
     "huge-data": {"bad-data": 7.0, "numeric-op": -1.0, "learning-rate": -2.0},
     "exp-overflow": {"numeric-op": 3.0},
     "bad-input": {
@@ -140,6 +141,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
         "learning-rate": -1.5,
         "residual-growth": -1.0,
     },
+    "depth-fades-at-first-step": {"init-scale": 5.0, "learning-rate": -1.5},
     "depth-flat-at-first-step": {"init-scale": -2.5},
     "time-grows-at-first-step": {"recurrent-gain": 6.0, "learning-rate": -1.0, "init-scale": 0.5},
     "time-flat-at-first-step": {"recurrent-gain": -3.0},

@@ -102,6 +102,21 @@ class Operands:
                     found[weight].append(at)
         return found
 
+    def users_of_parts(self) -> dict[Hashable, list[int]]:
+        """Return, by what was computed, the nodes that compute with parts of it, in forward order.
+
+        Such as `drive[:, t]` in a loop over t. Parts of a parameter are weights, not its parts.
+        """
+        found: dict[Hashable, list[int]] = defaultdict(list)
+        for at in self.order:
+            if self._identity[at] == at:
+                known = (self.identity(each) for each in self.nodes[at].parents if each is not None)
+                wholes = {each[0] for each in known if isinstance(each, tuple)}
+                for whole in wholes:
+                    if parameter_of(whole) is None:
+                        found[whole].append(at)
+        return found
+
     def entering(self, at: int) -> set[Hashable]:
         """Return the weights among a node's inputs."""
         parents = (each for each in self.nodes[at].parents if each is not None)

@@ -2,7 +2,8 @@
 
 Time steps are told from layers by two things that a graph shows: each step depends on the one
 before, and the very same weights enter on the way from one to the next. A loop over layers repeats
-the line of code, but not the weights.
+the line of code, but not the weights. Where no weight enters at all, as in a state space whose
+decay is computed for all time steps before, it is the parts of one tensor that do, one a step.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from gainstage.graph.operands import GraphNode, Operands, kind_of, moves_values,
 
 MIN_STEPS: Final = 3
 """Fewer repetitions are no series."""
+_FEWEST_PARTS: Final = 6
+"""Fewer parts of one tensor may be gates."""
+_ADDITIONS: Final = frozenset({"Add", "Sub"})
 _TAKES_INPUT: Final = frozenset({"Cat", "Stack", "Add", "Sub", "MkldnnRnnLayer", "CudnnRnn"})
 """Where an untracked operand is an input, rather than a mask or a factor."""
 
@@ -65,11 +69,9 @@ def find_recurrences(nodes: Sequence[GraphNode]) -> list[Recurrence]:
 
 def _anchor_groups(operands: Operands) -> Iterator[list[int]]:
     """Yield groups of nodes that use one weight and of which enough descend from another."""
-    groups = list(
-        dict.fromkeys(
-            tuple(users) for users in operands.users().values() if len(users) >= MIN_STEPS
-        )
-    )
+    by_weight = (users for users in operands.users().values() if len(users) >= MIN_STEPS)
+    by_part = (users for users in operands.users_of_parts().values() if len(users) >= _FEWEST_PARTS)
+    groups = list(dict.fromkeys(tuple(users) for users in (*by_weight, *by_part)))
     own: dict[int, int] = defaultdict(int)
     for index, users in enumerate(groups):
         for at in users:
@@ -137,7 +139,8 @@ class _Steps:
         for end in range(1, len(paths) + 1):
             if end < len(paths) and weights[end] == weights[start]:
                 continue
-            if end - start >= MIN_STEPS - 1:
+            only_adds = not weights[start] and all(map(self._only_adds, paths[start:end]))
+            if end - start >= MIN_STEPS - 1 and not only_adds:
                 yield self._recurrence(chain[start : end + 1], paths[start:end], weights[start])
             start = end
 
@@ -152,6 +155,11 @@ class _Steps:
                     path.add(parent)
                     queue.append(parent)
         return sorted(path, key=self.operands.place.__getitem__)
+
+    def _only_adds(self, path: list[int]) -> bool:
+        """Tell whether nothing happens to the state on a path but that something is added."""
+        ops = [self.operands.nodes[at].op for at in path]
+        return all(kind_of(op) in _ADDITIONS or moves_values(op) for op in ops)
 
     def _entering(self, paths: list[list[int]]) -> list[frozenset[Hashable]]:
         """Return the weights that enter on each path.
