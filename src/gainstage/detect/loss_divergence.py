@@ -43,7 +43,11 @@ class Divergence:
 
 
 def look(
-    state: Divergence, history: History, step: int, norm: History | None = None
+    state: Divergence,
+    history: History,
+    step: int,
+    norm: History | None = None,
+    fall: History | None = None,
 ) -> Sign | None:
     """Return a sign if the last losses have left the range before them.
 
@@ -52,6 +56,7 @@ def look(
         history: The loss, this step's included.
         step: This step.
         norm: The gradient's norm in bits up to the step before, the second sign where there is one.
+        fall: By how much the updates up to here can have lowered the loss, where that is known.
     """
     value = history.recent[-1]
     if history.count <= 3:
@@ -60,7 +65,7 @@ def look(
     reach = _reach(state, history)
     state.is_out = value > reach
     if history.count % CHUNK == 0:
-        sign = _falls_ever_faster(state, history, norm, step) or _unlearnt(
+        sign = _falls_ever_faster(state, history, norm, fall, step) or _unlearnt(
             state, history, norm, step
         )
         if sign is not None:
@@ -144,15 +149,23 @@ def _unlearnt(state: Divergence, history: History, norm: History | None, step: i
 
 
 def _falls_ever_faster(
-    state: Divergence, history: History, norm: History | None, step: int
+    state: Divergence, history: History, norm: History | None, fall: History | None, step: int
 ) -> Sign | None:
-    """Return a sign if the loss is far below zero and its fall has more than tripled twice over."""
-    chunks = history.chunks if len(history.chunks) >= _EIGHTHS else _eighths(history)
+    """Return a sign if the loss is far below zero and its fall has more than tripled twice over.
+
+    What falls farther than its own updates can have lowered it is lowered by something else: an
+    actor's loss falls as its critic learns what the states are worth.
+    """
+    is_short = len(history.chunks) < _EIGHTHS
+    chunks = _eighths(history) if is_short else history.chunks
     if len(chunks) < _EIGHTHS or chunks[-1] >= 0:
         return None
     now, half, quarter = chunks[-1], chunks[len(chunks) // 2], chunks[len(chunks) // 4]
     size = max(abs(state.start), abs(chunks[0]), state.highest - chunks[0])
     if quarter <= half or half - now < _FASTER * (quarter - half) or -now < _BEYOND * size:
+        return None
+    own = [] if fall is None else _eighths(fall) if is_short else fall.chunks
+    if len(own) == len(chunks) and half - now > own[-1] - own[len(own) // 2]:
         return None
     grown = 0.0 if norm is None or not norm.chunks else norm.chunks[-1] - norm.chunks[0]
     return _sign(

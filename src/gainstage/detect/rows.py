@@ -31,6 +31,9 @@ class Group:
 
     norm: History = field(default_factory=History)
     loss: History = field(default_factory=History)
+    fall: History = field(default_factory=History)
+    """By how much the updates so far can have lowered the loss: a value for each, while known."""
+    fallen: float = 0.0
     growth: gradient_growth.Growth = field(default_factory=gradient_growth.Growth)
     level: gradient_norm.Level = field(default_factory=gradient_norm.Level)
     spike: gradient_spike.Spike = field(default_factory=gradient_spike.Spike)
@@ -52,7 +55,14 @@ class Pieces:
 
 
 def signs_of_row(
-    group: Group, step: int, bit: float, loss: float, lr: float, ratio: float, dtype: str
+    group: Group,
+    step: int,
+    bit: float,
+    loss: float,
+    lr: float,
+    ratio: float,
+    fall: float,
+    dtype: str,
 ) -> list[Sign]:
     """Return what one step shows.
 
@@ -63,12 +73,18 @@ def signs_of_row(
         loss: Not finite where there is none.
         lr: Not finite where there is none.
         ratio: log2 of lr·c·‖g‖/‖w‖, NaN before the weights have been sampled.
+        fall: By how much the step's update can lower the loss; inf where that is not known.
         dtype: The one that will overflow first.
     """
     found: list[Sign | None] = [update_spike.look_at_rate(group.rate, lr, step)]
     if math.isfinite(loss):
         group.loss.push(step, loss)
-        found.append(loss_divergence.look(group.divergence, group.loss, step, group.norm))
+        if math.isfinite(group.fallen):
+            group.fall.push(step, group.fallen)
+        found.append(
+            loss_divergence.look(group.divergence, group.loss, step, group.norm, group.fall)
+        )
+    group.fallen += fall
     if math.isfinite(bit):
         norm = group.norm
         norm.push(step, bit)

@@ -27,6 +27,7 @@ from gainstage.detect import (
 from gainstage.detect.rows import Group, Pieces, signs_of_piece, signs_of_row
 from gainstage.detect.sign import Sign
 from gainstage.detect.trend import LARGEST
+from gainstage.detect.update_bounds import largest_falls
 from gainstage.detect.verdict import verdict_of
 from gainstage.records import (
     SEVERITIES,
@@ -263,22 +264,35 @@ def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) ->
         bits = np.log2(block.grad_norm[rows])
         rate = block.lr[rows] * np.where(np.isnan(clipped), 1.0, clipped) * ~left_out
         ratios = bits + np.log2(rate) - state.weights.latest
+    falls = _largest_falls(state, block, rows, rate)
     dtype = state.narrowest
     signs: list[Sign] = []
-    for step, bit, loss, lr, ratio, key in zip(
+    for step, bit, loss, lr, ratio, fall, key in zip(
         block.step[rows].tolist(),
         bits.tolist(),
         np.where(block.has_loss, block.loss, np.nan)[rows].tolist(),
         block.lr[rows].tolist(),
         ratios.tolist(),
+        falls.tolist(),
         _keys(block.present[rows]),
         strict=True,
     ):
         group = state.groups.get(key)
         if group is None:
             group = state.groups[key] = Group()
-        signs += signs_of_row(group, step, bit, loss, lr, ratio, dtype)
+        signs += signs_of_row(group, step, bit, loss, lr, ratio, fall, dtype)
     return signs
+
+
+def _largest_falls(
+    state: ScanState, block: StepBlock, rows: slice, rate: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return by how much each step's update can lower its loss; inf where that is not known."""
+    norms, present = block.grad_norm[rows], block.present[rows]
+    sizes = np.array([info.numel for info in state.tensors[: present.shape[1]]], np.float64)
+    elements = present[:, : len(sizes)] @ sizes
+    falls = largest_falls(state.updates.optimizers, rate, norms, elements)
+    return np.full(len(norms), np.inf) if falls is None else np.nan_to_num(falls, nan=np.inf)
 
 
 def _keys(present: NDArray[np.bool_]) -> list[bytes]:

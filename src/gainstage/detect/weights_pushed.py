@@ -10,19 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gainstage.detect.sign import Sign
+from gainstage.detect.update_bounds import largest_updates
 from gainstage.records import Observation, StepBlock, TensorInfo, WeightBlock
 
 _RISES = 3
 _GROWN = 0.25
 _BEYOND = 2.0
-
-Series = NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -110,44 +107,3 @@ def look(state: Updates, weights: WeightBlock) -> Sign | None:
             "since": state.since,
         },
     )
-
-
-def largest_updates(
-    optimizers: Sequence[Observation],
-    lr: Series,
-    norms: Series,
-    elements: int,
-    momentum: float = 0.0,
-) -> tuple[Series, float] | None:
-    """Return the largest norm that each step's update can have; None where it is not known.
-
-    Of gradient descent that is the rate times the norms so far, weighted by momentum. Of Adam and
-    its kin an element's update is at most lr (1 - b1) / sqrt(1 - b2); see Kingma and Ba (2015),
-    section 2.1. Of several optimizers, and of groups with rates of their own, it is not known.
-
-    Args:
-        optimizers: Observations of how they were made, and of how one stepped first.
-        lr: Rate of each step.
-        norms: Of the gradients.
-        elements: Of all weights.
-        momentum: Largest norm of the momentum buffer before them.
-
-    Returns:
-        A norm a step, and the largest norm of the momentum buffer after them.
-    """
-    made = [seen for seen in optimizers if seen.kind == "optimizer"]
-    if len(made) != 1 or any("rates" in seen.evidence for seen in optimizers):
-        return None
-    settings: dict[str, Any] = made[0].evidence.get("settings") or {}
-    match made[0].evidence.get("class"):
-        case "SGD" if 0 <= (share := settings.get("momentum") or 0.0) < 1:
-            buffers = np.zeros(len(norms))
-            for at, norm in enumerate(norms.tolist()):
-                buffers[at] = momentum = share * momentum + norm
-            with np.errstate(invalid="ignore"):  # a rate of 0 moves nothing, by an inf neither
-                return lr * buffers, momentum
-        case "Adam" | "AdamW" | "NAdam" if len(betas := settings.get("betas") or ()) == 2:
-            most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
-            return lr * most * math.sqrt(elements), momentum
-        case _:
-            return None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
-from gainstage.detect.weights_pushed import largest_updates
+from gainstage.detect.update_bounds import largest_updates
 from gainstage.records import RankRecord
 
 _LARGE_UPDATE = 0.1
