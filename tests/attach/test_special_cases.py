@@ -226,6 +226,26 @@ def test_double_backward(watch: Watch) -> None:
     assert told(run) == (4, "backward", "sqrt", line_of(run, "# here"))
 
 
+def test_a_power_whose_derivative_is_differentiated_again(watch: Watch) -> None:
+    run = watch("""
+        net = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.001)
+        def derivative(out, x):
+            return torch.autograd.grad(out, x, torch.ones_like(out), create_graph=True)[0]
+        for step in range(5):
+            x = torch.rand(16, 1)
+            x[3] *= step != 4
+            x.requires_grad_()
+            shear = derivative(net(x * x), x)
+            stress = shear.abs() ** -0.6 * shear  # here
+            loss = (derivative(stress, x) + 1).pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """)
+    assert told(run) == (4, "forward", "pow", line_of(run, "# here"))
+
+
 def test_gradients_that_are_returned(watch: Watch) -> None:
     run = watch("""
         net = nn.Linear(3, 1)

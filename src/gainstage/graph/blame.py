@@ -82,7 +82,34 @@ def first_wrong(values: Values, roots: Iterable[Tensor]) -> Suspect | None:
                 suspects.append(step)
             else:
                 trails.append(step)
-    return min(suspects, key=lambda s: forward_number(s.node), default=None)
+    first = min(suspects, key=lambda s: forward_number(s.node), default=None)
+    return None if first is None else _first_alike(values, first)
+
+
+def _first_alike(values: Values, suspect: Suspect) -> Suspect:
+    """Return the first node that did the same to the same operand, and made no finite value of it.
+
+    A derivative that is differentiated again repeats the operation whose it is: of x**p at 0 both
+    x**p and x**(p - 1) are infinite, and the user wrote the first.
+    """
+    if suspect.reason != "made":
+        return suspect
+    parents = {parent for parent, _ in suspect.node.next_functions if parent is not None}
+    alike = [
+        node
+        for parent in parents
+        for node, _, _ in values.consumers.get(parent, ())
+        if node.name() == suspect.node.name()
+        and forward_number(node) < forward_number(suspect.node)
+        and (status := values.status(node)) is not None
+        and not status.finite
+    ]
+    if not alike:
+        return suspect
+    node = min(alike, key=forward_number)
+    status = values.status(node)
+    assert status is not None
+    return Suspect(node, 0, "nan" if status.nan else "inf", "made")
 
 
 def _follow(values: Values, trail: _Trail) -> Iterator[Suspect | _Trail]:
