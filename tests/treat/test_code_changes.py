@@ -84,6 +84,22 @@ CASES = {
         "    optimizer.step()\n    optimizer.zero_grad()\n",
     ),
     "used-up iterator": Case(USED_UP, "clip-misuse", "weights = list(itertools.chain("),
+    "weights multiplied by the loop": Case(
+        loop(MISS).replace(
+            "    optimizer.step()\n",
+            "    optimizer.step()\n    with torch.no_grad():\n"
+            "        for weight in net.parameters():\n            weight.mul_(2)\n",
+        ),
+        "optimizer-config",
+        "        for weight in net.parameters():\n            pass\n",
+    ),
+    "weights written through their data": Case(
+        loop(MISS).replace(
+            "    optimizer.step()\n", "    optimizer.step()\n    net.weight.data *= 1.3\n"
+        ),
+        "optimizer-config",
+        "    optimizer.step()\nprint",
+    ),
     "momentum": Case(
         loop(MISS, "torch.optim.SGD(net.parameters(), lr=0.1, momentum=1.2)"),
         "optimizer-config",

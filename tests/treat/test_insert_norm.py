@@ -103,6 +103,33 @@ def test_norms_go_where_the_level_grows_and_not_after_the_readout(
     assert block.skipped.tolist() == [-1, 0, 0]
 
 
+class Stream(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)) for _ in range(6)
+        )
+        self.readout = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for branch in self.branches:
+            x = x + 0.5 * branch(x)
+        return self.readout(x)
+
+
+def test_where_no_module_grows_norms_end_the_branches_of_a_stream(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    treatment, _, _ = treated(Stream(), "insert-norm", tmp_path / "run", momentum=0.9)
+    assert treatment.inserted() == [f"branches.{i}.2" for i in range(1, 6)]
+
+
+def test_nothing_is_inserted_where_nothing_grows(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    treatment, _, _ = treated(Net(), "insert-norm", tmp_path / "run")
+    assert treatment.inserted() == []
+    assert "nor is added to what it was made from" in treatment.notes[0]
+
+
 def test_named_modules_and_patterns_are_sites(tmp_path: Path) -> None:
     torch.manual_seed(0)
     treatment, _, _ = treated(Net(), "insert-norm:at=first+sec*", tmp_path / "run", momentum=0.9)

@@ -62,6 +62,7 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
                 clip,
                 warm_up,
                 _remedy("reinit", "branches scaled by 1/√(2L)", kind="residual"),
+                _remedy("insert-norm", "what each branch adds is held", kind="layer"),
                 slower,
             ]
         case "bad-data":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gainstage.graph.operations.table import op_of
+from gainstage.graph.path import above
+from gainstage.graph.walk import Consumers, consumers_of, walk
 from gainstage.treat.first_pass import FirstPass
 from gainstage.treat.modules import ModuleFinder, matches
 from gainstage.treat.norm_after import NormAfter, features_of
@@ -21,6 +24,8 @@ SMALLEST_BATCH = 8
 """Below it the statistics of a batch are mostly noise."""
 _GROWTH_BITS = 1.0
 """A module whose output level stands so far above its input's is a site where growth shows."""
+_SUMS = ("add", "add_")
+_ON_THE_WAY = ("mul", "div", "dropout", "native_dropout", "view", "reshape", "transpose", "permute")
 
 
 @dataclass(slots=True)
@@ -36,6 +41,8 @@ class _Site:
     is_odd: bool = False
     """Its output is no tensor, nor a tuple that begins with one."""
     is_tuple: bool = False
+    node: Any = None
+    """Of autograd's graph, that the first output came from; until the choice is made."""
     norm: NormAfter | None = None
     decided: bool = False
 
@@ -47,7 +54,8 @@ class InsertNorm(Treatment):
     are made, their parameters join the optimizer's group that holds the module's, and the gradients
     of that first pass count for nothing (see `FirstPass`). With `at=growth` it is every module with
     weights of its own whose output stands 1 bit or more above its input, the last one excepted,
-    which reads out. Batch norm is refused where the batch is below 8 or the module is part of a
+    which reads out; where there is none, every one that ends a branch of a residual stream, for
+    there the sum grows. Batch norm is refused where the batch is below 8 or the module is part of a
     recurrence: its statistics would be noise, or mix time steps.
     """
 
@@ -104,7 +112,7 @@ class InsertNorm(Treatment):
         if not isinstance(output, Tensor) or output.dim() < 2:
             site.is_odd = True
         elif site.calls == 1:
-            site.output = output.shape
+            site.output, site.node = output.shape, output.grad_fn
             if isinstance(given, Tensor) and given.is_floating_point():
                 gain = _level_bits(output) - _level_bits(given)
                 site.gain_bits = gain if math.isfinite(gain) else math.inf
@@ -115,10 +123,13 @@ class InsertNorm(Treatment):
         self._pass.begin(backward, self._script)
         seen = [site for site in self._sites if site.calls and not site.decided]
         last = max(seen, key=lambda site: site.order, default=None)
+        wanted = seen
+        if self.at == "growth":
+            wanted = [s for s in seen if s.gain_bits >= _GROWTH_BITS and s is not last]
+            wanted = wanted or _ends_of_branches(seen, backward.roots)
         for site in seen:
-            site.decided = True
-            grows = site.gain_bits >= _GROWTH_BITS and site is not last
-            if self.at != "growth" or grows:
+            site.decided, site.node = True, None
+            if site in wanted:
                 why_not = self._why_not(site)
                 if why_not:
                     self.notes.append(f"insert-norm left out {site.name}: {why_not}")
@@ -176,8 +187,28 @@ class InsertNorm(Treatment):
         if not self._sites:
             self.notes.append(f"insert-norm found no module called {self.at!r}")
         elif not self.inserted() and not self.notes:
-            why = "no output stands 1 bit above its input" if self.at == "growth" else "none ran"
+            grows = "no output stands 1 bit above its input, nor is added to what it was made from"
+            why = grows if self.at == "growth" else "none ran"
             self.notes.append(f"insert-norm inserted nothing: {why}")
+
+
+def _ends_of_branches(sites: list[_Site], roots: Iterable[Any]) -> list[_Site]:
+    """Return the sites whose output is added to something that it was itself computed from."""
+    consumers = consumers_of(walk(root for root in roots if isinstance(root, Tensor)))
+    return [s for s in sites if s.node is not None and _is_added_back(s.node, consumers)]
+
+
+def _is_added_back(node: Any, consumers: Consumers) -> bool:
+    made_from = above(node)
+    while len(users := consumers.get(node, ())) == 1:
+        ((user, edge, _),) = users
+        if op_of(user) in _SUMS:
+            others = [p for e, (p, _) in enumerate(user.next_functions) if e != edge]
+            return any(other in made_from for other in others)
+        if op_of(user) not in _ON_THE_WAY:
+            return False
+        node = user
+    return False
 
 
 def _first(value: Any) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 import libcst as cst
 from libcst import matchers as m
 
+from gainstage.diagnose.from_weights import weight_evidence
 from gainstage.records import Fault, RankRecord
-from gainstage.treat.patch.edits import Edits, NoSafeEditError, Source, grouped, read_source
+from gainstage.treat.patch.edits import Edits, Line, NoSafeEditError, Source, grouped, read_source
 from gainstage.treat.patch.optimizers import Made, is_of, optimizers_of, steps_of
 from gainstage.treat.patch.rates import set_to
 
@@ -25,6 +26,8 @@ _CLAMPED = {
 _DIVISIONS = ("div", "true_divide", "divide")
 _ADDED = (1e-8, 1e-2)
 """To a divisor: what only keeps it from 0, and what also bounds the quotient of a small spread."""
+_PUSHED = {"weights-moved-beyond-updates", "all-weights-grow-alike"}
+_IN_PLACE = ("mul_", "div_", "add_", "sub_", "copy_", "lerp_", "addcmul_", "addcdiv_")
 _HALVES = ("float16", "half", "bfloat16")
 _SMALLEST_CONFIDENCE = 0.1
 
@@ -96,6 +99,12 @@ def _edits(cause: str, source: Source, record: RankRecord) -> Iterator[_Edit]:
                 "settings within their range",
                 lambda edits: _settings(edits, optimizers_of(source, record)),
             )
+            if not _PUSHED.isdisjoint(name for name, _ in weight_evidence(record)):
+                for line in _writes(source):
+                    yield (
+                        f"line {source.lines_of(line)[0]} taken out: {source.code(line).strip()}",
+                        lambda edits, line=line: _take_out(edits, line),
+                    )
         case _:
             pass
 
@@ -194,6 +203,42 @@ def _unscale(edits: Edits, record: RankRecord, line: int | None) -> None:
     for each in steps_of(source, record, optimizers_of(source, record)):
         if before is not None and each.scaler is not None:
             edits.put_before(before, f"{each.scaler}.unscale_({each.optimizer})")
+
+
+def _writes(source: Source) -> Iterator[Line]:
+    """Yield the lines that write to tensors in place, out of autograd's sight."""
+    for line in source.all(Line):
+        if len(line.body) != 1 or "grad" in source.code(line).replace("no_grad", ""):
+            continue
+        statement = line.body[0]
+        if m.matches(statement, m.Expr(m.Call(m.Attribute()))):
+            call = cst.ensure_type(cst.ensure_type(statement, cst.Expr).value, cst.Call)
+            written = cst.ensure_type(call.func, cst.Attribute)
+            is_write = written.attr.value in _IN_PLACE
+            target = source.code(written.value)
+        elif isinstance(statement, cst.AugAssign):
+            is_write, target = True, source.code(statement.target)
+        else:
+            continue
+        if is_write and (".data" in target or _is_untracked(source, line)):
+            yield line
+
+
+def _is_untracked(source: Source, line: Line) -> bool:
+    """Tell whether a line stands within `with torch.no_grad()`."""
+    block = source.holder(line, cst.With)
+    while block is not None:
+        if any("no_grad" in source.code(each.item) for each in block.items):
+            return True
+        block = source.holder(block, cst.With)
+    return False
+
+
+def _take_out(edits: Edits, line: Line) -> None:
+    block = edits.source.parent(line)
+    if isinstance(block, cst.IndentedBlock) and len(block.body) == 1:
+        edits.put_before(line, "pass")
+    edits.removed.append(line)
 
 
 def _settings(edits: Edits, made: list[Made]) -> None:

@@ -158,7 +158,8 @@ class _Apply(cst.CSTTransformer):
         if not isinstance(original_node, Line) or not isinstance(updated_node, Line):
             return updated_node
         if original_node in edits.removed:
-            return cst.RemoveFromParent()
+            instead = self._parsed(edits.before.get(original_node, ()))
+            return cst.FlattenSentinel(instead) if instead else cst.RemoveFromParent()
         return self._line(original_node, updated_node)
 
     def _line(
