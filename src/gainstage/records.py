@@ -203,6 +203,7 @@ ObservationKind = Literal[
     "accumulation",  # several backward calls for one step: how many, and whether divided
     "gradient-not-zeroed",  # gradients of an earlier step are still there as backward begins
     "backward",  # first backward call: where
+    "parameters-unheld",  # get gradients, made after the optimizer and in none: how many, which
 ]
 
 

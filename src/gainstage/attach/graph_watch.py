@@ -24,6 +24,7 @@ from gainstage.attach.fault_watch import FaultWatch, Found
 from gainstage.attach.module_names import module_names
 from gainstage.attach.sample_schedule import FIRST_STEPS, SampleSchedule
 from gainstage.attach.script_audit import ScriptAudit
+from gainstage.attach.unheld import UnheldParameters
 from gainstage.attach.update_fault import update_fault
 from gainstage.graph.apart import apart
 from gainstage.graph.layers import layers_of
@@ -114,6 +115,7 @@ class GraphWatch:
         self.sites = SiteMap()
         self.faults = FaultWatch(self.sites)
         self.audit = ScriptAudit(sink.on_observation)
+        self.unheld = UnheldParameters(sink.on_observation)
         self._sink = sink
         self.schedule = SampleSchedule(share)
         self._model = None if model is None else weakref.ref(model)
@@ -216,7 +218,9 @@ class GraphWatch:
             self.audit.on_backward(step, tensors)
             self.audit.on_norms(step, nodes)
             if self._step.calls == 1 and accumulates:
-                self.audit.on_fresh_graph(step, [n.variable for n in graph if is_leaf(n)])
+                leaves = [node.variable for node in graph if is_leaf(node)]
+                self.audit.on_fresh_graph(step, leaves)
+                self.unheld.look(step, leaves, None if self._model is None else self._model())
         if not is_finite:
             self.faults.on_bad_loss(tensors, nodes)
         elif self.faults.holds:

@@ -275,6 +275,7 @@ class Recorder:
         self.script.add_optimizer(optimizer)
         if self.graph is not None:
             self.graph.audit.on_optimizer(optimizer)
+            self.graph.unheld.on_optimizer(optimizer)
 
     def on_parameters(self, optimizer: Optimizer) -> None:
         """Take note that an optimizer has its parameters now, or has got more of them."""

@@ -19,6 +19,7 @@ from gainstage.detect import (
     loss_nonfinite,
     norm_mismatch,
     normalization_noise,
+    step_skipped,
     time_gain,
     update_nonfinite,
     weight_growth,
@@ -75,7 +76,7 @@ class ScanState:
         return min(dtypes, key=LARGEST.__getitem__, default="float32")
 
 
-_LOOKS_AT_SCRIPT = (norm_mismatch.look, normalization_noise.look)
+_LOOKS_AT_SCRIPT = (norm_mismatch.look, normalization_noise.look, step_skipped.look_at_unheld)
 
 
 def start(tensors: Sequence[TensorInfo]) -> ScanState:

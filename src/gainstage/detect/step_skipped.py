@@ -1,4 +1,4 @@
-"""`step-skipped`: steps that a loss scaler or a treatment left out.
+"""`step-skipped`: steps that a loss scaler or a treatment left out, or that no optimizer takes.
 
 A scaler searches for its scale by leaving out the first steps, and tries a larger one every 2000
 steps: both are normal. Steps with no row at all are not seen here, only counted by the next row.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gainstage.detect.sign import Sign
-from gainstage.records import StepBlock
+from gainstage.records import Observation, StepBlock
 
 _PIECES = 8
 _SHARE = 0.2
@@ -69,4 +69,22 @@ def look(state: Skipped, piece: StepBlock) -> Sign | None:
             "longest_run": state.longest,
             "left_out": state.total,
         },
+    )
+
+
+def look_at_unheld(seen: Observation) -> Sign | None:
+    """Return the sign of parameters that no optimizer steps; None of another observation."""
+    if seen.kind != "parameters-unheld":
+        return None
+    tensors, of, names = (seen.evidence.get(name) for name in ("tensors", "of", "names"))
+    return Sign(
+        "step-skipped",
+        "gradient",
+        "critical",  # a fact: what they are meant to learn is not learnt
+        seen.step,
+        f"{', '.join(names or ())}: {tensors} of {of} tensors get gradients and no optimizer steps "
+        "them: they were made after it",
+        strong=True,
+        last_step=seen.step,
+        evidence={"form": seen.kind, "tensors": tensors, "of": of},
     )

@@ -87,6 +87,16 @@ def settings_change(made: Observation | None) -> str:
     return f"{made.evidence.get('class', 'the optimizer')}, line {made.line}: {said}"
 
 
+def unheld_change(unheld: Observation, made: Observation | None) -> str:
+    """Return how parameters that came after the optimizer get into it."""
+    names = ", ".join(unheld.evidence.get("names") or ())
+    line = "" if made is None or made.line is None else f", line {made.line},"
+    return (
+        f"make the optimizer{line} once all layers are there, or call add_param_group when a layer "
+        f"is added: {names}"
+    )
+
+
 def _where(fault: Fault) -> str:
     line = "" if fault.site.line is None else f", line {fault.site.line}"
     return f"{fault.site.op}{line}"

@@ -26,6 +26,13 @@ def script_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
             f"{tensors} of {of} gradients of the step before were still there as backward began "
             f"at step {left.step}, line {left.line}",
         )
+    unheld = record.first("parameters-unheld")
+    if unheld is not None:
+        tensors, of = unheld.evidence.get("tensors"), unheld.evidence.get("of")
+        yield (
+            "parameters-unheld",
+            f"{tensors} of {of} tensors of the network are in no optimizer, and were made after it",
+        )
     loss = record.first("loss")
     if loss is not None and loss.evidence.get("reduction") == "sum":
         count = loss.evidence.get("summed_elements", 1)

@@ -13,6 +13,7 @@ from gainstage.diagnose.code_change import (
     domain_change,
     dtype_change,
     settings_change,
+    unheld_change,
 )
 from gainstage.diagnose.from_weights import update_ratios
 from gainstage.diagnose.weights import Cause
@@ -107,6 +108,9 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
             settings = {} if made is None else made.evidence.get("settings") or {}
             if settings.get("eps") == 0 or (fault is not None and fault.kind == "update"):
                 return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
+            unheld = record.first("parameters-unheld")
+            if unheld is not None:
+                return [_remedy("code-change", unheld_change(unheld, made))]
             return [
                 _remedy("code-change", settings_change(made)),
                 clip,

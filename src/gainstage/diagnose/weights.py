@@ -184,6 +184,7 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "accumulates-undivided": {"grad-accumulation": 7.0, "learning-rate": -1.0},
     "loss-is-a-sum": {"loss-reduction": 6.0, "learning-rate": -1.0},
     "loss-is-a-mean": {"loss-reduction": -6.0},
+    "parameters-unheld": {"optimizer-config": 9.0},
     "eps-is-zero": {"optimizer-config": 3.0},
     "settings-out-of-range": {"optimizer-config": 9.0},
     "batch-too-small-for-statistics": {"normalization": 3.0},

@@ -22,7 +22,7 @@ CAUSES: Mapping[str, str] = {
     "grad-accumulation": "gradients of earlier steps are still there",
     "normalization": "a normalization divides by almost nothing",
     "unbounded-objective": "the objective has no bound",
-    "optimizer-config": "the optimizer's settings make its update overflow",
+    "optimizer-config": "the optimizer is not set up as it should be",
 }
 
 

@@ -99,6 +99,8 @@ def _edits(cause: str, source: Source, record: RankRecord) -> Iterator[_Edit]:
                 "settings within their range",
                 lambda edits: _settings(edits, optimizers_of(source, record)),
             )
+            if record.first("parameters-unheld") is not None:
+                yield "what the optimizer lacks added to it", lambda edits: _hold(edits, record)
             if not _PUSHED.isdisjoint(name for name, _ in weight_evidence(record)):
                 for line in _writes(source):
                     yield (
@@ -203,6 +205,36 @@ def _unscale(edits: Edits, record: RankRecord, line: int | None) -> None:
     for each in steps_of(source, record, optimizers_of(source, record)):
         if before is not None and each.scaler is not None:
             edits.put_before(before, f"{each.scaler}.unscale_({each.optimizer})")
+
+
+def _hold(edits: Edits, record: RankRecord) -> None:
+    """Give the optimizer, before it steps, the parameters that the model has got since."""
+    made = optimizers_of(edits.source, record)
+    if len(made) != 1:
+        raise NoSafeEditError("several optimizers: which one is to hold them is not known")
+    held, new = edits.source.unused("held", "new")
+    for each in steps_of(edits.source, record, made):
+        model = _model_at(edits.source, made[0], each.line)
+        groups = f'{each.optimizer}.param_groups for p in group["params"]'
+        edits.put_before(
+            each.line,
+            f"{held} = {{id(p) for group in {groups}}}\n"
+            f"{new} = [p for p in {model}.parameters() if id(p) not in {held}]\n"
+            f'if {new}:\n    {each.optimizer}.add_param_group({{"params": {new}}})',
+        )
+
+
+def _model_at(source: Source, made: Made, line: Line) -> str:
+    """Return what the optimizer's model is called in another line: the same, or an attribute."""
+    if made.model is not None and source.same_scope(made.call, line):
+        return made.model
+    function = source.holder(made.call, cst.FunctionDef)
+    for assign in source.all(cst.Assign):
+        is_there = source.holder(assign, cst.FunctionDef) is function
+        target = source.code(assign.targets[0].target)
+        if is_there and source.code(assign.value) == made.model and target.startswith("self."):
+            return target
+    raise NoSafeEditError("the optimizer's model has no name where it steps")
 
 
 def _writes(source: Source) -> Iterator[Line]:
