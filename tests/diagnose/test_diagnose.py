@@ -231,6 +231,39 @@ def test_growth_through_depth_at_the_first_step_is_initial_scale() -> None:
     assert "2.00 bits a layer" in found["evidence"][0]["text"]
 
 
+def test_gradients_that_fade_with_depth_are_initial_scale_at_the_layer_that_loses_most() -> None:
+    deltas = [-20.0, -19.0, -18.0, -9.0, -8.0, -7.0, 0.0]
+    fades = replace(profile(deltas), site=np.arange(7, dtype=np.int32))
+    places = tuple(replace(LINE, line=10 + i) for i in range(7))
+    found = diagnose([record(profiles=fades, sites=places)], "at-risk")
+    assert found is not None
+    assert found["cause"] == "init-scale"
+    assert "deltas fade 3.33 bits a layer over 7 layers" in found["evidence"][0]["text"]
+    assert found["site"]["line"] == 13  # not the readout, though that loses 7 bits
+
+
+def test_an_overflow_in_a_recurrence_is_the_recurrences() -> None:
+    made = failing("overflow", "mul")
+    states = np.arange(12, dtype=np.int32)
+    flat = np.zeros(12, np.float32)
+    times = TimeBlock(
+        step=np.zeros(12, np.int64),
+        series=np.zeros(12, np.int32),
+        site=np.zeros(12, np.int32),
+        layer=np.zeros(12, np.int32),
+        reverse=np.zeros(12, np.int32),
+        depth=np.zeros(12, np.int32),
+        time_step=states,
+        hidden_bits=flat,
+        delta_bits=flat,
+    )
+    assert cause_of(made) != "recurrent-gain"
+    there = replace(made, times=times, sites=(Site("add", "cell", "forward", "train.py", 12),))
+    assert cause_of(there) == "recurrent-gain"
+    other = replace(made, times=times, sites=(Site("add", "cell", "forward", "train.py", 99),))
+    assert cause_of(other) != "recurrent-gain"
+
+
 @pytest.mark.parametrize(
     ("kind", "evidence", "cause"),
     [

@@ -15,7 +15,7 @@ from gainstage.records import RankRecord
 
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0
-_FADED_BITS = 12.0
+FADED_BITS = 12.0
 _CLIMB_BITS = 4.0
 _STATE_BITS = 8.0
 _STATE_SHARE = 0.25
@@ -57,7 +57,7 @@ def _depth(record: RankRecord) -> Iterator[tuple[str, str]]:
             f"activations grow {forward:.2f} bits a layer over {layers} layers at the first step",
         )
     else:
-        if total <= -_FADED_BITS:
+        if total <= -FADED_BITS:
             yield (
                 "depth-fades-at-first-step",
                 f"deltas fade {-slope:.2f} bits a layer over {layers} layers at the first step, "

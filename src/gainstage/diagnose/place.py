@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gainstage.detect.depth_gain import FEWEST_LAYERS
+from gainstage.diagnose.from_profiles import FADED_BITS
 from gainstage.diagnose.weights import Cause
 from gainstage.records import Fault, Observation, ObservationKind, Phase, RankRecord, Site
 
@@ -66,7 +69,7 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
         highest = _highest_level(record, -math.inf if cause == "residual-growth" else _HUGE_BITS)
         if highest is not None:
             return _site("forward", highest, None)
-    largest = _largest_delta(record)
+    largest = _steepest_fade(record) or _largest_delta(record)
     if largest is not None:
         return _site("backward", largest, None)
     return _site(None, None, None) if fault is None else _of_fault(fault)
@@ -115,18 +118,32 @@ def _steepest_recurrence(record: RankRecord) -> Site | None:
     return record.sites[number] if number < len(record.sites) else None
 
 
-def _largest_delta(record: RankRecord) -> Site | None:
-    """Return the layer of the first sampled graph whose gradient is largest: where growth ends."""
+def _first_layers(record: RankRecord) -> tuple[NDArray[np.float32], list[Site | None]]:
+    """Return the deltas of the layers of the first sampled graph, in forward order, and places."""
     profiles = record.profiles
     if not len(profiles):
-        return None
+        return np.zeros(0, np.float32), []
     rows = (profiles.step == profiles.step.min()) & (profiles.weight >= 0) & (profiles.site >= 0)
     rows &= ~np.isnan(profiles.delta_bits)
-    if not rows.any():
+    numbers = profiles.site[rows].tolist()
+    known = record.sites
+    return profiles.delta_bits[rows], [known[n] if n < len(known) else None for n in numbers]
+
+
+def _largest_delta(record: RankRecord) -> Site | None:
+    """Return the layer of the first sampled graph whose gradient is largest: where growth ends."""
+    deltas, sites = _first_layers(record)
+    return sites[int(deltas.argmax())] if sites else None
+
+
+def _steepest_fade(record: RankRecord) -> Site | None:
+    """Return the layer, the readout excepted, behind which the gradient falls most, if it fades."""
+    deltas, sites = _first_layers(record)
+    if len(sites) < FEWEST_LAYERS or deltas[-1] - deltas[0] < FADED_BITS:
         return None
-    at = int(np.flatnonzero(rows)[np.argmax(profiles.delta_bits[rows])])
-    number = int(profiles.site[at])
-    return record.sites[number] if number < len(record.sites) else None
+    with np.errstate(invalid="ignore"):  # one that is 0 and one before it, too
+        falls = np.nan_to_num(np.diff(deltas[:-1]), posinf=0.0, neginf=0.0)
+    return sites[1 + int(falls.argmax())]
 
 
 def _of_fault(fault: Fault) -> dict[str, Any]:
