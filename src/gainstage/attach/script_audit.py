@@ -88,7 +88,8 @@ class ScriptAudit:
         if "optimizer-step" not in self._seen:
             self.step_site = caller()
             groups = [] if optimizer is None else optimizer.param_groups
-            rates = len({float(group.get("lr", 0.0)) for group in groups})
+            given = (group.get("lr") for group in groups)
+            rates = len({rate for rate in given if isinstance(rate, (int, float))})
             self._note("optimizer-step", step, {} if rates < 2 else {"rates": rates})
         if self._empty_clip is not None:
             if self._clipped.isdisjoint(ids) and "clip-nothing" not in self._seen:

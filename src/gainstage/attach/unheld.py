@@ -45,7 +45,8 @@ class UnheldParameters:
         if not self._optimizers:
             alive = (each for each in gc.get_objects() if issubclass(type(each), nn.Parameter))
             self._before = {id(each): weakref.ref(each) for each in alive}
-        self._optimizers.append(weakref.ref(optimizer))
+        if all(known() is not optimizer for known in self._optimizers):
+            self._optimizers.append(weakref.ref(optimizer))
 
     def look(self, step: int, leaves: Sequence[Tensor], model: nn.Module | None) -> None:
         """Look at the leaves whose gradients a backward call adds to.

@@ -74,11 +74,15 @@ def largest_falls(
     """
     made = [seen.evidence for seen in optimizers if seen.kind == "optimizer"]
     kinds = {each.get("class") for each in made}
+    if any("rates" in seen.evidence for seen in optimizers):
+        return None
     if kinds == {"SGD"}:
         momenta = [(each.get("settings") or {}).get("momentum") or 0.0 for each in made]
         if not 0 <= max(momenta) < 1:
             return None
-        return lr * norms**2 / (1 - max(momenta))
+        with np.errstate(invalid="ignore", over="ignore"):  # of norms that are not finite
+            return lr * norms**2 / (1 - max(momenta))
     if kinds and kinds <= set(_ADAMS):
-        return lr * norms * np.sqrt(elements)
+        with np.errstate(invalid="ignore"):
+            return lr * norms * np.sqrt(elements)
     return None
