@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gainstage.detect import scan
-from gainstage.records import Findings, RankRecord, StepBlock, TensorInfo, WeightBlock
+from gainstage.records import (
+    Findings,
+    RankRecord,
+    Site,
+    StepBlock,
+    Symptom,
+    TensorInfo,
+    WeightBlock,
+)
 from gainstage.show.answers import Shown
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import summary
@@ -49,6 +57,14 @@ def printed(what: Shown, width: int = 80) -> list[str]:
 
 
 EXPLODING = [2.0**i for i in range(0, 120, 4)] + [math.inf] + [math.nan] * 5
+
+
+def test_a_symptom_of_an_operation_names_its_line() -> None:
+    site = Site("exp", "attention", "forward", "train.py", 42)
+    low = Symptom("headroom-low", "info", 5, "an output has 2 bits left", {"site": 1, "count": 1})
+    what = replace(shown([1.0, 1.1, 0.9] * 20), sites=(site, site))
+    what = replace(what, findings=Findings(60, "healthy", (low,)))
+    assert " note    an output has 2 bits left: exp in attention, line 42" in printed(what)
 
 
 def test_a_healthy_run_gets_two_lines() -> None:

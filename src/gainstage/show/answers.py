@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gainstage.detect.gradient_growth import NOTABLE_BITS
 from gainstage.detect.trend import steepest_growth
-from gainstage.records import Findings, StepBlock, Symptom, TensorInfo
+from gainstage.records import Findings, Site, StepBlock, Symptom, TensorInfo
 from gainstage.show.diagnosis import (
     first_treatment,
     fix_lines,
@@ -50,6 +50,7 @@ class Shown:
     ranks: int = 1
     box_step: int | None = None
     """The step before which a black box was made, where one was."""
+    sites: Sequence[Site] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def shown_of(run: Run, findings: Findings) -> Shown:
         str(run.folder.resolve()) if near.startswith("..") else near,
         len(run.ranks),
         next((step for step, _, _ in box_folders(run.folder)), None),
+        run.sites(rank),
     )
 
 
@@ -95,10 +97,10 @@ def answers(shown: Shown) -> list[Answer]:
     if not len(shown.block):
         return [Answer("why", "no optimizer step and no backward call was seen"), *_exit(shown)]
     if shown.findings.verdict == "healthy":
-        notes = [Answer("note", told(s)) for s in symptoms[:_ALSO]]
+        notes = [Answer("note", told(s, shown.sites)) for s in symptoms[:_ALSO]]
         return [*notes, *_treated(shown), *_exit(shown)]
     return [
-        Answer("what", told(symptoms[0]), is_main=True),
+        Answer("what", told(symptoms[0], shown.sites), is_main=True),
         *_diagnosis(shown),
         *_also(shown),
         *_clipped(shown),
@@ -196,12 +198,22 @@ def failure_step(shown: Shown) -> int | None:
     return min(fatal, default=None)
 
 
-def told(symptom: Symptom) -> str:
-    """Return a symptom as a sentence, with its rank and for how many steps it lasts."""
+def told(symptom: Symptom, sites: Sequence[Site] = ()) -> str:
+    """Return a symptom as a sentence, with its place, its rank, and for how many steps it lasts."""
     times = symptom.evidence.get("count", 1)
     again = f" (on {times:,} steps)" if times > 1 and symptom.severity != "info" else ""
     rank = symptom.evidence.get("rank")
-    return f"{f'rank {rank}: ' if rank is not None else ''}{symptom.message}{again}"
+    place = _place(symptom.evidence.get("site"), sites)
+    return f"{f'rank {rank}: ' if rank is not None else ''}{symptom.message}{place}{again}"
+
+
+def _place(number: object, sites: Sequence[Site]) -> str:
+    """Return in words the operation that a symptom's evidence has the number of."""
+    if not isinstance(number, int) or not 0 <= number < len(sites):
+        return ""
+    site = sites[number]
+    inside = f" in {site.module}" if site.module else ""
+    return f": {site.op}{inside}" + ("" if site.line is None else f", line {site.line}")
 
 
 def counted(number: int, noun: str) -> str:
@@ -239,7 +251,8 @@ def _forecast(shown: Shown) -> str:
 def _also(shown: Shown) -> list[Answer]:
     known = said_by_evidence(shown.findings.diagnosis)
     rest = [each for each in shown.findings.symptoms[1:] if each.symptom != known]
-    answers = [Answer("also" if i == 0 else "", told(each)) for i, each in enumerate(rest[:_ALSO])]
+    lines = [told(each, shown.sites) for each in rest[:_ALSO]]
+    answers = [Answer("also" if i == 0 else "", line) for i, line in enumerate(lines)]
     more = len(rest) - _ALSO
     return [*answers, *([Answer("", f"+ {more} more")] if more > 0 else [])]
 
