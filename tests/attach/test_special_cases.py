@@ -226,6 +226,26 @@ def test_double_backward(watch: Watch) -> None:
     assert told(run) == (4, "backward", "sqrt", line_of(run, "# here"))
 
 
+def test_a_state_in_half_precision_that_is_put_beside_other_inputs(watch: Watch) -> None:
+    run = watch("""
+        net = nn.Linear(3, 1)
+        net.register_buffer("total", torch.full((4,), 60000.0, dtype=torch.half))
+        weight = nn.Parameter(torch.ones(4, 2))
+        optimizer = torch.optim.SGD([*net.parameters(), weight], lr=0.001)
+        for step in range(6):
+            state = net.total.float().unsqueeze(1) / 1e5
+            loss = net(torch.cat([weight, state], dim=1)).square().mean()  # here
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                net.total[2] += 2000
+    """)
+    assert told(run)[2:] == ("cat", line_of(run, "# here"))
+    assert run.record().fault.evidence["state"] == "total"
+    assert run.findings.diagnosis["cause"] == "dtype-overflow"
+
+
 def test_a_power_whose_derivative_is_differentiated_again(watch: Watch) -> None:
     run = watch("""
         net = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))

@@ -127,6 +127,14 @@ def test_an_output_near_the_limit_of_float16_is_told_and_a_scaled_gradient_is_no
     assert headroom_low.look(headroom_low.Headroom(), scaled) is None
 
 
+def test_a_mask_at_the_limit_is_no_output_near_it() -> None:
+    limit = math.log2(65504)
+    assert (
+        headroom_low.look(headroom_low.Headroom(), graph([0.0], outputs=[limit], limit=limit))
+        is None
+    )
+
+
 def told_of(levels: dict[int, float], limit: float = math.log2(65504)) -> list[Sign]:
     """Return what is told of an operation's largest values, in bits, on sampled steps."""
     state = level_forecast.Levels()

@@ -12,7 +12,8 @@ from torch import nn
 
 import gainstage
 from gainstage.detect.update_bounds import largest_falls
-from gainstage.records import Observation
+from gainstage.detect.update_spike import inputs_of, look_at_adam
+from gainstage.records import Observation, TensorInfo
 
 
 def made(name: str, **settings: object) -> list[Observation]:
@@ -72,3 +73,37 @@ def test_a_loss_that_something_else_lowers_has_a_bound(carried: bool, tmp_path: 
     assert [each.symptom for each in again.symptoms] == [
         each.symptom for each in watch.findings.symptoms
     ]
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(1e-3, False), (0.3, True)])
+def test_updates_of_adam_that_rewrite_the_weights_are_a_sign_that_needs_another(
+    rate: float, is_told: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    x, y = torch.randn(32, 64), torch.randint(0, 4, (32,))
+    with gainstage.watch(model, out=tmp_path / "run", budget=1.0) as watch:
+        adam = torch.optim.AdamW(model.parameters(), lr=rate)
+        for _ in range(20):
+            loss = nn.functional.cross_entropy(model(x), y)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    told = [each for each in watch.findings.symptoms if "update_ratio" in each.evidence]
+    assert bool(told) is is_told
+    if is_told:
+        assert (told[0].symptom, told[0].step) == ("update-spike", 1)
+        assert told[0].evidence["update_ratio"] > 1
+        assert told[0].severity == "info" or watch.findings.verdict == "at-risk"
+
+
+def test_weights_that_begin_near_zero_are_rewritten_in_health() -> None:
+    few = [TensorInfo("grid", None, (4096, 2), "float32")]
+    assert look_at_adam(100.0, 1e-2, 3, inputs=inputs_of(few)) is None
+    many = [TensorInfo("layer", None, (256, 1024), "float32")]
+    assert inputs_of(many) == 1024
+    assert look_at_adam(0.1, 0.1, 3, inputs=inputs_of(many)) is None
+    assert look_at_adam(float("inf"), 0.1, 3, inputs=inputs_of(many)) is None
+    sign = look_at_adam(0.6, 0.1, 3, inputs=inputs_of(many))
+    assert sign is not None
+    assert (sign.severity, sign.strong) == ("info", True)

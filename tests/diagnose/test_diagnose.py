@@ -307,6 +307,13 @@ def test_every_row_of_the_table_names_known_causes_and_every_piece_of_evidence_a
         assert {each.name for each in evidence_of(made)} <= WEIGHTS.keys()
 
 
+def test_a_loss_that_falls_without_bound_is_not_explained_by_what_it_makes_grow() -> None:
+    grows = ["levels-climb-along-a-residual-stream", "depth-grows-later-along-a-residual-stream"]
+    seen = [*grows, "grew-before", "loss-falls-without-bound", "loss-is-a-mean"]
+    assert rank(seen)[0].cause == "unbounded-objective"
+    assert rank(grows)[0].cause == "residual-growth"
+
+
 @given(st.lists(st.sampled_from(sorted(WEIGHTS))))
 def test_confidences_are_ordered_and_leave_room_for_an_unknown_cause(names: list[str]) -> None:
     ranked = rank(names)

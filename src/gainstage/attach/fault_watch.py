@@ -111,9 +111,10 @@ class FaultWatch:
         offence = find_forward(roots)
         if offence is not None:
             batch = batch_of(nodes)
-            value = dict(untracked(offence.node)).get(offence.operand or "")
-            if offence.kind == "input" and value is not None:
-                raw = finite_twin(value, sys._getframe(), batch.values())
+            if offence.kind == "input":
+                # Of operations that save nothing, such as `cat`, the value is gone.
+                value = dict(untracked(offence.node)).get(offence.operand or "")
+                raw = None if value is None else finite_twin(value, sys._getframe(), batch.values())
                 more: dict[str, Any] = {"raw": raw}
                 state = nonfinite_buffer(sys._getframe())
                 if state is not None:

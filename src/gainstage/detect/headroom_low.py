@@ -21,6 +21,8 @@ LOW_BITS = {"float16": 2.0, "bfloat16": 16.0, "float32": 16.0}
 
 _APART_BITS = 0.002
 """float32's and bfloat16's largest values are 0.0056 bits apart."""
+_MASK_BITS = 0.001
+"""What is at the very limit was put there: a mask of the dtype's smallest value."""
 
 
 @dataclass(slots=True)
@@ -61,5 +63,6 @@ def outputs_below(block: ProfileBlock, dtype: str, bits: float) -> NDArray[np.bo
     rows = (block.headroom_bits < bits) & np.isfinite(block.headroom_bits)
     rows &= np.isfinite(block.forward_max_bits)
     # The headroom is the smaller of output and gradient: where it is the output's, it adds up.
+    rows &= block.headroom_bits > _MASK_BITS
     both = np.where(rows, block.forward_max_bits, 0) + np.where(rows, block.headroom_bits, 0)
     return rows & (np.abs(both - math.log2(LARGEST[dtype])) < _APART_BITS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,13 +23,14 @@ from gainstage.detect import (
     step_skipped,
     time_gain,
     update_nonfinite,
+    update_spike,
     weight_growth,
     weights_pushed,
 )
 from gainstage.detect.rows import Group, Pieces, signs_of_piece, signs_of_row
 from gainstage.detect.sign import Sign
 from gainstage.detect.trend import LARGEST
-from gainstage.detect.update_bounds import largest_falls
+from gainstage.detect.update_bounds import largest_falls, usual_updates
 from gainstage.detect.verdict import verdict_of
 from gainstage.records import (
     SEVERITIES,
@@ -265,9 +267,11 @@ def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) ->
         bits = np.log2(block.grad_norm[rows])
         rate = block.lr[rows] * np.where(np.isnan(clipped), 1.0, clipped) * ~left_out
         ratios = bits + np.log2(rate) - state.weights.latest
-    falls = _largest_falls(state, block, rows, rate)
+    elements = _elements(state, block, rows)
+    falls = largest_falls(state.updates.optimizers, rate, block.grad_norm[rows], elements)
+    falls = np.full(stop - start, np.inf) if falls is None else np.nan_to_num(falls, nan=np.inf)
     dtype = state.narrowest
-    signs: list[Sign] = []
+    signs = _signs_of_adam(state, block, rows, elements)
     for step, bit, loss, lr, ratio, fall, key in zip(
         block.step[rows].tolist(),
         bits.tolist(),
@@ -285,15 +289,27 @@ def _signs_of_rows(state: ScanState, block: StepBlock, start: int, stop: int) ->
     return signs
 
 
-def _largest_falls(
-    state: ScanState, block: StepBlock, rows: slice, rate: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return by how much each step's update can lower its loss; inf where that is not known."""
-    norms, present = block.grad_norm[rows], block.present[rows]
+def _elements(state: ScanState, block: StepBlock, rows: slice) -> NDArray[np.float64]:
+    """Return how many elements each step has gradients for."""
+    present = block.present[rows]
     sizes = np.array([info.numel for info in state.tensors[: present.shape[1]]], np.float64)
-    elements = present[:, : len(sizes)] @ sizes
-    falls = largest_falls(state.updates.optimizers, rate, norms, elements)
-    return np.full(len(norms), np.inf) if falls is None else np.nan_to_num(falls, nan=np.inf)
+    return present[:, : len(sizes)] @ sizes
+
+
+def _signs_of_adam(
+    state: ScanState, block: StepBlock, rows: slice, elements: NDArray[np.float64]
+) -> list[Sign]:
+    """Return the signs of the steps whose update rewrites the weights."""
+    lr = block.lr[rows]
+    usual = usual_updates(state.updates.optimizers, lr, elements)
+    latest = state.weights.latest
+    if usual is None or not math.isfinite(latest):
+        return []
+    inputs = update_spike.inputs_of(state.tensors)
+    ratios = (usual / 2.0**latest).tolist()
+    told = zip(ratios, lr.tolist(), block.step[rows].tolist(), strict=True)
+    signs = (update_spike.look_at_adam(*each, inputs=inputs) for each in told)
+    return [sign for sign in signs if sign is not None]
 
 
 def _keys(present: NDArray[np.bool_]) -> list[bytes]:

@@ -57,6 +57,18 @@ def largest_updates(
             return None
 
 
+def usual_updates(optimizers: Sequence[Observation], lr: Series, elements: Series) -> Series | None:
+    """Return the norm that each step's update of Adam or its kin has about: lr times sqrt(n).
+
+    Whatever the gradient is, an element moves by about the rate; of elements that have no gradient,
+    such as rows of an embedding, it is too much. None for other optimizers.
+    """
+    made = [seen.evidence for seen in optimizers if seen.kind == "optimizer"]
+    if len(made) != 1 or made[0].get("class") not in _ADAMS:
+        return None
+    return lr * np.sqrt(elements)
+
+
 def largest_falls(
     optimizers: Sequence[Observation], lr: Series, norms: Series, elements: Series
 ) -> Series | None:

@@ -4,7 +4,8 @@ The update itself is not in the record. Measured is lr·c·‖g‖/‖w‖ in bi
 coefficient: the update ratio of plain gradient descent. Adam divides the gradient's size out, so
 the ratio alone is no sign; told is a jump of the gradient that brings it above 0 bits while the
 loss is out of all bounds. Every optimizer's update grows with the learning rate: told too is one
-that climbs, step after step, far beyond all that the run has known.
+that climbs, step after step, far beyond all that the run has known, and of Adam one that rewrites
+the weights within two steps, whatever the gradient is.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import itertools
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gainstage.detect.history import History
 from gainstage.detect.sign import Sign
+from gainstage.records import TensorInfo
 
 _JUMP_BITS = 6.0
 _AT_ONCE_BITS = 3.0
@@ -27,6 +30,8 @@ _WINDOW = 48
 """Steps within which a rate climbs; a warm-up takes longer, or begins with the run."""
 _KNOWN = 32
 _CLIMB = 6.0
+_REWRITES = 0.5
+"""Of the weights' norm, what an update of Adam moves; at its usual rate it is a fiftieth."""
 _RISES = 4
 """A single jump is a change of plan."""
 
@@ -124,4 +129,40 @@ def look_at_rate(state: Rate, rate: float, step: int) -> Sign | None:
         strong=True,
         last_step=step,
         evidence={"lr": rate, "highest_before": state.highest, "is_update_measured": False},
+    )
+
+
+def inputs_of(tensors: Sequence[TensorInfo]) -> float:
+    """Return how many inputs a unit has: the mean over all elements of weight matrices."""
+    matrices = [info for info in tensors if len(info.shape) > 1 and info.numel]
+    elements = sum(info.numel for info in matrices)
+    inputs = sum(info.numel * info.numel / info.shape[0] for info in matrices)
+    return inputs / elements if elements else 0.0
+
+
+def look_at_adam(ratio: float, rate: float, step: int, *, inputs: float) -> Sign | None:
+    """Return a sign if updates of Adam, or its kin, are of the size of the weights themselves.
+
+    Weights that begin near zero are rewritten in health, too: the update must be large also
+    against weights of the usual scale, 1/sqrt(inputs), and it takes a second sign.
+
+    Args:
+        ratio: The usual norm of such an update over that of all weights.
+        rate: Of this step: what an update moves each element by.
+        step: This step.
+        inputs: Of a unit, as `inputs_of` says.
+    """
+    usual = rate * math.sqrt(inputs)
+    if not (_REWRITES <= ratio < math.inf and usual >= _REWRITES):
+        return None
+    return Sign(
+        "update-spike",
+        "weight",
+        "info",
+        step,
+        f"an update of Adam moves the weights by about {ratio:.2g} times their norm at step "
+        f"{step}: its learning rate is {rate:.3g}",
+        strong=True,
+        last_step=step,
+        evidence={"lr": rate, "update_ratio": ratio, "is_update_measured": False},
     )

@@ -188,7 +188,13 @@ WEIGHTS: dict[str, dict[Cause, float]] = {
     "eps-is-zero": {"optimizer-config": 3.0},
     "settings-out-of-range": {"optimizer-config": 9.0},
     "batch-too-small-for-statistics": {"normalization": 3.0},
-    "loss-falls-without-bound": {"unbounded-objective": 8.0, "learning-rate": -2.0},
+    "loss-falls-without-bound": {
+        "unbounded-objective": 8.0,
+        "learning-rate": -2.0,
+        "residual-growth": -4.0,  # these raise the loss
+        "recurrent-gain": -4.0,
+        "init-scale": -4.0,
+    },
     "loss-fell-below-zero": {"unbounded-objective": 3.5, "learning-rate": -0.5},
     "density-without-bound": {"unbounded-objective": 3.0},
     "loss-stays-bounded-below": {"unbounded-objective": -4.0},
