@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from conftest import Ran, Runner, finish
 from gainstage import ConfigError, load, watch
 from gainstage.treat.patch.code_changes import CodeChange, code_changes
+from gainstage.treat.patch.diff import patch_of
 from gainstage.treat.treatment import parse
 
 HEAD = "import itertools\nimport torch\nfrom torch import nn\n\ntorch.manual_seed(0)\n"
@@ -161,6 +163,40 @@ def test_a_change_is_written_where_the_fault_is_and_takes_it_away(
     assert seen.fault is None
     (journal, *_) = load(tmp_path / "again").treatments
     assert journal["remedy"] == "code-change"
+
+
+def test_a_treatment_beside_a_change_that_adds_lines_is_put_where_it_belongs(
+    watched: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "train.py"
+    path.write_text(
+        HEAD
+        + """def train(net, optimizer):
+    for step in range(30):
+        x = torch.rand(16, 4)
+        loss = (net(x) - x.sum(1, keepdim=True)).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+    return loss
+
+net = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(
+    net.parameters(), lr=0.1
+)
+loss = train(net, optimizer)
+"""
+        + END
+    )
+    record = load(watched("train.py").folder).record()
+    (change,) = code_changes(path, record, {"grad-accumulation": 1.0})
+    (tmp_path / "changed.py").write_bytes(change.content)
+    specs = [parse("code-change:source=changed.py"), parse("lower-lr:factor=0.5")]
+    patch = patch_of([*specs, parse("clip-global-norm:max_norm=1")], record, [{}] * 3, path)
+    assert patch.content is not None, patch.instruction
+    text = patch.content.decode()
+    assert "lr=0.05" in text
+    assert re.search(r"clip_grad_norm_.*\n +optimizer.step\(\)\n +optimizer.zero_grad\(\)\n", text)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from gainstage.records import RankRecord
 from gainstage.treat.patch.edits import Edits, NoSafeEditError, Source, read_source
 from gainstage.treat.patch.models import fp32_module, insert_norm, reinit
-from gainstage.treat.patch.optimizers import Made, Stepped, optimizers_of, steps_of
+from gainstage.treat.patch.optimizers import Made, Stepped, is_of, optimizers_of, steps_of
 from gainstage.treat.patch.rates import lower_lr, raise_eps
 from gainstage.treat.patch.steps import clip, skip_nonfinite, warm_up
 from gainstage.treat.treatment import Spec
@@ -66,8 +66,9 @@ def patch_of(
     try:
         source = read_source(path)
         changed = [Path(str(s.settings["source"])) for s in specs if s.remedy == "code-change"]
-        # Its lines are those of the script, so that the record's numbers hold in it.
         start = replace(read_source(changed[-1]), path=path) if changed else source
+        if changed:
+            record = _moved(record, source, start)
         edits = Edits(start)
         for spec, done in zip(specs, details, strict=True):
             if spec.remedy != "code-change":
@@ -115,6 +116,20 @@ def _edit(edits: Edits, spec: Spec, record: RankRecord, done: dict[str, Any]) ->
             warm_up(edits, *_places(source, record), int(float(values["steps"])))
         case _:
             raise NoSafeEditError(f"{spec.remedy} with these settings needs more than an edit")
+
+
+def _moved(record: RankRecord, before: Source, after: Source) -> RankRecord:
+    """Return a record whose observations have the lines that these are in a changed text."""
+    lines = (before.text.splitlines(), after.text.splitlines())
+    same = difflib.SequenceMatcher(None, *lines, autojunk=False).get_matching_blocks()
+    place = {at.a + i + 1: at.b + i + 1 for at in same for i in range(at.size)}
+    moved = [
+        replace(seen, line=place.get(seen.line, seen.line))
+        if seen.line is not None and is_of(before, seen.file)
+        else seen
+        for seen in record.observations
+    ]
+    return replace(record, observations=tuple(moved))
 
 
 def _places(source: Source, record: RankRecord) -> tuple[list[Made], list[Stepped]]:
