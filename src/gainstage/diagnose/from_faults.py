@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 
+from gainstage.diagnose.from_profiles import time_evidence
 from gainstage.diagnose.from_steps import fell_below_zero
 from gainstage.records import Fault, RankRecord
 
@@ -92,7 +93,12 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
 
 
 def _is_in_recurrence(fault: Fault, record: RankRecord) -> bool:
-    """Tell whether the line is one that makes the states of a recurrence through time."""
+    """Tell whether the line makes the states of a recurrence in which no growth was sampled.
+
+    Where growth was, it says the same already.
+    """
+    if any(name.startswith("time-grows") for name, _ in time_evidence(record)):
+        return False
     times = record.times
     numbers = np.unique(times.site[(times.depth == 0) & (times.site >= 0)]).tolist()
     makers = (record.sites[number] for number in numbers if number < len(record.sites))

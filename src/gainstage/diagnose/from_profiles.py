@@ -29,7 +29,7 @@ _TIME_SLOPE_BITS = 0.05
 
 def profile_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words."""
-    through_time = list(_time(record))
+    through_time = list(time_evidence(record))
     grows_in_time = any(name == "time-grows-at-first-step" for name, _ in through_time)
     # What a recurrence multiplies arrives multiplied at the layers before it, too.
     yield from (each for each in _depth(record) if not grows_in_time or each[0] not in _GROWS)
@@ -84,7 +84,8 @@ def _depth_later(record: RankRecord) -> Iterator[tuple[str, str]]:
     )
 
 
-def _time(record: RankRecord) -> Iterator[tuple[str, str]]:
+def time_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
+    """Yield what the sampled graphs show of growth through time."""
     times = record.times
     if not len(times):
         if len(record.profiles):
