@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from gainstage.records import Observation
 
 _ADAMS = ("Adam", "AdamW", "NAdam")
+_BENDS = 4.0
+"""A loss without bound falls up to twice as far as to first order, where it multiplies its weights
+within some steps; sqrt(n) is more than that in Adam's."""
 
 Series = NDArray[np.float64]
 
@@ -72,11 +75,12 @@ def usual_updates(optimizers: Sequence[Observation], lr: Series, elements: Serie
 def largest_falls(
     optimizers: Sequence[Observation], lr: Series, norms: Series, elements: Series
 ) -> Series | None:
-    """Return by how much each step's update can lower its loss, to first order; None if unknown.
+    """Return by how much each step's update can lower its loss, about; None if unknown.
 
-    That is the product of update and gradient: of gradient descent lr |g|^2, more by momentum; of
-    Adam and its kin at most lr |g|_1, and |g|_1 is at most sqrt(n) |g|. A loss that falls by more
-    is lowered by something else, as an actor's by its critic.
+    To first order that is the product of update and gradient: of gradient descent lr |g|^2, more by
+    momentum, and more where a step is so large that the loss bends over it; of Adam and its kin at
+    most lr |g|_1, and |g|_1 is at most sqrt(n) |g|. A loss that falls by more is lowered by
+    something else, as an actor's by its critic.
 
     Args:
         optimizers: Observations of how they were made.
@@ -93,7 +97,7 @@ def largest_falls(
         if not 0 <= max(momenta) < 1:
             return None
         with np.errstate(invalid="ignore", over="ignore"):  # of norms that are not finite
-            return lr * norms**2 / (1 - max(momenta))
+            return _BENDS * lr * norms**2 / (1 - max(momenta))
     if kinds and kinds <= set(_ADAMS):
         with np.errstate(invalid="ignore"):
             return lr * norms * np.sqrt(elements)
