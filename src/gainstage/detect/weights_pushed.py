@@ -33,11 +33,15 @@ class Updates:
     bound: float = 0.0
     """Sum of the largest norms of the updates since the latest sample."""
     next_step: int | None = None
-    norms: list[float] = field(default_factory=list[float])
-    """Of all weights at the latest sample, and at those before from which they rose beyond."""
     tensors: int = 0
+    latest: float = math.nan
+    """Norm of all weights at the latest sample."""
+    rises: int = 0
+    """Samples in a row, the latest the last, to which it rose beyond its updates."""
+    first: float = math.nan
+    """Norm before the first of these rises."""
     since: int = 0
-    """Step of the first of these samples."""
+    """Step of that sample."""
     moved: float = 0.0
     """What updates can have moved since then."""
     is_told: bool = False
@@ -76,19 +80,15 @@ def look(state: Updates, weights: WeightBlock) -> Sign | None:
     norm = float(np.linalg.norm(weights.weight_norms[0].astype(np.float64))) if whole else math.nan
     step, bound = int(weights.step[0]), state.bound
     state.bound = 0.0
-    beyond = (
-        bool(state.norms)
-        and len(weights.weight_norms[0]) == state.tensors
-        and norm - state.norms[-1] > _BEYOND * bound
-    )
-    state.tensors = len(weights.weight_norms[0])
+    beyond = len(weights.weight_norms[0]) == state.tensors and norm - state.latest > _BEYOND * bound
+    state.tensors, state.latest = len(weights.weight_norms[0]), norm
     if not beyond:
-        state.norms, state.since, state.moved = [norm], step, 0.0
+        state.rises, state.first, state.since, state.moved = 0, norm, step, 0.0
         return None
-    state.norms.append(norm)
+    state.rises += 1
     state.moved += bound
-    grown = norm - state.norms[0]
-    if len(state.norms) <= _RISES or grown < _GROWN * state.norms[0]:
+    grown = norm - state.first
+    if state.rises < _RISES or grown < _GROWN * state.first:
         return None
     state.is_told = True
     return Sign(
@@ -96,12 +96,12 @@ def look(state: Updates, weights: WeightBlock) -> Sign | None:
         "weight",
         "warning",
         step,
-        f"the norm of all weights grew by {grown / state.norms[0]:.0%} from step {state.since} to "
-        f"{step}, and all updates together move it by {state.moved / state.norms[0]:.2%} at most",
+        f"the norm of all weights grew by {grown / state.first:.0%} from step {state.since} to "
+        f"{step}, and all updates together move it by {state.moved / state.first:.2%} at most",
         strong=True,
         last_step=step,
         evidence={
-            "bits_gained": math.log2(norm / state.norms[0]),
+            "bits_gained": math.log2(norm / state.first),
             "grown": grown,
             "moved_by_updates": state.moved,
             "since": state.since,
