@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.detect.depth_gain import FEWEST_LAYERS
+from gainstage.diagnose.from_leap import leap_evidence
 from gainstage.diagnose.from_profiles import FADED_BITS
 from gainstage.diagnose.weights import Cause
 from gainstage.records import Fault, Observation, ObservationKind, Phase, RankRecord, Site
@@ -57,8 +58,17 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
             return _of_observation("backward", record.first("backward"))
         case "learning-rate":
             return _of_observation("optimizer", record.first("optimizer-step"))
-        case "loss-reduction" | "unbounded-objective":
+        case "loss-reduction":
             return _site("loss", record.loss_site, None)
+        case "unbounded-objective":
+            return _site("loss", _loss_at_alarm(record) or record.loss_site, None)
+        case "bad-data" if fault is None:
+            step = record.alarm_step
+            leapt = set() if step is None else {name for name, _ in leap_evidence(record, step)}
+            _, layers = _first_layers(record)
+            if "only-the-loss-leapt" in leapt or not layers:
+                return _site("loss", record.loss_site, None)
+            return _site("input", layers[0], None)
         case _:
             pass
     if cause == "recurrent-gain":
@@ -78,6 +88,19 @@ def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
 def _is_in_network(fault: Fault) -> bool:
     """Tell whether it is within a module that the growth has first passed the dtype's range."""
     return fault.kind == "overflow" and fault.phase == "forward" and bool(fault.site.module)
+
+
+def _loss_at_alarm(record: RankRecord) -> Site | None:
+    """Return what a loss ended in when it was first seen to go wrong: of several, the one meant."""
+    profiles, alarm = record.profiles, record.alarm_step
+    later = profiles.step[profiles.step >= (0 if alarm is None else alarm)]
+    if not len(later):
+        return None
+    rows = np.flatnonzero((profiles.step == later.min()) & (profiles.site >= 0))
+    if not len(rows):
+        return None
+    number = int(profiles.site[rows[np.argmax(profiles.node[rows])]])
+    return record.sites[number] if number < len(record.sites) else None
 
 
 def _highest_level(record: RankRecord, least: float) -> Site | None:

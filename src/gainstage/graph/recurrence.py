@@ -9,7 +9,7 @@ decay is computed for all time steps before, it is the parts of one tensor that 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
@@ -59,19 +59,28 @@ def find_recurrences(nodes: Sequence[GraphNode]) -> list[Recurrence]:
         nodes: The whole graph, in any order; nodes of parameters included.
     """
     operands = Operands(nodes)
+    by_weight = _merged(_found_by(operands.users().values(), operands, MIN_STEPS), operands)
+    by_part = _found_by(operands.users_of_parts().values(), operands, _FEWEST_PARTS)
+    # Where weights tell the states, they tell them better.
+    others = [each for each in by_part if not any(_is_same(each, known) for known in by_weight)]
+    return _in_order([*by_weight, *_merged(others, operands)], operands)
+
+
+def _found_by(groups: Iterable[list[int]], operands: Operands, fewest: int) -> list[_Found]:
+    """Return what groups of nodes show, each of which uses one weight, or parts of one tensor."""
     found: list[_Found] = []
-    for anchors in _anchor_groups(operands):
+    large = list(dict.fromkeys(tuple(users) for users in groups if len(users) >= fewest))
+    for anchors in _descending(large, operands):
         steps = _Steps(operands, anchors)
         for chain in steps.chains():
             found.extend(steps.recurrences(chain))
-    return _merged(found, operands)
+    return found
 
 
-def _anchor_groups(operands: Operands) -> Iterator[list[int]]:
-    """Yield groups of nodes that use one weight and of which enough descend from another."""
-    by_weight = (users for users in operands.users().values() if len(users) >= MIN_STEPS)
-    by_part = (users for users in operands.users_of_parts().values() if len(users) >= _FEWEST_PARTS)
-    groups = list(dict.fromkeys(tuple(users) for users in (*by_weight, *by_part)))
+def _descending(groups: list[tuple[int, ...]], operands: Operands) -> Iterator[list[int]]:
+    """Yield the groups of which enough nodes descend from another."""
+    if not groups:
+        return
     own: dict[int, int] = defaultdict(int)
     for index, users in enumerate(groups):
         for at in users:
@@ -254,7 +263,7 @@ class _Steps:
         return False
 
 
-def _merged(found: list[_Found], operands: Operands) -> list[Recurrence]:
+def _merged(found: list[_Found], operands: Operands) -> list[_Found]:
     """Return one recurrence for all that were found by several weights of the same step."""
     last_first = sorted(found, key=lambda f: operands.place[f.recurrence.states[-1]], reverse=True)
     kept: list[_Found] = []
@@ -269,7 +278,13 @@ def _merged(found: list[_Found], operands: Operands) -> list[Recurrence]:
             recurrence=replace(same.recurrence, parameters=parameters),
             path=same.path | each.path,
         )
-    return [each.recurrence for each in reversed(kept)]
+    return kept
+
+
+def _in_order(found: list[_Found], operands: Operands) -> list[Recurrence]:
+    """Return recurrences in forward order of their last states."""
+    recurrences = [each.recurrence for each in found]
+    return sorted(recurrences, key=lambda each: operands.place[each.states[-1]])
 
 
 def _is_same(one: _Found, other: _Found) -> bool:
