@@ -213,6 +213,14 @@ def test_a_clip_of_a_part_is_no_reason_for_a_missing_value() -> None:
     assert cause_of(replace(made, observations=(seen,))) == "bad-data"
 
 
+def test_parameters_in_no_optimizer_are_no_reason_for_a_missing_value() -> None:
+    facts = {"tensors": 2, "of": 4, "names": ["2.weight"]}
+    seen = (Observation("parameters-unheld", 8, "train.py", 9, facts),)
+    assert cause_of(record(observations=seen)) == "optimizer-config"
+    missing = failing("input", "addmm", evidence={"fills": "samples"})
+    assert cause_of(replace(missing, observations=seen)) == "bad-data"
+
+
 def test_an_overflow_of_float16_is_another_cause_than_one_of_float32() -> None:
     half = failing("overflow", "mul")
     half = replace(half, faults=(replace(half.faults[0], message="mul overflows float16"),))

@@ -27,7 +27,8 @@ def script_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
             f"at step {left.step}, line {left.line}",
         )
     unheld = record.first("parameters-unheld")
-    if unheld is not None:
+    # What nothing steps makes no NaN: a first wrong operation has a cause of its own.
+    if unheld is not None and record.fault is None:
         tensors, of = unheld.evidence.get("tensors"), unheld.evidence.get("of")
         yield (
             "parameters-unheld",
