@@ -64,7 +64,7 @@ def test_a_symptom_of_an_operation_names_its_line() -> None:
     low = Symptom("headroom-low", "info", 5, "an output has 2 bits left", {"site": 1, "count": 1})
     what = replace(shown([1.0, 1.1, 0.9] * 20), sites=(site, site))
     what = replace(what, findings=Findings(60, "healthy", (low,)))
-    assert " note    an output has 2 bits left: exp in attention, line 42" in printed(what)
+    assert " note    an output has 2 bits left [exp in attention, line 42]" in printed(what)
 
 
 def test_a_healthy_run_gets_two_lines() -> None:

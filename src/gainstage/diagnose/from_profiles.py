@@ -30,11 +30,14 @@ _TIME_SLOPE_BITS = 0.05
 def profile_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words."""
     through_time = list(time_evidence(record))
-    grows_in_time = any(name == "time-grows-at-first-step" for name, _ in through_time)
+    names = {name for name, _ in through_time}
+    grows_in_time = "time-grows-at-first-step" in names
     # What a recurrence multiplies arrives multiplied at the layers before it, too.
     yield from (each for each in _depth(record) if not grows_in_time or each[0] not in _GROWS)
     yield from through_time
-    yield from _climb(record)
+    # What grows from one time step to the next within a pass is not carried on to the next pass.
+    is_within = grows_in_time or "time-grows-later" in names
+    yield from (e for e in _climb(record) if not is_within or e[0] != "state-climbs")
     yield from _stream(record)
 
 

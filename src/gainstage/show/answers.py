@@ -213,7 +213,8 @@ def _place(number: object, sites: Sequence[Site]) -> str:
         return ""
     site = sites[number]
     inside = f" in {site.module}" if site.module else ""
-    return f": {site.op}{inside}" + ("" if site.line is None else f", line {site.line}")
+    line = "" if site.line is None else f", line {site.line}"
+    return f" [{site.op}{inside}{line}]"
 
 
 def counted(number: int, noun: str) -> str:
