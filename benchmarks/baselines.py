@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 import gainstage
-from gainstage.records import StepBlock, TensorInfo, WeightBlock
+from gainstage.facts.blocks import StepBlock, WeightBlock
+from gainstage.facts.tensor import TensorInfo
 
 Flags = NDArray[np.bool_]
 

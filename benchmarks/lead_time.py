@@ -36,7 +36,8 @@ from torch.nn import functional as F
 
 import gainstage
 from gainstage.detect import scan
-from gainstage.records import StepBlock, TensorInfo, WeightBlock
+from gainstage.facts.blocks import StepBlock, WeightBlock
+from gainstage.facts.tensor import TensorInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 from tiny_gpt import build_model

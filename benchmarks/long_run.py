@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gainstage.records import StepBlock, TensorInfo
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.levels import LEVELS, Level, bins_of_steps, levels_batch, levels_schema
 from gainstage.store.schema import steps_batch, steps_schema

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gainstage.records import ProfileBlock, Site, TensorInfo, TimeBlock
+from gainstage.facts.blocks import ProfileBlock, TimeBlock
+from gainstage.facts.fault import Site
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.sites import write_sites
 from gainstage.store.writer import StepWriter

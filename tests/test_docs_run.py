@@ -198,5 +198,9 @@ def test_the_site_builds_strictly_and_loads_nothing_from_a_network(tmp_path: Pat
         assert loaded
         assert not [each for each in loaded if re.match(r"(?:\w+:)?//", each)], name
     reference = (tmp_path / "site/reference/python.html").read_text()
-    for public in ("gainstage.watch", "gainstage.lab.chain", "gainstage.treat.clip.AutoClip"):
+    for public in (
+        "gainstage.watch",
+        "gainstage.lab.chain",
+        "gainstage.treat.clip.AutoClip",
+    ):
         assert f'id="{public}"' in reference

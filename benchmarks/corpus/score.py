@@ -15,7 +15,8 @@ from benchmarks.corpus.case import Case
 from benchmarks.corpus.play import TRUTH
 
 import gainstage
-from gainstage.records import Findings, StepBlock
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.findings import Findings
 
 _RUNAWAY = 100.0
 

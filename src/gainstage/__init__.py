@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gainstage.attach.check import check
+    from gainstage.attach.check.check import check
     from gainstage.attach.watch import Watch, watch
     from gainstage.errors import ConfigError, GainstageError, RunFolderError
     from gainstage.norms.clip import clip_grad_norm_
@@ -35,7 +35,7 @@ _HOME = {
     "Run": "gainstage.show.notebook",
     "RunFolderError": "gainstage.errors",
     "Watch": "gainstage.attach.watch",
-    "check": "gainstage.attach.check",
+    "check": "gainstage.attach.check.check",
     "clip_grad_norm_": "gainstage.norms.clip",
     "load": "gainstage.show.notebook",
     "watch": "gainstage.attach.watch",

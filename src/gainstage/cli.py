@@ -116,11 +116,11 @@ def run(
 
     The script behaves as under `python SCRIPT ARGS`: same output, same bits, same exit code.
     """
-    from gainstage.attach.config import RunConfig, size_bytes
-    from gainstage.attach.launch import changed_source, check_script, execute, run_info
+    from gainstage.attach.startup.config import RunConfig, size_bytes
+    from gainstage.attach.startup.launch import changed_source, check_script, execute, run_info
     from gainstage.integrations.sinks import parse_sink
     from gainstage.store.folder import create_run_folder
-    from gainstage.treat.guard_spec import parse_guard
+    from gainstage.treat.guard.spec import parse_guard
     from gainstage.treat.treatment import parse
 
     share = _share(budget)
@@ -179,7 +179,7 @@ def check(
 
     Exit code 0 if all is well, 3 if trouble is foretold, the script's own if it fails before.
     """
-    from gainstage.attach.check_run import checked
+    from gainstage.attach.check.check_run import checked
     from gainstage.show.ledger import print_ledger
     from gainstage.store.journal import to_json
 
@@ -251,12 +251,12 @@ def prescribe(
 
     `--json` and `--diff` stand before SCRIPT or after it.
     """
-    from gainstage.attach.launch import check_script
+    from gainstage.attach.startup.launch import check_script
+    from gainstage.prescribe.executor import LocalExecutor
+    from gainstage.prescribe.prescribe import Asked
+    from gainstage.prescribe.prescribe import prescribe as find
     from gainstage.show.prescription import TrialBoard, print_prescription
     from gainstage.store.journal import to_json
-    from gainstage.treat.executor import LocalExecutor
-    from gainstage.treat.prescribe import Asked
-    from gainstage.treat.prescribe import prescribe as find
 
     own, given = _own_options(arguments or [])
     as_json, diff = as_json or "--json" in own, diff or "--diff" in own
@@ -265,7 +265,7 @@ def prescribe(
     path = check_script(target, is_module=module)
     where: Any = LocalExecutor()
     if executor == "ray":
-        from gainstage.treat.executor_ray import RayExecutor
+        from gainstage.prescribe.executor_ray import RayExecutor
 
         where = RayExecutor()
     with TrialBoard(sys.stderr) as board:
@@ -409,7 +409,7 @@ def rescue(
     ] = None,
 ) -> None:
     """Make a checkpoint of the weights as they were before a run failed."""
-    from gainstage.attach.rescue import rescue as write
+    from gainstage.blackbox.rescue import rescue as write
     from gainstage.show.terminal import safe
 
     made = write(folder, out, rank)
@@ -429,7 +429,7 @@ def replay(
     ] = None,
 ) -> None:
     """Compute the operation that failed again, from the inputs in the black box."""
-    from gainstage.attach.replay import replay as compute
+    from gainstage.blackbox.replay import replay as compute
     from gainstage.show.terminal import safe
 
     replayed = compute(folder, rank)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import gainstage
-from gainstage.records import Fault
+from gainstage.facts.fault import Fault
 from gainstage.store.reader import Run
 
 Place = Literal["module", "loss"]

@@ -19,11 +19,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gainstage
-from gainstage.attach import columns, hooks
-from gainstage.attach.recorder import Recorder
+from gainstage.attach import hooks
+from gainstage.attach.names import columns
+from gainstage.attach.record.recorder import Recorder
+from gainstage.facts.tensor import TensorInfo
 from gainstage.norms.late import Fetch, fetched_norms, late_norms
 from gainstage.norms.total import gradient_norms
-from gainstage.records import TensorInfo
 from gainstage.store.ring import Row
 
 CUDA = "cuda"

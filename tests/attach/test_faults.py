@@ -21,7 +21,7 @@ from singular_script import (
 
 from conftest import Runner
 from gainstage import load
-from gainstage.records import Fault, FaultKind
+from gainstage.facts.fault import Fault, FaultKind
 
 ONE = "(0.0 if bad.any() else 1.0)"
 """A factor that is 0 at the bad step."""

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conftest import Runner
 from gainstage.attach.live_sinks import LiveSinks
-from gainstage.records import TensorInfo
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import create_run_folder
 from gainstage.store.ring import to_block
 
@@ -101,7 +101,7 @@ def test_the_sinks_are_closed_when_the_training_is_killed(tmp_path: Path, bare: 
 import os, signal
 from pathlib import Path
 from gainstage.attach.live_sinks import LiveSinks
-from gainstage.records import TensorInfo
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.ring import to_block
 path = Path({str(tmp_path / "a.csv")!r})
 sinks = LiveSinks([f"csv:{{path}}"], Path({str(folder)!r}), warn=print)

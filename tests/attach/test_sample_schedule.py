@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from gainstage.attach.sample_schedule import FIRST_STEPS, SampleSchedule
+from gainstage.attach.sample.sample_schedule import FIRST_STEPS, SampleSchedule
 
 COST_S = 0.2
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 import gainstage
-from gainstage.attach.loss_facts import loss_facts
-from gainstage.records import Symptom
+from gainstage.attach.audit.loss_reduction import loss_facts
+from gainstage.facts.symptom import Symptom
 
 Clip = Callable[[nn.Sequential], object]
 

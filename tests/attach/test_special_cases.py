@@ -11,7 +11,7 @@ import pytest
 import torch
 from singular_script import first_fault, watch_script
 
-from gainstage.graph.custom import CustomGradients
+from gainstage.graph.autopsy.custom import CustomGradients
 from gainstage.store.reader import Run
 
 Watch = Callable[[str], Run]

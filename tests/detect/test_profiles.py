@@ -9,17 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gainstage.detect import (
-    depth_gain,
-    headroom_low,
-    level_forecast,
-    log_forecast,
-    time_gain,
-    update_nonfinite,
-)
+from gainstage.detect.level import depth_gain, headroom_low, level_forecast, log_forecast, time_gain
 from gainstage.detect.scan import sampled_graphs
-from gainstage.detect.sign import Sign
-from gainstage.records import Fault, Observation, ProfileBlock, Site, TimeBlock
+from gainstage.detect.series.sign import Sign
+from gainstage.detect.update import update_nonfinite
+from gainstage.facts.blocks import ProfileBlock, TimeBlock
+from gainstage.facts.fault import Fault, Site
+from gainstage.facts.observation import Observation
 
 
 def graph(

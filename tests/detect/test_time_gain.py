@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gainstage.detect.time_gain import time_gains
-from gainstage.records import TimeBlock
+from gainstage.detect.level.time_gain import time_gains
+from gainstage.facts.blocks import TimeBlock
 
 
 def block(delta_bits: list[float]) -> TimeBlock:

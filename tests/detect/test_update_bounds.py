@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gainstage
-from gainstage.detect.update_bounds import largest_falls
-from gainstage.detect.update_spike import inputs_of, look_at_adam
-from gainstage.records import Observation, TensorInfo
+from gainstage.detect.update.update_bounds import largest_falls
+from gainstage.detect.update.update_spike import inputs_of, look_at_adam
+from gainstage.facts.observation import Observation
+from gainstage.facts.tensor import TensorInfo
 
 
 def made(name: str, **settings: object) -> list[Observation]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gainstage.diagnose.code_change import domain_change, dtype_change
-from gainstage.records import Fault, Site
+from gainstage.facts.fault import Fault, Site
 
 Make = Callable[[Tensor], Tensor]
 EDITS: dict[str, tuple[float, Make, str, Make]] = {

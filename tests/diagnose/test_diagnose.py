@@ -15,17 +15,16 @@ from gainstage.diagnose.evidence import evidence_of
 from gainstage.diagnose.rank import rank
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import CAUSES, PRIOR, WEIGHTS, Cause
-from gainstage.records import (
-    Fault,
-    Observation,
+from gainstage.facts.blocks import (
     ProfileBlock,
-    RankRecord,
-    Site,
     StepBlock,
-    TensorInfo,
     TimeBlock,
     WeightBlock,
 )
+from gainstage.facts.fault import Fault, Site
+from gainstage.facts.observation import Observation
+from gainstage.facts.record import RankRecord
+from gainstage.facts.tensor import TensorInfo
 
 TENSORS = (TensorInfo("w", "", (4, 4), "float32"),)
 ONE = np.ones((1, 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gainstage
-from gainstage.records import Findings
+from gainstage.facts.findings import Findings
 
 DEEP = """\
 import torch

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gainstage.graph.autopsy import Offence, find_forward
-from gainstage.graph.batch import batch_of
-from gainstage.graph.held import find_backward, hold, singular
-from gainstage.graph.replay import rederive, reexecute
-from gainstage.graph.walk import walk
+from gainstage.graph.autopsy.batch import batch_of
+from gainstage.graph.autopsy.find import Offence, find_forward
+from gainstage.graph.autopsy.replay import rederive, reexecute
+from gainstage.graph.autopsy.singular_derivatives import find_backward, hold, singular
+from gainstage.graph.nodes.walk import walk
 from graph.faults import BACKWARD, FORWARD, HEALTHY, INF, NAN, SAMPLE, Case, given
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainstage.graph.autopsy import find_forward
+from gainstage.graph.autopsy.find import find_forward
 
 # None of these turns an inf into a finite number: what is wrong anywhere reaches the loss.
 ONE: list[Callable[[Tensor], Tensor]] = [

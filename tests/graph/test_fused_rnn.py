@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gainstage.analysis.gain import level_bits
-from gainstage.graph.fused_nodes import FUSED, Unsupported
-from gainstage.graph.fused_rnn import DirectionStates, fused_levels, fused_states
+from gainstage.graph.levels.fused_nodes import FUSED, Unsupported
+from gainstage.graph.levels.fused_rnn import DirectionStates, fused_levels, fused_states
 
 INPUTS, HIDDEN, STEPS, BATCH = 3, 4, 6, 5
 LENGTHS = torch.tensor([6, 5, 5, 2, 1])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainstage.graph.log_margin import log_margins
-from gainstage.graph.walk import is_leaf, walk
+from gainstage.graph.autopsy.log_margin import log_margins
+from gainstage.graph.nodes.walk import is_leaf, walk
 
 
 def margins(loss: Tensor) -> list[tuple[float, float]]:

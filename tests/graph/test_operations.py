@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gainstage.graph.autopsy.values import Values, evaluate
+from gainstage.graph.nodes.walk import walk
 from gainstage.graph.operations.table import OPERATIONS, function_name, kind_of, op_of, operation_of
-from gainstage.graph.values import Values, evaluate
-from gainstage.graph.walk import walk
 
 Made = Callable[[], Tensor]
 

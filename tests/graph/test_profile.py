@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gainstage.graph.layers import layers_of
-from gainstage.graph.levels import level_bits, levels_of
-from gainstage.graph.probe import Probe
-from gainstage.graph.profile import Profile, blocks_of
-from gainstage.graph.time_block import structure_of
-from gainstage.graph.values import Values
-from gainstage.graph.walk import is_leaf, walk
-from gainstage.records import ProfileBlock, TimeBlock
+from gainstage.facts.blocks import ProfileBlock, TimeBlock
+from gainstage.graph.autopsy.values import Values
+from gainstage.graph.levels.layers import layers_of
+from gainstage.graph.levels.measure import level_bits, levels_of
+from gainstage.graph.levels.probe import Probe
+from gainstage.graph.levels.profile import Profile, blocks_of
+from gainstage.graph.levels.time_block import structure_of
+from gainstage.graph.nodes.walk import is_leaf, walk
 
 
 def sampled(root: Tensor, scale: float = 1.0) -> tuple[list[str], ProfileBlock, TimeBlock]:

@@ -15,11 +15,16 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gainstage.analysis.gain import level_bits
-from gainstage.graph.fused_nodes import FUSED
-from gainstage.graph.fused_rnn import fused_levels
-from gainstage.graph.operands import GraphNode
-from gainstage.graph.recurrence import find_recurrences
-from gainstage.graph.time_profile import TimeProfile, fused_profiles, profile_of, time_profiles
+from gainstage.graph.levels.fused_nodes import FUSED
+from gainstage.graph.levels.fused_rnn import fused_levels
+from gainstage.graph.levels.operands import GraphNode
+from gainstage.graph.levels.recurrence import find_recurrences
+from gainstage.graph.levels.time_profile import (
+    TimeProfile,
+    fused_profiles,
+    profile_of,
+    time_profiles,
+)
 
 STEPS, BATCH, INPUTS, HIDDEN = 7, 3, 4, 5
 

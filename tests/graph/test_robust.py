@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from gainstage.graph.autopsy import find_forward
-from gainstage.graph.batch import batch_of
-from gainstage.graph.held import find_backward, hold, singular
-from gainstage.graph.walk import walk
+from gainstage.graph.autopsy.batch import batch_of
+from gainstage.graph.autopsy.find import find_forward
+from gainstage.graph.autopsy.singular_derivatives import find_backward, hold, singular
+from gainstage.graph.nodes.walk import walk
 from graph.faults import FORWARD, NAN, SAMPLE, given
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gainstage.graph.site_map import UNMATCHED, SiteMap
-from gainstage.graph.sites import SiteRecording, sites_of, users_entry
-from gainstage.graph.walk import is_leaf, walk
-from gainstage.records import Site
+from gainstage.facts.fault import Site
+from gainstage.graph.nodes.walk import is_leaf, walk
+from gainstage.graph.sites.recording import SiteRecording, sites_of, users_entry
+from gainstage.graph.sites.site_map import UNMATCHED, SiteMap
 
 
 class Net(nn.Module):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from gainstage.graph.autopsy.spread import divides_by_spread
+from gainstage.graph.nodes.walk import walk
 from gainstage.graph.operations.table import op_of
-from gainstage.graph.spread import divides_by_spread
-from gainstage.graph.walk import walk
 
 BY_SPREAD: list[Callable[[Tensor], Tensor]] = [
     lambda x: x / x.std(0),

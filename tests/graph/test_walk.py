@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gainstage.graph.leaves import leaves_of
-from gainstage.graph.release import sweep
-from gainstage.graph.saved import read, saved, saved_tensors
-from gainstage.graph.walk import consumers_of, forward_number, is_leaf, leaves_above, walk
+from gainstage.graph.nodes.leaves import leaves_of
+from gainstage.graph.nodes.release import sweep
+from gainstage.graph.nodes.saved import read, saved, saved_tensors
+from gainstage.graph.nodes.walk import consumers_of, forward_number, is_leaf, leaves_above, walk
 
 
 def test_nodes_come_in_forward_order_leaves_first() -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gainstage.graph.activations import Activation
-from gainstage.graph.weights import WeightUse, residual_ends, weight_uses
-from gainstage.graph.whole import read_graph
+from gainstage.graph.nodes.readers import read_graph
+from gainstage.graph.weights.activations import Activation
+from gainstage.graph.weights.uses import WeightUse, residual_ends, weight_uses
 
 
 def uses_of(root: Tensor) -> list[WeightUse]:

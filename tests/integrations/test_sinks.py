@@ -20,13 +20,13 @@ from conftest import finish
 from exploding_record import FAILS, STEPS, exploding_run
 from gainstage.cli import main
 from gainstage.errors import ConfigError
+from gainstage.facts.symptom import Symptom
 from gainstage.integrations import sinks
 from gainstage.integrations.export import export
 from gainstage.integrations.openmetrics_sink import OpenMetricsSink
 from gainstage.integrations.sink_process import feed
 from gainstage.integrations.sinks import SinkSpec, parse_sink
 from gainstage.integrations.tensorboard_sink import TensorBoardSink
-from gainstage.records import Symptom
 from gainstage.store.foreign.log import read_log
 from gainstage.store.foreign.wandb_log import read_wandb
 from gainstage.store.reader import load

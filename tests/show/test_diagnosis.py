@@ -11,7 +11,8 @@ import pytest
 
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import Cause
-from gainstage.records import Observation, RankRecord
+from gainstage.facts.observation import Observation
+from gainstage.facts.record import RankRecord
 from gainstage.show.audit import clip_audit
 from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
 from gainstage.show.source import source_of

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import environment, finish
 from gainstage.cli import main
-from gainstage.records import TensorInfo
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.serve.runs import Shelf
 from gainstage.show.watch import follow
 from gainstage.show.watch_frame import Level, bar, frame_text, levels_of, read_frame

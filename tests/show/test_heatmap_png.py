@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from gainstage.records import TensorInfo
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.heatmap_png import MOST_ROWS, heatmap
 from gainstage.store.ring import Row, to_block
 

@@ -18,7 +18,8 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from conftest import FRONTEND, Ran, finish
 from gainstage.errors import ConfigError
-from gainstage.records import Fault, Observation, Site
+from gainstage.facts.fault import Fault, Site
+from gainstage.facts.observation import Observation
 from gainstage.show.autopsy import trials_json
 from gainstage.show.html import render_report, write_report
 from gainstage.store.journal import to_json

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gainstage.records import Findings, Site, TensorInfo
+from gainstage.facts.fault import Site
+from gainstage.facts.findings import Findings
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show import profiles
 from gainstage.show.html import render_report
 from gainstage.store.reader import load

@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import environment
 from gainstage import cli
-from gainstage.records import TensorInfo
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.serve.door import host_name
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.journal import append_line, to_json

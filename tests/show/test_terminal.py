@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gainstage.detect import scan
-from gainstage.records import (
-    Findings,
-    RankRecord,
-    Site,
-    StepBlock,
-    Symptom,
-    TensorInfo,
-    WeightBlock,
-)
+from gainstage.facts.blocks import StepBlock, WeightBlock
+from gainstage.facts.fault import Site
+from gainstage.facts.findings import Findings
+from gainstage.facts.record import RankRecord
+from gainstage.facts.symptom import Symptom
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.answers import Shown
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import summary

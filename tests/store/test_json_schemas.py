@@ -14,7 +14,9 @@ from torch import nn
 import gainstage
 from gainstage.cli import main
 from gainstage.diagnose.weights import CAUSES
-from gainstage.records import FaultKind, ObservationKind, TrialOutcome
+from gainstage.facts.fault import FaultKind
+from gainstage.facts.observation import ObservationKind
+from gainstage.facts.prescription import TrialOutcome
 from gainstage.store.folder import update_run_info
 from gainstage.store.journal import to_json
 from gainstage.store.json_schemas import schema_names, schema_text

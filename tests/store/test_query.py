@@ -36,7 +36,7 @@ def test_gradients_have_a_row_a_step_and_tensor_with_the_values_of_the_record(ru
 
 
 def test_tensors_that_came_later_have_no_rows_before(tmp_path: Path) -> None:
-    from gainstage.records import TensorInfo
+    from gainstage.facts.tensor import TensorInfo
     from gainstage.store.folder import claim_rank
     from gainstage.store.writer import StepWriter
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exploding_record import FAILS, STEPS, exploding_run
-from gainstage.records import StepBlock, TensorInfo
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.export import CsvFile, write_parquet
 from gainstage.store.reader import Run, load
 from gainstage.store.ring import to_block

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainstage import RunFolderError, load
-from gainstage.records import TensorInfo
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.levels import Level, bins_of_steps
 from gainstage.store.ring import Row, to_block

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainstage.records import StepBlock, TensorInfo
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.follow import Followed
 from gainstage.store.reader import load
 from gainstage.store.stream import read_table

@@ -16,11 +16,11 @@ from torch import nn
 import gainstage
 from conftest import finish
 from gainstage import ConfigError
-from gainstage.attach.rescue import rescue
+from gainstage.blackbox.rescue import rescue
 from gainstage.store.blackbox import box_folders
-from gainstage.treat.guard_spec import parse_guard
-from gainstage.treat.rollback import MOST_IN_A_ROW, MOST_ROLLBACKS, Rollback
-from gainstage.treat.snapshot import Statistics
+from gainstage.treat.guard.rollback import MOST_IN_A_ROW, MOST_ROLLBACKS, Rollback
+from gainstage.treat.guard.snapshot import Statistics
+from gainstage.treat.guard.spec import parse_guard
 
 GUARDS = ["off", "skip", "stop", "rollback:to=3"]
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gainstage
-from gainstage.treat.insert_norm import InsertNorm
-from gainstage.treat.norm_after import NormAfter, features_of
+from gainstage.treat.model.insert_norm import InsertNorm
+from gainstage.treat.model.norm_after import NormAfter, features_of
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e25])

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 import gainstage
 from gainstage.errors import ConfigError
-from gainstage.graph.activations import Activation
-from gainstage.treat.initial import gain_of
-from gainstage.treat.initialise import initialise_
-from gainstage.treat.reinit import Reinit
+from gainstage.graph.weights.activations import Activation
+from gainstage.treat.model.initial_values import gain_of
+from gainstage.treat.model.initialise import initialise_
+from gainstage.treat.model.reinit import Reinit
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,

@@ -6,8 +6,9 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gainstage.attach.config import RunConfig
-from gainstage.records import SEVERITIES, Findings
+from gainstage.attach.startup.config import RunConfig
+from gainstage.facts.findings import Findings
+from gainstage.facts.symptom import SEVERITIES
 
 if TYPE_CHECKING:
     from gainstage.attach.session import Session

@@ -19,7 +19,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from gainstage.attach.recorder import Recorder
+from gainstage.attach.record.recorder import Recorder
 from gainstage.norms.replace import replacements
 
 _PUBLIC_CLIPPING = {

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gainstage
-from gainstage.attach.config import VARIABLE
-from gainstage.records import StepBlock, Symptom, TensorInfo
+from gainstage.attach.startup.config import VARIABLE
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.symptom import Symptom
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.series import Choice
 from gainstage.store.series_line import block_line
 

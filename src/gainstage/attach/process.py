@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from gainstage.attach.config import RunConfig, config_of
+from gainstage.attach.startup.config import RunConfig, config_of
 
 if TYPE_CHECKING:
     from gainstage.attach.session import Session
@@ -68,7 +68,7 @@ class _Process:
     def end(self) -> None:
         """Close the record; in the process of the script itself, say what was seen."""
         if self.session is not None:
-            from gainstage.attach.last_loss import scopes_of, scopes_of_error
+            from gainstage.attach.fault.unseen_loss import scopes_of, scopes_of_error
 
             trace, self.trace = self.trace, None
             self.session.close([*scopes_of(None), *scopes_of_error(trace)])

@@ -14,35 +14,35 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from gainstage.attach.blackbox import BlackBox, Evidence
-from gainstage.attach.config import RunConfig
-from gainstage.attach.failure import Protection
-from gainstage.attach.fault_watch import Found
-from gainstage.attach.graph_watch import GraphWatch
+from gainstage.attach.check.script_check import ScriptCheck
+from gainstage.attach.fault.fault_watch import Found
+from gainstage.attach.fault.unseen_loss import Scope
 from gainstage.attach.hooks import attach
-from gainstage.attach.last_loss import Scope
 from gainstage.attach.live_sinks import LiveSinks
-from gainstage.attach.recorder import Recorder
-from gainstage.attach.script_check import ScriptCheck
+from gainstage.attach.record.protection import Protection
+from gainstage.attach.record.recorder import Recorder
+from gainstage.attach.sample.graph_watch import GraphWatch
+from gainstage.attach.startup.config import RunConfig
+from gainstage.blackbox.write import BlackBox, Evidence
 from gainstage.detect import scan
 from gainstage.errors import GainstageError, RunFolderError
-from gainstage.graph.site_map import SiteMap
-from gainstage.records import (
-    Fault,
-    Observation,
+from gainstage.facts.blocks import (
     ProfileBlock,
     StepBlock,
-    Symptom,
-    TensorInfo,
     TimeBlock,
     WeightBlock,
 )
+from gainstage.facts.fault import Fault
+from gainstage.facts.observation import Observation
+from gainstage.facts.symptom import Symptom
+from gainstage.facts.tensor import TensorInfo
+from gainstage.graph.sites.site_map import SiteMap
 from gainstage.store.folder import claim_rank, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.sites import append_fault, append_observation, write_sites
 from gainstage.store.writer import StepWriter
-from gainstage.treat.guard import Guard
-from gainstage.treat.guard_spec import parse_guard
+from gainstage.treat.guard.guard import Guard
+from gainstage.treat.guard.spec import parse_guard
 from gainstage.treat.make import make
 from gainstage.treat.stack import Stack
 from gainstage.treat.treatment import Treatment, parse
@@ -304,7 +304,7 @@ class Session:
 
     def _rescue(self) -> None:
         """Make a checkpoint of the black box, as a guard is about to end the process."""
-        from gainstage.attach.rescue import rescue
+        from gainstage.blackbox.rescue import rescue
 
         try:
             made = rescue(self.config.folder, rank=self.rank)

@@ -15,17 +15,17 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gainstage.attach import session as sessions
-from gainstage.attach.config import RunConfig, size_bytes
-from gainstage.attach.last_loss import scopes_of
-from gainstage.attach.launch import run_info
+from gainstage.attach.fault.unseen_loss import scopes_of
 from gainstage.attach.session import Session
+from gainstage.attach.startup.config import RunConfig, size_bytes
+from gainstage.attach.startup.launch import run_info
 from gainstage.errors import ConfigError
 from gainstage.store.folder import create_run_folder, update_run_info
-from gainstage.treat.guard_spec import parse_guard
+from gainstage.treat.guard.spec import parse_guard
 from gainstage.treat.treatment import parse
 
 if TYPE_CHECKING:
-    from gainstage.records import Findings
+    from gainstage.facts.findings import Findings
     from gainstage.show.notebook import Run
 
 

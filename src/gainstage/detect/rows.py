@@ -6,23 +6,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gainstage.detect import (
-    chunks,
+from gainstage.detect.gradient import (
     clip_activity,
     gradient_growth,
     gradient_imbalance,
     gradient_norm,
     gradient_spike,
     gradient_vanishing,
-    loss_divergence,
-    overflow_forecast,
-    step_skipped,
-    update_spike,
 )
-from gainstage.detect.history import History
-from gainstage.detect.sign import Sign
-from gainstage.detect.trend import LARGEST
-from gainstage.records import StepBlock, TensorInfo
+from gainstage.detect.level import overflow_forecast
+from gainstage.detect.loss import loss_divergence
+from gainstage.detect.series import chunks
+from gainstage.detect.series.history import History
+from gainstage.detect.series.sign import Sign
+from gainstage.detect.series.trend import LARGEST
+from gainstage.detect.update import step_skipped, update_spike
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.tensor import TensorInfo
 
 
 @dataclass(slots=True)

@@ -9,43 +9,36 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.detect import (
-    chunks,
+from gainstage.detect.gradient import gradient_nonfinite, gradient_norm, norm_mismatch
+from gainstage.detect.level import (
     depth_gain,
-    gradient_nonfinite,
-    gradient_norm,
     headroom_low,
     level_forecast,
     log_forecast,
-    loss_nonfinite,
-    norm_mismatch,
     normalization_noise,
-    step_skipped,
     time_gain,
-    update_nonfinite,
-    update_spike,
-    weight_growth,
-    weights_pushed,
 )
+from gainstage.detect.loss import loss_nonfinite
 from gainstage.detect.rows import Group, Pieces, signs_of_piece, signs_of_row
-from gainstage.detect.sign import Sign
-from gainstage.detect.trend import LARGEST
-from gainstage.detect.update_bounds import largest_falls, usual_updates
+from gainstage.detect.series import chunks
+from gainstage.detect.series.sign import Sign
+from gainstage.detect.series.trend import LARGEST
+from gainstage.detect.update import growth_beyond_updates as weights_pushed
+from gainstage.detect.update import step_skipped, update_nonfinite, update_spike, weight_growth
+from gainstage.detect.update.update_bounds import largest_falls, usual_updates
 from gainstage.detect.verdict import verdict_of
-from gainstage.records import (
-    SEVERITIES,
-    Fault,
-    Findings,
-    Observation,
+from gainstage.facts.blocks import (
     ProfileBlock,
-    RankRecord,
-    Severity,
     StepBlock,
-    Symptom,
-    TensorInfo,
     TimeBlock,
     WeightBlock,
 )
+from gainstage.facts.fault import Fault
+from gainstage.facts.findings import Findings
+from gainstage.facts.observation import Observation
+from gainstage.facts.record import RankRecord
+from gainstage.facts.symptom import SEVERITIES, Severity, Symptom
+from gainstage.facts.tensor import TensorInfo
 
 _REMEMBERED = 100
 """Steps for which a strong sign stays one, as a companion to another."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gainstage.detect.history import CHUNK
-from gainstage.records import Symptom, Verdict
+from gainstage.detect.series.history import CHUNK
+from gainstage.facts.findings import Verdict
+from gainstage.facts.symptom import Symptom
 
 _FATAL = ("loss-nonfinite", "gradient-nonfinite", "update-nonfinite")
 

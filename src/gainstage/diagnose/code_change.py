@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gainstage.records import Fault, Observation, ObservationKind, RankRecord
+from gainstage.facts.fault import Fault
+from gainstage.facts.observation import Observation, ObservationKind
+from gainstage.facts.record import RankRecord
 
 _LOG = (
     "clamp its argument from below, x.clamp(min=1e-8); of a probability take the logits instead: "

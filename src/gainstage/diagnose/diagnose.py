@@ -10,7 +10,8 @@ from gainstage.diagnose.place import place_of_cause
 from gainstage.diagnose.rank import rank
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import WEIGHTS, Cause
-from gainstage.records import RankRecord, Verdict
+from gainstage.facts.findings import Verdict
+from gainstage.facts.record import RankRecord
 
 _ALTERNATIVES = 3
 

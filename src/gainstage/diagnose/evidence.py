@@ -13,7 +13,7 @@ from gainstage.diagnose.from_profiles import profile_evidence
 from gainstage.diagnose.from_script import script_evidence
 from gainstage.diagnose.from_steps import step_evidence
 from gainstage.diagnose.weights import WEIGHTS
-from gainstage.records import RankRecord
+from gainstage.facts.record import RankRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import numpy as np
 
 from gainstage.diagnose.from_profiles import time_evidence
 from gainstage.diagnose.from_steps import fell_below_zero
-from gainstage.records import Fault, RankRecord
+from gainstage.facts.fault import Fault
+from gainstage.facts.record import RankRecord
 
 _NORMALIZATIONS = {
     "batch_norm",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.records import ProfileBlock, RankRecord
+from gainstage.facts.blocks import ProfileBlock
+from gainstage.facts.record import RankRecord
 
 _MOVES = {"t", "transpose", "permute", "view", "reshape", "expand", "unsqueeze", "squeeze"}
 _NEAR_INPUT = 2

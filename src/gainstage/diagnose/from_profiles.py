@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.detect.depth_gain import depth_gain, first_graph
+from gainstage.detect.level.depth_gain import depth_gain, first_graph
+from gainstage.detect.level.time_gain import time_gains
 from gainstage.detect.scan import sampled_graphs
-from gainstage.detect.time_gain import time_gains
-from gainstage.records import RankRecord
+from gainstage.facts.record import RankRecord
 
 _SLOPE_BITS = 0.3
 _TOTAL_BITS = 6.0

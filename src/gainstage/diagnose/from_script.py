@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.records import Observation, RankRecord
+from gainstage.facts.observation import Observation
+from gainstage.facts.record import RankRecord
 
 _SUMMED = 8
 """Elements from which on a sum is another loss than a mean."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from gainstage.diagnose.from_leap import leap_evidence
 from gainstage.diagnose.from_weights import steps_before_leap, weight_evidence
-from gainstage.records import RankRecord, StepBlock
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.record import RankRecord
 
 _GREW_BITS = 5.0
 _QUIET_BITS = 4.0

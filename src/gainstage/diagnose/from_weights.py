@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
-from gainstage.detect.update_bounds import largest_updates
-from gainstage.records import RankRecord
+from gainstage.detect.update.update_bounds import largest_updates
+from gainstage.facts.record import RankRecord
 
 _LARGE_UPDATE = 0.1
 _LARGE_FIRST_UPDATE = 0.3

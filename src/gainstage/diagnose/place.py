@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.detect.depth_gain import FEWEST_LAYERS
+from gainstage.detect.level.depth_gain import FEWEST_LAYERS
 from gainstage.diagnose.from_leap import leap_evidence
 from gainstage.diagnose.from_profiles import FADED_BITS
 from gainstage.diagnose.weights import Cause
-from gainstage.records import Fault, Observation, ObservationKind, Phase, RankRecord, Site
+from gainstage.facts.fault import Fault, Phase, Site
+from gainstage.facts.observation import Observation, ObservationKind
+from gainstage.facts.record import RankRecord
 
 _FROM_FAULT: set[Cause] = {
     "numeric-op",

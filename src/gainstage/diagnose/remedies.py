@@ -17,7 +17,7 @@ from gainstage.diagnose.code_change import (
 )
 from gainstage.diagnose.from_weights import update_ratios
 from gainstage.diagnose.weights import Cause
-from gainstage.records import RankRecord
+from gainstage.facts.record import RankRecord
 
 _HEALTHY_STEPS = 20
 _USUAL_LIMIT = 1.0

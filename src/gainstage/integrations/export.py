@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gainstage.errors import ConfigError
+from gainstage.facts.symptom import Symptom
 from gainstage.integrations.sinks import KINDS, SinkSpec, check_installed, open_sink
-from gainstage.records import Symptom
 from gainstage.store.export import write_parquet
 from gainstage.store.journal import read_lines
 from gainstage.store.reader import Run

@@ -15,18 +15,18 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gainstage.attach import session as sessions
-from gainstage.attach.config import RunConfig
-from gainstage.attach.launch import run_info
+from gainstage.attach.startup.config import RunConfig
+from gainstage.attach.startup.launch import run_info
 from gainstage.attach.watch import Watch, watch_into
 from gainstage.errors import ConfigError, RunFolderError
 from gainstage.show.terminal import print_summary
 from gainstage.store.folder import RUN_INFO, create_run_folder
 from gainstage.store.reader import load
-from gainstage.treat.guard_spec import parse_guard
+from gainstage.treat.guard.spec import parse_guard
 from gainstage.treat.treatment import parse
 
 if TYPE_CHECKING:
-    from gainstage.records import Findings
+    from gainstage.facts.findings import Findings
 
 
 class FitWatch:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import gainstage
 from gainstage.errors import ConfigError, GainstageError, RunFolderError
-from gainstage.records import StepBlock
+from gainstage.facts.blocks import StepBlock
 from gainstage.show.answers import shown_of
 from gainstage.show.heatmap_png import heatmap
 from gainstage.show.terminal import safe, summary

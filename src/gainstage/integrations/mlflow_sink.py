@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gainstage.records import Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.series import Series, SeriesBlock
 
 EXPERIMENT = "gainstage"

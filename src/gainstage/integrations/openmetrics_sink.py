@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gainstage.records import Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.journal import write_text
 from gainstage.store.series import Series, SeriesBlock
 

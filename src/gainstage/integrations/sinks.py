@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gainstage.errors import ConfigError
-from gainstage.records import Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
 

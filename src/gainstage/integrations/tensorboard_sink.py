@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.records import Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
 _EVENTS_HELD = 10_000

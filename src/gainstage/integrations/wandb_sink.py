@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gainstage.records import Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
 PROJECT = "gainstage"

@@ -7,11 +7,11 @@ from functools import cache
 
 import numpy as np
 
-from gainstage.detect.gradient_growth import STRONG_BITS
+from gainstage.detect.gradient.gradient_growth import STRONG_BITS
+from gainstage.facts.symptom import Symptom
 from gainstage.lab.failing_task import STEPS_PER_EPOCH
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number
 from gainstage.lab.watched import Tell, Watched, quiet, watch_runs
-from gainstage.records import Symptom
 
 TEXTBOOK = {
     "S1": ("loss-nonfinite", "the loss is NaN or infinite"),

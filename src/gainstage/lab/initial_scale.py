@@ -18,7 +18,7 @@ from gainstage.lab.residual import Grown, grown
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits
 from gainstage.lab.watched import Tell, quiet
 from gainstage.norms.total import total_norm
-from gainstage.treat.initialise import initialise_
+from gainstage.treat.model.initialise import initialise_
 
 DEPTHS = (10, 30, 100)
 DTYPES = ("float16", "bfloat16", "float32")

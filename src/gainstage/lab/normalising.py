@@ -14,7 +14,7 @@ from gainstage.errors import ConfigError
 from gainstage.lab.given import counted
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, share
 from gainstage.lab.watched import Tell, quiet
-from gainstage.treat.insert_norm import SMALLEST_BATCH
+from gainstage.treat.model.insert_norm import SMALLEST_BATCH
 
 BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)
 LENGTHS = (1, 10, 30)

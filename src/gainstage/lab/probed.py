@@ -10,12 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from gainstage.analysis.gain import slope_bits
-from gainstage.detect.time_gain import TimeGain, time_gains
+from gainstage.detect.level.time_gain import TimeGain, time_gains
 from gainstage.errors import GainstageError
-from gainstage.graph.probe import Probe
-from gainstage.graph.profile import Profile, blocks_of
-from gainstage.graph.time_block import Structure, structure_of
-from gainstage.graph.walk import Node, is_leaf, walk
+from gainstage.graph.levels.probe import Probe
+from gainstage.graph.levels.profile import Profile, blocks_of
+from gainstage.graph.levels.time_block import Structure, structure_of
+from gainstage.graph.nodes.walk import Node, is_leaf, walk
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gainstage.analysis.gain import gain_bits, level_bits
-from gainstage.treat.initialise import initialise_
+from gainstage.treat.model.initialise import initialise_
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gainstage.analysis.rnn_cells import CellWeights, cell_step_vjp, unroll, unroll_vjp
-from gainstage.detect.time_gain import TimeGain
+from gainstage.detect.level.time_gain import TimeGain
 from gainstage.lab.adding_task import Adder
 from gainstage.lab.probed import read_time_steps
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import gainstage
 from gainstage.errors import GainstageError
-from gainstage.records import Findings, StepBlock, TensorInfo, WeightBlock
+from gainstage.facts.blocks import StepBlock, WeightBlock
+from gainstage.facts.findings import Findings
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.reader import load
 
 Tell = Callable[[str], None]

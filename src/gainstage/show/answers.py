@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.detect.gradient_growth import NOTABLE_BITS
-from gainstage.detect.trend import steepest_growth
-from gainstage.records import Findings, Site, StepBlock, Symptom, TensorInfo
+from gainstage.detect.gradient.gradient_growth import NOTABLE_BITS
+from gainstage.detect.series.trend import steepest_growth
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.fault import Site
+from gainstage.facts.findings import Findings
+from gainstage.facts.symptom import Symptom
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.diagnosis import (
     first_treatment,
     fix_lines,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.records import Observation, StepBlock
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.observation import Observation
 from gainstage.show.wording import near_path
 
 _PERCENTILES = (50, 90, 99)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from gainstage.records import Fault, Findings, Site
+from gainstage.facts.fault import Fault, Site
+from gainstage.facts.findings import Findings
 from gainstage.show.diagnosis import place_words
 from gainstage.show.source import source_of
 from gainstage.show.wording import cause_words, near_path, treat_text

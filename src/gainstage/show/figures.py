@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.records import StepBlock, TensorInfo
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.window import Lines, bin_rows, largest_of, lines_of
 
 MOST_COLUMNS = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass, fields
 
-from gainstage.detect.gain_profile import GainLedger
+from gainstage.ledger.gain_data import GainLedger
 from gainstage.show.ledger import ledger_answers, ledger_text, rule_names
 from gainstage.show.terminal import safe
 

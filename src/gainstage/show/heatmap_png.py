@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.records import StepBlock, TensorInfo
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.figures import ABSENT, CENTIBITS, INF, NAN, ZERO, bin_starts, cells
 from gainstage.store.window import largest_of
 

@@ -34,7 +34,7 @@ from gainstage.show.terminal import summary
 from gainstage.store.journal import to_json, write_text
 
 if TYPE_CHECKING:
-    from gainstage.records import Findings
+    from gainstage.facts.findings import Findings
     from gainstage.store.reader import Run
 
 SCHEMA = "gainstage.report/1"

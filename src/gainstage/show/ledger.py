@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from gainstage.detect.gain_profile import (
+from gainstage.ledger.gain_data import (
     DepthLimit,
     GainLedger,
     InitialWeight,

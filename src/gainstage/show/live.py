@@ -14,8 +14,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from gainstage.detect.trend import headroom_bits
-from gainstage.records import StepBlock, Symptom, TensorInfo
+from gainstage.detect.series.trend import headroom_bits
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.symptom import Symptom
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import is_utf, safe, shortened
 

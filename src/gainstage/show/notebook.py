@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 
-from gainstage import records
+from gainstage.facts import findings as facts
 from gainstage.show.answers import (
     answers,
     counted,
@@ -25,7 +25,7 @@ from gainstage.store import reader
 _STYLE = {"healthy": "#10693f", "at-risk": "#8a5200", "failed": "#b3260b"}
 
 
-class Findings(records.Findings):
+class Findings(facts.Findings):
     """What the detectors saw and the diagnosis made of it, that shows itself in a notebook."""
 
     __slots__ = ()
@@ -90,7 +90,7 @@ def markup(run: reader.Run) -> str:
     return _table(verdict_text(shown), rows, colour)
 
 
-def _told(findings: records.Findings) -> list[tuple[str, str]]:
+def _told(findings: facts.Findings) -> list[tuple[str, str]]:
     """Return findings as lines with labels, all of the evidence among them."""
     rows = [("what", f"{s.severity}, step {s.step:,}: {told(s)}") for s in findings.symptoms]
     diagnosis = findings.diagnosis

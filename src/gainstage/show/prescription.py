@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gainstage.records import Prescription, Trial
+from gainstage.facts.prescription import Prescription, Trial
 from gainstage.show.terminal import safe
 
 _STYLES = {"finished": "green", "running": "cyan", "dead": "red", "crashed": "red"}

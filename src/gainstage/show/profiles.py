@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.detect.depth_gain import depth_gain, rows_of
-from gainstage.detect.time_gain import time_gains
-from gainstage.records import ProfileBlock, Site, StepBlock, TensorInfo, TimeBlock, WeightBlock
+from gainstage.detect.level.depth_gain import depth_gain, rows_of
+from gainstage.detect.level.time_gain import time_gains
+from gainstage.facts.blocks import (
+    ProfileBlock,
+    StepBlock,
+    TimeBlock,
+    WeightBlock,
+)
+from gainstage.facts.fault import Site
+from gainstage.facts.tensor import TensorInfo
 
 MOST_SAMPLES = 64
 """Sampled steps of one report: the first ones and the last, the rest evenly between them."""

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from gainstage.records import Findings
+from gainstage.facts.findings import Findings
 from gainstage.show.answers import (
     Shown,
     answers,

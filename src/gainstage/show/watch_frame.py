@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
-from gainstage.detect.overflow_forecast import forecast
-from gainstage.detect.trend import headroom_bits
-from gainstage.records import SEVERITIES, StepBlock, TensorInfo
+from gainstage.detect.level.overflow_forecast import forecast
+from gainstage.detect.series.trend import headroom_bits
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.symptom import SEVERITIES
+from gainstage.facts.tensor import TensorInfo
 from gainstage.show.answers import norm_bits
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import safe, shortened

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gainstage.records import BY_HAND
+from gainstage.facts.findings import BY_HAND
 
 CAUSES: Mapping[str, str] = {
     "init-scale": "the initial weights have the wrong scale",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gainstage.records import Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.series import Series, SeriesBlock
 
 

@@ -19,18 +19,17 @@ import pyarrow as pa
 from gainstage.detect import scan
 from gainstage.diagnose.diagnose import diagnose
 from gainstage.errors import RunFolderError
-from gainstage.records import (
-    Fault,
-    Findings,
-    Observation,
+from gainstage.facts.blocks import (
     ProfileBlock,
-    RankRecord,
-    Site,
     StepBlock,
-    TensorInfo,
     TimeBlock,
     WeightBlock,
 )
+from gainstage.facts.fault import Fault, Site
+from gainstage.facts.findings import Findings
+from gainstage.facts.observation import Observation
+from gainstage.facts.record import RankRecord
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import RUN_INFO, read_run_info
 from gainstage.store.journal import read_lines
 from gainstage.store.levels import LEVELS, levels_schema

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from gainstage.detect.gain_profile import Readings
 from gainstage.errors import RunFolderError
+from gainstage.ledger.gain_data import Readings
 from gainstage.store.journal import write_json
 
 _NAME = "readings.json"

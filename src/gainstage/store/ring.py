@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.records import StepBlock, WeightBlock
+from gainstage.facts.blocks import StepBlock, WeightBlock
 
 Row: TypeAlias = tuple[
     int,  # step

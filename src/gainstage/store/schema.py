@@ -19,7 +19,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gainstage.records import ProfileBlock, StepBlock, TensorInfo, TimeBlock, WeightBlock
+from gainstage.facts.blocks import (
+    ProfileBlock,
+    StepBlock,
+    TimeBlock,
+    WeightBlock,
+)
+from gainstage.facts.tensor import TensorInfo
 
 STEPS = "gainstage.steps/1"
 WEIGHTS = "gainstage.weights/1"

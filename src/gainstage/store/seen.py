@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gainstage.detect import scan
 from gainstage.diagnose.diagnose import diagnose
-from gainstage.records import SEVERITIES, Findings, Symptom
+from gainstage.facts.findings import Findings
+from gainstage.facts.symptom import SEVERITIES, Symptom
 from gainstage.store.journal import read_lines
 
 if TYPE_CHECKING:

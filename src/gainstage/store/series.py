@@ -19,7 +19,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.records import StepBlock, TensorInfo, WeightBlock
+from gainstage.facts.blocks import StepBlock, WeightBlock
+from gainstage.facts.tensor import TensorInfo
 
 MOST_TENSORS = 12
 FIRST_TENSORS = 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.records import Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.series import Series, SeriesBlock
 
 

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gainstage.records import Fault, Observation, Site
+from gainstage.facts.fault import Fault, Site
+from gainstage.facts.observation import Observation
 from gainstage.store.journal import append_line, read_lines, write_json
 
 SITES_SCHEMA = "gainstage.sites/1"

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from gainstage.records import Site, TensorInfo
+from gainstage.facts.fault import Site
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.journal import to_json
 from gainstage.store.schema import profiles_schema, times_schema
 

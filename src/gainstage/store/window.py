@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.records import StepBlock, TensorInfo
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.follow import Followed
 from gainstage.store.levels import FACTOR, LEVELS
 from gainstage.store.schema import read_lists, read_numbers, stack_padded, steps_block, tensors_of

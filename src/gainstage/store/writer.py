@@ -10,7 +10,13 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gainstage.records import ProfileBlock, StepBlock, TensorInfo, TimeBlock, WeightBlock
+from gainstage.facts.blocks import (
+    ProfileBlock,
+    StepBlock,
+    TimeBlock,
+    WeightBlock,
+)
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.levels import LEVELS, Bins, Level, bins_of_steps, levels_batch, levels_schema
 from gainstage.store.ring import Ring, Row, WeightRow, capacity_for, to_block, to_weight_block
 from gainstage.store.schema import (

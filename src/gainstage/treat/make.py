@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gainstage.errors import ConfigError
-from gainstage.treat.clip_history import AutoClip, ZClip
-from gainstage.treat.clipping import (
+from gainstage.treat.clip.history import AutoClip, ZClip
+from gainstage.treat.clip.treatments import (
     ClipAdaptive,
     ClipByHistory,
     ClipGlobalNorm,
@@ -14,12 +14,12 @@ from gainstage.treat.clipping import (
     ClipValue,
 )
 from gainstage.treat.code_change import CodeChange
-from gainstage.treat.fp32_module import Fp32Module
-from gainstage.treat.insert_norm import InsertNorm
-from gainstage.treat.reinit import Reinit
-from gainstage.treat.scale_loss import ScaleLoss
-from gainstage.treat.skip import SkipNonfinite
-from gainstage.treat.step_size import CoolDown, LowerLr, RaiseEps, WarmUp
+from gainstage.treat.model.fp32_module import Fp32Module
+from gainstage.treat.model.insert_norm import InsertNorm
+from gainstage.treat.model.reinit import Reinit
+from gainstage.treat.optimizer.scale_loss import ScaleLoss
+from gainstage.treat.optimizer.skip import SkipNonfinite
+from gainstage.treat.optimizer.step_size import CoolDown, LowerLr, RaiseEps, WarmUp
 from gainstage.treat.treatment import Spec, Treatment
 
 

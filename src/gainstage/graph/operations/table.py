@@ -7,14 +7,14 @@ from functools import cache
 
 from torch.autograd.function import BackwardCFunction
 
+from gainstage.graph.nodes.saved import saved
+from gainstage.graph.nodes.walk import Node
 from gainstage.graph.operations.elementwise import ELEMENTWISE
 from gainstage.graph.operations.layers import LAYERS
 from gainstage.graph.operations.linear_algebra import LINEAR_ALGEBRA
 from gainstage.graph.operations.operation import Operation
 from gainstage.graph.operations.reductions import REDUCTIONS
 from gainstage.graph.operations.shapes import SHAPES
-from gainstage.graph.saved import saved
-from gainstage.graph.walk import Node
 
 OPERATIONS: dict[str, Operation] = ELEMENTWISE | REDUCTIONS | SHAPES | LINEAR_ALGEBRA | LAYERS
 """By the name of the node's class, such as `LogBackward0`."""

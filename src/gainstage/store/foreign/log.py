@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from gainstage.detect import scan
 from gainstage.diagnose.diagnose import diagnose
 from gainstage.errors import ConfigError
-from gainstage.records import Findings, RankRecord, StepBlock, TensorInfo
+from gainstage.facts.blocks import StepBlock
+from gainstage.facts.findings import Findings
+from gainstage.facts.record import RankRecord
+from gainstage.facts.tensor import TensorInfo
 from gainstage.store.foreign.csv_log import read_csv
 from gainstage.store.foreign.json_log import read_jsonl, read_trainer_state
 from gainstage.store.foreign.names import Names, found_names, tensor_name

@@ -1,0 +1,1 @@
+"""What the script does, as far as its calls show it."""

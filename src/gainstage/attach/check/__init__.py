@@ -1,0 +1,1 @@
+"""One look at a training at hand: `gainstage.check`, and `gainstage check` of a script."""

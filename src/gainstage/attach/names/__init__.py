@@ -1,0 +1,1 @@
+"""What parameters, modules and columns of a training are called."""

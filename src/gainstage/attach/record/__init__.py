@@ -1,0 +1,1 @@
+"""From hooks to one row a step: the hot path of watching."""

@@ -1,0 +1,1 @@
+"""Which backward calls are sampled, and what is read there."""

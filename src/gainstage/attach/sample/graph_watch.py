@@ -1,0 +1,419 @@
+"""What the graphs of a run tell: their sites once, levels on sampled steps, the first fault.
+
+In between it costs a comparison a backward call.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import math
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gainstage.attach.audit.script_audit import ScriptAudit
+from gainstage.attach.audit.unstepped_parameters import UnheldParameters
+from gainstage.attach.fault.fault_watch import FaultWatch, Found
+from gainstage.attach.fault.update_fault import update_fault
+from gainstage.attach.names.columns import Columns
+from gainstage.attach.names.module_names import module_names
+from gainstage.attach.sample.deep_compiled import EagerForwards
+from gainstage.attach.sample.sample_schedule import FIRST_STEPS, SampleSchedule
+from gainstage.facts.blocks import ProfileBlock, TimeBlock
+from gainstage.facts.fault import Fault
+from gainstage.facts.observation import Observation
+from gainstage.graph.autopsy.backward_overflow import Readings
+from gainstage.graph.autopsy.log_margin import log_margins
+from gainstage.graph.autopsy.values import Values
+from gainstage.graph.levels.layers import layers_of
+from gainstage.graph.levels.probe import Probe, places_read
+from gainstage.graph.levels.profile import Profile, blocks_of
+from gainstage.graph.levels.time_block import Structure, structure_of
+from gainstage.graph.nodes.isolated_thread import apart
+from gainstage.graph.nodes.release import sweep
+from gainstage.graph.nodes.walk import is_leaf, walk
+from gainstage.graph.sites.recording import SiteRecording, sites_of
+from gainstage.graph.sites.site_map import SiteMap, shape_of
+from gainstage.norms.late import is_capturing
+
+_MANY_CALLS = 3
+"""Backward calls for one step from which on it accumulates gradients: two losses make two."""
+_SHAPES_AT_ONCE = 4
+"""Shapes of graphs whose sites are taken without regard to the budget."""
+_NODE_S = 20e-6
+"""What taking the site of a node costs, about."""
+_MOST_STRUCTURES = 16
+
+
+class GraphSink(Protocol):
+    """Where what was read goes."""
+
+    def on_sites(self, sites: SiteMap) -> None:
+        """Take the sites anew: a graph of another shape was seen."""
+        ...
+
+    def on_profile(self, profile: Callable[[], tuple[ProfileBlock, TimeBlock]]) -> None:
+        """Take the levels of a sampled backward call; what computes them may wait for a device."""
+        ...
+
+    def on_fault(self, fault: Fault, found: Found | None) -> None:
+        """Take the first wrong operation of a step that is about to be taken."""
+        ...
+
+    def on_observation(self, observation: Observation) -> None:
+        """Take something that the script was seen to do."""
+        ...
+
+
+@dataclass(slots=True)
+class _Sampling:
+    """A sampled backward call that is running."""
+
+    probe: Probe
+    profile: Profile
+    layers: dict[int, Tensor]
+    nodes: Sequence[Any]
+    cost_s: float
+
+
+@dataclass(slots=True)
+class _Step:
+    """What was read since the last optimizer step."""
+
+    calls: int = 0
+    adding: int = 0
+    """Of these, those whose gradients are added to the ones that are there."""
+    sampled: list[tuple[Profile, _Sampling]] = field(
+        default_factory=list[tuple[Profile, "_Sampling"]]
+    )
+
+
+class GraphWatch:
+    """Reads the graphs that backward calls run over. One a process, in the training thread."""
+
+    def __init__(
+        self,
+        sink: GraphSink,
+        *,
+        share: float,
+        model: nn.Module | None = None,
+        deep_compiled: bool = False,
+    ) -> None:
+        """Prepare; `begin` starts to look.
+
+        Args:
+            sink: Where what was read goes.
+            share: Part of the training time that sampled steps may take.
+            model: Searched for the names of modules, besides what variables hold.
+            deep_compiled: Whether compiled code is to run eagerly on sampled steps.
+        """
+        self.sites = SiteMap()
+        self.faults = FaultWatch(self.sites)
+        self.audit = ScriptAudit(sink.on_observation)
+        self.unheld = UnheldParameters(sink.on_observation)
+        self._sink = sink
+        self.schedule = SampleSchedule(share)
+        self._model = None if model is None else weakref.ref(model)
+        self._recording: SiteRecording | None = None
+        self._unsettled: SiteRecording | None = None
+        self._is_compiled = _has_compiled()
+        self._eager = EagerForwards() if deep_compiled else None
+        self._wants_sites = False
+        self._sites_due = 0.0
+        self._sampling: _Sampling | None = None
+        self._step = _Step()
+        self._structures: dict[tuple[str, ...], Structure] = {}
+        self._next = 0
+        self._is_compiled_known = False
+        self._judged = -1
+        self.is_thorough = False
+        """Whether levels are read where the loss is not finite, too, and computed where nothing
+        saved what a layer put out."""
+
+    def begin(self) -> None:
+        """Record the sites of the forward pass to come."""
+        if self._recording is None:
+            self._recording = SiteRecording(with_modules=not self._is_compiled)
+
+    def end_forward(self) -> None:
+        """Record no further sites; those of the graph at hand are taken as backward begins."""
+        if self._recording is not None:
+            self._recording.stop()
+
+    def end(self) -> None:
+        """Let go of torch."""
+        if self._eager is not None:
+            self._eager.end()
+        if self._recording is not None:
+            self._recording.stop()
+            self._recording = None
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._unsettled is not None:
+            self._unsettled.settle()
+            self._unsettled = self._unsettled if self._unsettled.owes else None
+
+    def on_compile(self) -> None:
+        """Keep module hooks away from code that is about to be compiled."""
+        self._is_compiled, self._is_compiled_known = True, False
+        self._choose_forward(self._next)
+        if self._recording is not None:
+            self._recording.let_go_of_modules()
+
+    def on_danger(self, step: int) -> None:
+        """Sample every step for a while. Another thread may call it."""
+        self.schedule.on_danger(step)
+
+    # Backward
+
+    def before_backward(
+        self,
+        roots: Sequence[Any],
+        step: int,
+        scale: float | Tensor,
+        loss: float | None = None,
+        *,
+        is_finite: bool,
+        accumulates: bool = True,
+    ) -> None:
+        """Take sites, begin to sample, look into a bad loss. Runs while the graph is whole.
+
+        Args:
+            roots: What backward is called on.
+            step: The optimizer step to come.
+            scale: The loss scale that will be in the gradients.
+            loss: Its value, where that is known without waiting for a device.
+            is_finite: Whether the loss is, as far as that is known without waiting for a device.
+            accumulates: Whether gradients are added to those that are there; else returned.
+        """
+        self._step.calls += 1
+        self._step.adding += accumulates
+        if accumulates and self._step.adding == _MANY_CALLS:
+            self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
+        if self._step.calls == 1:
+            self.audit.left = None
+            if loss is not None:
+                self.schedule.on_loss(loss, step)
+        is_due = self.schedule.is_due(step, self._step.calls)
+        if self._eager is not None and self._is_compiled and self._step.calls == 1:
+            is_due = self._eager.is_on
+            self._eager.end()
+        if self._recording is None and is_finite and not is_due and not self.faults.holds:
+            return
+        if is_capturing():
+            return
+        began = time.perf_counter()
+        tensors = [r for r in roots if isinstance(r, Tensor) and r.grad_fn is not None]
+        graph = walk(tensors)
+        nodes = [node for node in graph if not is_leaf(node)]
+        is_recorded = self._end_recording(nodes)
+        if is_recorded or is_due:
+            self.faults.on_shape(nodes)
+            self.audit.on_backward(step, tensors)
+            self.audit.on_norms(step, nodes)
+            if self._step.calls == 1 and accumulates:
+                leaves = [node.variable for node in graph if is_leaf(node)]
+                self.audit.on_fresh_graph(step, leaves)
+                self.unheld.look(step, leaves, None if self._model is None else self._model())
+        if not is_finite:
+            self.faults.on_bad_loss(tensors, nodes)
+        elif self.faults.holds:
+            self.faults.keep(nodes, graph)
+        if is_due and nodes and (is_finite or self.is_thorough):
+            self._sample(tensors, graph, nodes, scale, began)
+
+    def look_at(self, losses: Sequence[Tensor], step: int) -> None:
+        """Look into losses, not finite, that no backward call was made on, as a run ends.
+
+        Where a fault was told before, they are what it has left behind.
+        """
+        if not losses or self.faults.faults or self.faults.is_loss_bad:
+            return
+        nodes = [node for node in walk(losses) if not is_leaf(node)]
+        self._end_recording(nodes)
+        self.audit.on_backward(step, losses)
+        self.faults.on_bad_loss(losses, nodes)
+        self.faults.is_last = True
+
+    def _end_recording(self, nodes: Sequence[Any]) -> bool:
+        """Take in the sites of the forward pass that has ended; False where none was recorded."""
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.stop()
+            self._unsettled = recording if recording.owes else None
+            self._take_sites(nodes, recording)
+        return recording is not None
+
+    def _sample(
+        self,
+        roots: Sequence[Tensor],
+        graph: Sequence[Any],
+        nodes: Sequence[Any],
+        scale: float | Tensor,
+        began: float,
+    ) -> None:
+        match = self.sites.match(nodes)
+        self._wants_sites |= not match.exact
+        for margin in log_margins(nodes):
+            self.audit.on_log(self._next, self.sites.site(match.sites[margin.place]), margin)
+            self.schedule.is_close |= margin.bits >= margin.limit_bits / 2
+        layers = layers_of(nodes)
+        values = Values(graph, roots)
+        outputs = {p: _held(values, nodes[p]) for p in places_read(len(nodes), layers)}
+        if self.is_thorough:
+            computed = apart(lambda: {p: values.value(nodes[p]) for p in layers})
+            outputs = {p: computed.get(p) if each is None else each for p, each in outputs.items()}
+        known = {place: value for place, value in outputs.items() if value is not None}
+        structure = self._structures.get(shape_of(nodes))
+        if structure is None:
+            structure = structure_of(graph, match.sites)
+            if len(self._structures) < _MOST_STRUCTURES:
+                self._structures[shape_of(nodes)] = structure
+        profile = Profile(self._step.calls - 1, match.sites, scale, structure)
+        probe = Probe(nodes, layers.keys(), known)
+        self._sampling = _Sampling(probe, profile, layers, nodes, time.perf_counter() - began)
+
+    def after_backward(self) -> None:
+        """End a sampled call; record the sites of the next forward pass where it is time."""
+        sampling, self._sampling = self._sampling, None
+        if sampling is not None:
+            began = time.perf_counter()
+            profile = replace(
+                sampling.profile, readings=sampling.probe.finish(), fused=sampling.probe.fused
+            )
+            self._step.sampled.append((profile, sampling))
+            took = time.perf_counter() - began
+            self.schedule.on_cost(sampling.cost_s + sampling.probe.cost_s + took)
+        if self._wants_sites and (
+            len(self.sites) <= _SHAPES_AT_ONCE or time.perf_counter() >= self._sites_due
+        ):
+            self._wants_sites = False
+            self.begin()
+
+    # Steps
+
+    def on_step(
+        self,
+        step: int,
+        columns: Columns,
+        ids: Sequence[int],
+        norms: Sequence[float | None],
+        total: float | None,
+        optimizer: Optimizer | None,
+    ) -> None:
+        """Hand over what was read for a step that is about to be taken, and judge a bad one.
+
+        Args:
+            step: Its index.
+            columns: Which parameter has which column in the record.
+            ids: Of the parameters that are stepped.
+            norms: Of their gradients before clipping.
+            total: Of all together; None where there is none.
+            optimizer: That will step, None where the script does it by hand.
+        """
+        if step <= FIRST_STEPS or self.audit.left is not None or self.audit.has_clipped_nothing:
+            there = [key for key, norm in zip(ids, norms, strict=True) if norm is not None]
+            self.audit.on_step(step, there, optimizer)
+        if self.faults.is_loss_bad or not (total is None or total < math.inf):
+            self.judge(step, columns, ids, norms, optimizer)
+        self._step.calls = self._step.adding = 0
+        self.faults.forget()
+        self.schedule.on_step(step, total)
+        if self._step.sampled:
+            self._hand_over(step, columns.by_id)
+        if self._unsettled is not None:
+            self._settle()
+        self._next = step + 1
+        self._choose_forward(self._next)
+        sweep()
+
+    def judge(
+        self,
+        step: int,
+        columns: Columns,
+        ids: Sequence[int],
+        norms: Sequence[float | None],
+        optimizer: Optimizer | None,
+    ) -> None:
+        """Tell the fault of a step whose loss or gradients are not finite, once a step.
+
+        Args:
+            step: The step that is about to be taken.
+            columns: Which parameter has which column in the record.
+            ids: Of the parameters that would be stepped.
+            norms: Of their gradients before clipping.
+            optimizer: That would step.
+        """
+        if self._judged == step:
+            return
+        self._judged = step
+        by_id = dict(zip(ids, norms, strict=True))
+        sampled = self._step.sampled if len(self._step.sampled) == self._step.calls else []
+        read = [Readings(each.nodes, profile.readings) for profile, each in sampled]
+        found = self.faults.judge(step, by_id, columns.name_of, read)
+        if found is None:
+            return
+        fault, place = found
+        if fault.kind == "parameter" and place is not None:
+            offence = place.offence
+            fault = update_fault(fault, offence, optimizer, columns, self.audit.step_site)
+        self._sink.on_fault(fault, place)
+
+    def _hand_over(self, step: int, by_id: Mapping[int, int]) -> None:
+        sampled, self._step.sampled = self._step.sampled, []
+        for profile, each in sampled:
+            weights = {place: by_id.get(id(weight), -1) for place, weight in each.layers.items()}
+            named = replace(profile, weights=weights)
+            self._sink.on_profile(functools.partial(blocks_of, named, step))
+
+    def on_skipped(self) -> None:
+        """Forget what was read for a step that a loss scaler left out."""
+        self._step = _Step()
+        self.faults.forget()
+
+    def _choose_forward(self, step: int) -> None:
+        """Have compiled code run eagerly up to the next backward call, where that is to be read."""
+        if self._eager is None or not self._is_compiled:
+            return
+        if self.schedule.is_wanted(step) or time.perf_counter() >= self.schedule.due:
+            self._eager.begin()
+        elif not self._is_compiled_known:
+            self._is_compiled_known = True
+            self.begin()  # its graph has another shape
+
+    def _take_sites(self, nodes: Sequence[Any], recording: SiteRecording) -> None:
+        """Take in the sites of a recorded graph. Another graph may follow a new one: see to it."""
+        model = None if self._model is None else self._model()
+        names = module_names(recording.modules, sys._getframe(), model)
+        known = len(self.sites)
+        self.sites.add(nodes, sites_of(nodes, recording.calls, names))
+        if len(self.sites) > known:
+            self._wants_sites = True
+            self._sites_due = time.perf_counter() + _NODE_S * len(nodes) / self.schedule.share
+            self._sink.on_sites(self.sites)
+
+
+def _held(values: Values, node: Any) -> Tensor | None:
+    known = values.known(node, 0)
+    return values.known_from_copy(node) if known is None else known
+
+
+def _has_compiled() -> bool:
+    """Tell whether this process has compiled anything by now, or is about to.
+
+    torch imports its compiler as soon as an optimizer is made; that alone says nothing.
+    """
+    frames: Any = sys.modules.get("torch._dynamo.convert_frame")
+    if frames is None:
+        return False
+    return bool(frames.FRAME_COUNTER) or any(
+        type(each).__name__ == "OptimizedModule" for each in gc.get_objects()
+    )

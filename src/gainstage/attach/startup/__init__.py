@@ -1,0 +1,1 @@
+"""Starting a script under watch, and its options."""

@@ -1,0 +1,1 @@
+"""The state before the first failing step: write, rescue, replay."""

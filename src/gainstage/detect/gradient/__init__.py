@@ -1,0 +1,1 @@
+"""Symptoms of gradients and of clipping."""

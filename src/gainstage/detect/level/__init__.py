@@ -1,0 +1,1 @@
+"""Symptoms of levels: gain over depth and time, headroom, forecasts."""

@@ -1,0 +1,28 @@
+"""`normalization-noise`: a batch norm takes its statistics from too few values to know them.
+
+Of n values the mean has a relative error of 1/sqrt(n), and of one value the spread is 0.
+"""
+
+from __future__ import annotations
+
+from gainstage.detect.series.sign import Sign
+from gainstage.facts.observation import Observation
+
+_FEWEST = 4
+
+
+def look(seen: Observation) -> Sign | None:
+    """Return the sign of an observation, None where it is of something else."""
+    values, batch = seen.evidence.get("values"), seen.evidence.get("batch")
+    if seen.kind != "batch-norm" or not isinstance(values, int):
+        return None
+    return Sign(
+        "normalization-noise",
+        "level",
+        "warning" if values < _FEWEST else "info",
+        seen.step,
+        f"a batch norm takes its statistics from {values} values a channel (batch {batch}): the "
+        "gradient follows their noise; layer norm and group norm do not look at the batch",
+        last_step=seen.step,
+        evidence={"values": values, "batch": batch},
+    )

@@ -1,0 +1,1 @@
+"""Running statistics that detectors share: history, trend, chunks."""

@@ -1,0 +1,1 @@
+"""Symptoms of weights and of what the optimizer writes."""

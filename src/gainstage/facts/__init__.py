@@ -1,0 +1,1 @@
+"""What travels between rooms: one frozen dataclass for each kind of fact."""

@@ -1,0 +1,34 @@
+"""What a run's record says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gainstage.facts.symptom import Symptom
+
+Verdict = Literal["healthy", "at-risk", "failed"]
+
+FINDINGS_SCHEMA = "gainstage.findings/1"
+BY_HAND = ("code-change", "fix-data")
+"""Remedies of a diagnosis that say what a person is to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a run's record says: the contract `gainstage.findings/1`."""
+
+    steps: int
+    verdict: Verdict
+    symptoms: tuple[Symptom, ...]
+    diagnosis: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `gainstage report --json` prints."""
+        return {
+            "schema": FINDINGS_SCHEMA,
+            "steps": self.steps,
+            "verdict": self.verdict,
+            "symptoms": [symptom.as_json() for symptom in self.symptoms],
+            "diagnosis": self.diagnosis,
+        }

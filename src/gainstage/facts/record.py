@@ -1,0 +1,71 @@
+"""All that is known of one process that trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gainstage.facts.blocks import ProfileBlock, StepBlock, TimeBlock, WeightBlock
+from gainstage.facts.fault import Fault, Site
+from gainstage.facts.observation import Observation, ObservationKind
+from gainstage.facts.symptom import Symptom
+from gainstage.facts.tensor import TensorInfo
+
+_STREAM_ADDS = 4
+
+
+@dataclass(frozen=True)
+class RankRecord:
+    """All that is known of one process that trained, and what the detectors saw in it."""
+
+    tensors: tuple[TensorInfo, ...]
+    block: StepBlock
+    weights: WeightBlock
+    profiles: ProfileBlock
+    times: TimeBlock
+    sites: tuple[Site, ...]
+    faults: tuple[Fault, ...]
+    observations: tuple[Observation, ...]
+    symptoms: tuple[Symptom, ...] = ()
+    rank: int = 0
+    loss_site: Site | None = None
+    """Where the loss was made, as the graph of the first backward call tells."""
+    stream_adds: int = 0
+    """Sums of two tracked values within modules in that graph: additions to a residual stream."""
+    by_kind: dict[ObservationKind, list[Observation]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Sort the observations."""
+        found: dict[ObservationKind, list[Observation]] = {}
+        for each in self.observations:
+            found.setdefault(each.kind, []).append(each)
+        object.__setattr__(self, "by_kind", found)
+
+    @property
+    def fault(self) -> Fault | None:
+        """The first wrong operation, if there was one."""
+        return self.faults[0] if self.faults else None
+
+    @property
+    def has_stream(self) -> bool:
+        """Tell whether sums within the model carry a residual stream; a recurrence's are none."""
+        return self.stream_adds >= _STREAM_ADDS and not len(self.times)
+
+    def first(self, kind: ObservationKind) -> Observation | None:
+        """Return the first observation of a kind."""
+        return self.by_kind.get(kind, [None])[0]
+
+    def symptom(self, name: str) -> Symptom | None:
+        """Return a symptom by its id."""
+        return next((each for each in self.symptoms if each.symptom == name), None)
+
+    @property
+    def alarm_step(self) -> int | None:
+        """The first step with a symptom worse than a note, or a fault."""
+        steps = [s.step for s in self.symptoms if s.severity != "info"]
+        return min([*steps, *(fault.step for fault in self.faults)], default=None)
+
+    @property
+    def failure_step(self) -> int | None:
+        """The first step at which something was not finite."""
+        steps = [s.step for s in self.symptoms if s.symptom.endswith("nonfinite")]
+        return min([*steps, *(fault.step for fault in self.faults)], default=None)

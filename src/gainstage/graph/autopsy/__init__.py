@@ -1,0 +1,1 @@
+"""Which operation was the first wrong one, why, and on which sample."""

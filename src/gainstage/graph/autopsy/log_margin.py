@@ -1,0 +1,66 @@
+"""How close the smallest argument of a logarithm is to 0, in bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gainstage.graph.nodes.readers import source_of
+from gainstage.graph.nodes.saved import saved
+from gainstage.graph.nodes.walk import is_leaf
+from gainstage.graph.operations.table import op_of
+
+_LOGS = ("LogBackward0", "Log2Backward0", "Log10Backward0")
+_GUARDS = ("add", "clamp", "clamp_min", "maximum")
+"""What makes an argument and keeps it from 0, such as `p + eps`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogMargin:
+    """The smallest argument of one logarithm."""
+
+    place: int
+    """Of the node in the forward order of the graph."""
+    bits: float
+    """log2 of its reciprocal."""
+    limit_bits: float
+    """The same of the smallest value above 0 that the argument can have."""
+
+
+def log_margins(nodes: Sequence[Any]) -> Iterator[LogMargin]:
+    """Yield the margin of each logarithm on the CPU whose argument nothing keeps from 0.
+
+    `1 - p` has no value between 0 and half a machine epsilon: 2^-24 in float32. Other arguments may
+    become as small as the dtype's smallest number, 2^-149.
+    """
+    for place, node in enumerate(nodes):
+        if node.name() not in _LOGS or not node.next_functions:
+            continue
+        argument = saved(node, "self")
+        makers = _makers(node)
+        if not isinstance(argument, Tensor) or not makers.isdisjoint(_GUARDS):
+            continue
+        if not (argument.is_cpu and argument.is_floating_point() and argument.numel()):
+            continue
+        smallest = float(argument.detach().min())
+        if 0.0 < smallest <= 1.0:
+            info = torch.finfo(argument.dtype)
+            least = info.eps / 2 if "rsub" in makers else info.smallest_normal * info.eps
+            yield LogMargin(place, -math.log2(smallest), -math.log2(least))
+
+
+def _makers(log: Any) -> set[str]:
+    """Return what has made the argument; of `1 - p` what has made p, too."""
+    made: set[str] = set()
+    source = source_of(log.next_functions[0][0])
+    while source is not None and not is_leaf(source):
+        made.add(op_of(source))
+        if op_of(source) != "rsub":
+            break
+        source = source_of(source.next_functions[0][0])
+    return made

@@ -1,0 +1,1 @@
+"""Levels over depth and time, read from the graph of a sampled backward call."""

@@ -1,0 +1,1 @@
+"""Nodes of an autograd graph: walking them, what they saved, letting them go."""

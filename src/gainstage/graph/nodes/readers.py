@@ -1,0 +1,84 @@
+"""An autograd graph as a whole: its nodes in the order of the forward pass, and who reads whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gainstage.graph.nodes.walk import Node, is_leaf, walk
+
+RESHAPING = frozenset(
+    {
+        "AliasBackward0",
+        "CloneBackward0",
+        "ExpandBackward0",
+        "IndexBackward0",
+        "PermuteBackward0",
+        "ReshapeAliasBackward0",
+        "SelectBackward0",
+        "SliceBackward0",
+        "SplitBackward0",
+        "SplitWithSizesBackward0",
+        "SqueezeBackward0",
+        "SqueezeBackward1",
+        "TBackward0",
+        "ToCopyBackward0",
+        "TransposeBackward0",
+        "UnbindBackward0",
+        "UnsafeSplitBackward0",
+        "UnsafeViewBackward0",
+        "UnsqueezeBackward0",
+        "ViewBackward0",
+        "WhereBackward0",
+    }
+)
+"""Nodes that hand values on: moved, cut, cast or copied, but not combined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The nodes below some roots. Holds them all, so that they compare by identity."""
+
+    nodes: list[Node]
+    """Those of operations, in forward order."""
+    readers: dict[Node, list[tuple[Node, int]]]
+    """By node: which nodes take its result, and as which operand."""
+
+    def readers_of(self, node: Node) -> list[tuple[Node, int]]:
+        """Return the nodes that take a node's result, and as which operand."""
+        return self.readers.get(node, [])
+
+
+def read_graph(roots: Iterable[Tensor]) -> Graph:
+    """Return the graph that a backward call from these roots would walk: some µs a node.
+
+    Call it before `backward`, which frees the graph.
+    """
+    nodes = walk(roots)
+    readers: dict[Node, list[tuple[Node, int]]] = {}
+    for node in nodes:
+        for operand, (parent, _) in enumerate(node.next_functions):
+            if parent is not None:
+                readers.setdefault(parent, []).append((node, operand))
+    return Graph([node for node in nodes if not is_leaf(node)], readers)
+
+
+def leaf_of(node: Node) -> Tensor | None:
+    """Return the leaf tensor of an `AccumulateGrad` node, None for any other."""
+    return node.variable if is_leaf(node) else None
+
+
+def source_of(node: Node) -> Node:
+    """Return the node whose values a node hands on: back through what only reshapes."""
+    while node is not None and node.name() in RESHAPING:
+        node = node.next_functions[0][0]
+    return node
+
+
+def parents_of(node: Node) -> Iterator[Node]:
+    """Yield the nodes whose results a node takes."""
+    for parent, _ in node.next_functions:
+        if parent is not None:
+            yield parent

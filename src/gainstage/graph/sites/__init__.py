@@ -1,0 +1,1 @@
+"""Which line and module made a node."""

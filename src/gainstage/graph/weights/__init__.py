@@ -1,0 +1,1 @@
+"""How each weight is used in a graph, and what follows it."""

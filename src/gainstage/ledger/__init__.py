@@ -1,0 +1,1 @@
+"""The gain ledger of `gainstage check`."""

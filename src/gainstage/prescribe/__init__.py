@@ -1,0 +1,1 @@
+"""Trials of treatments on the unmodified script, and the source patch that comes of the best."""

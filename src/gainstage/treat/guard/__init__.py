@@ -1,0 +1,1 @@
+"""What judges a step last of all: skip, stop, roll back."""

@@ -1,0 +1,1 @@
+"""Treatments that change the model: initial values, norms, precision."""

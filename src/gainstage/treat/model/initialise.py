@@ -1,0 +1,272 @@
+"""New initial weights for a model, by what its graph does with them.
+
+    from gainstage.treat.model.initialise import initialise_
+
+    initialise_(model, batch, kind="auto")
+
+`plan_weights` is what the treatment `reinit` does to a script that is running.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gainstage.errors import ConfigError
+from gainstage.graph.nodes.readers import Graph, read_graph
+from gainstage.graph.weights.activations import Activation
+from gainstage.graph.weights.uses import WeightUse, residual_ends, weight_uses
+from gainstage.treat.model.initial_values import (
+    automatic_kind,
+    draw,
+    gain_of,
+    input_gates,
+    normal_std,
+    recurrent,
+)
+from gainstage.treat.model.lsuv import UnitVariance
+from gainstage.treat.settings import SETTINGS
+
+MEASURED = "lsuv"
+"""What stands for a scale until it has been measured."""
+_GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What weights are to be; the settings of `reinit`."""
+
+    kind: str = "auto"
+    """`auto`, `he`, `xavier`, `orthogonal`, `identity`, `residual` or `lsuv`."""
+    mode: str = "fan_in"
+    """`fan_in` keeps the forward level, `fan_out` the backward one; for `he`."""
+    only: str = "*"
+    """A pattern of parameter names."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for setting in SETTINGS["reinit"]:
+            if setting.name != "seed":
+                setting.read(getattr(self, setting.name))
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, got {self.seed!r}")
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be written."""
+
+    writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Call them without gradients."""
+    measured: list[Tensor] = field(default_factory=list[Tensor])
+    """Weights to be scaled by `UnitVariance` in the forward pass that follows."""
+    rewritten: dict[str, str] = field(default_factory=dict[str, str])
+    """What each weight gets, by its name."""
+    details: dict[str, dict[str, float | str]] = field(
+        default_factory=dict[str, dict[str, float | str]]
+    )
+    """How a script would draw the same: by name, torch's initialiser and its number."""
+
+
+def initialise_(
+    model: nn.Module,
+    *inputs: Any,
+    kind: str = "auto",
+    mode: str = "fan_in",
+    only: str = "*",
+    seed: int = 0,
+) -> dict[str, str]:
+    """Rewrite a model's weights, each by the activation that its graph shows after it.
+
+    Runs the model once to read the graph, and once more where weights are measured (`lsuv`, and
+    `auto` before GELU and its like). Biases of rewritten layers become 0; embeddings and norms
+    stay, and running statistics of batch norm are reset. Draws from generators of its own. Sources:
+    He et al. (2015), Glorot & Bengio (2010), Saxe et al. (2014), Le et al. (2015), Radford et al.
+    (2019), Mishkin & Matas (2016).
+
+    Args:
+        model: Called with the inputs; what it returns holds a tensor with a graph.
+        *inputs: A batch like those it will be trained on.
+        kind: `auto`, `he`, `xavier`, `orthogonal`, `identity`, `residual` or `lsuv`.
+        mode: `fan_in` keeps the forward level, `fan_out` the backward one; for `he`.
+        only: A pattern of parameter names, with `*` and `?`.
+        seed: Each weight draws by seed and name.
+
+    Returns:
+        What each weight got, by its name; empty if no weight was found.
+
+    Raises:
+        ConfigError: If a setting is not one of those.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> initialise_(net, torch.randn(32, 8))
+        {'0.weight': 'he for relu, fan in 8, out 16', \
+'2.weight': 'orthogonal for linear, fan in 16, out 4'}
+    """
+    recipe = Recipe(kind=kind, mode=mode, only=only, seed=seed)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    with torch.enable_grad():
+        roots = list(_roots(model(*inputs)))
+    plan = plan_weights(read_graph(roots), names, list(model.modules()), recipe)
+    with torch.no_grad():
+        for write in plan.writes:
+            write()
+        if plan.measured:
+            with UnitVariance(plan.measured):
+                model(*inputs)
+    return plan.rewritten
+
+
+def plan_weights(
+    graph: Graph, names: Mapping[int, str], modules: Sequence[nn.Module], recipe: Recipe
+) -> Plan:
+    """Return what to write, for the weights that a graph uses.
+
+    Args:
+        graph: Read before backward.
+        names: By the id of each parameter that may be rewritten.
+        modules: All that are alive: recurrent layers and batch norms are known by their class.
+        recipe: What weights are to be.
+    """
+    plan = Plan()
+    owned = _plan_recurrent(plan, modules, names, recipe)
+    uses = [
+        use
+        for use in weight_uses(graph)
+        if id(use.parameter) in names and id(use.parameter) not in owned
+    ]
+    ends, sums = residual_ends(graph, uses) if recipe.kind == "residual" else ({}, 0)
+    rewritten = False
+    for use in uses:
+        name = names[id(use.parameter)]
+        if not fnmatch.fnmatchcase(name, recipe.only):
+            continue
+        kind = automatic_kind(use) if recipe.kind in ("auto", "residual") else recipe.kind
+        factor = 1.0 / math.sqrt(sums) if id(use.parameter) in ends else 1.0
+        plan.rewritten[name] = _said(use, kind, factor)
+        generator = _generator(recipe.seed, name, use.parameter)
+        values = draw(use, kind, recipe.mode, generator).mul_(factor)
+        plan.details[name] = _drawn(use, kind, recipe.mode, values, factor)
+        plan.writes.append(_write(use.parameter, values))
+        biases = [] if use.is_recurrent else [b for b in use.biases if id(b) in names]
+        plan.writes.extend(_write(bias, torch.zeros_like(bias)) for bias in biases)
+        plan.details |= {names[id(bias)]: {"zeros": True} for bias in biases}
+        if kind == "lsuv" and not use.is_recurrent:
+            plan.measured.append(use.parameter)
+        rewritten = True
+    if rewritten:
+        plan.writes.extend(_reset_statistics(modules, names))
+    return plan
+
+
+def _plan_recurrent(
+    plan: Plan, modules: Sequence[nn.Module], names: Mapping[int, str], recipe: Recipe
+) -> set[int]:
+    """Plan for the weights of recurrent layers, and return the ids of all that these own."""
+    owned: set[int] = set()
+    for module in modules:
+        if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+            continue
+        gates = _gates_of(module)
+        gain = gain_of(Activation(str(getattr(module, "nonlinearity", "tanh"))))
+        for own, weight in module.named_parameters(recurse=False):
+            name = names.get(id(weight))
+            owned.add(id(weight))
+            if name is None or "weight" not in own or not fnmatch.fnmatchcase(name, recipe.only):
+                continue
+            generator = _generator(recipe.seed, name, weight)
+            if own.startswith("weight_hh"):
+                values = recurrent(weight, recipe.kind, generator)
+                plan.rewritten[name] = "identity" if recipe.kind == "identity" else "orthogonal"
+                plan.details[name] = {plan.rewritten[name]: 1.0, "gates": gates}
+            elif own.startswith("weight_ih"):
+                values = input_gates(weight, gates, recipe.kind, gain, generator)
+                plan.rewritten[name] = "he" if recipe.kind == "he" else "xavier"
+                plan.details[name] = {"normal": float(values.square().mean().sqrt())}
+            else:
+                continue
+            plan.writes.append(_write(weight, values))
+    return owned
+
+
+def _roots(output: Any) -> Iterator[Tensor]:
+    """Yield the tensors with a graph in what a model returns."""
+    if isinstance(output, Tensor):
+        if output.grad_fn is not None:
+            yield output
+    elif isinstance(output, Mapping):
+        for each in output.values():
+            yield from _roots(each)
+    elif isinstance(output, (list, tuple)):
+        for each in output:
+            yield from _roots(each)
+
+
+def _generator(seed: int, name: str, parameter: Tensor) -> torch.Generator:
+    """Return a generator whose draws depend on the weight's name, not on what comes before."""
+    generator = torch.Generator(parameter.device)
+    return generator.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+
+
+def _write(parameter: Tensor, values: Tensor) -> Callable[[], None]:
+    # Through `.data`: a graph that the script has retained must not be told to be out of date.
+    def write() -> None:
+        parameter.data.copy_(values)
+
+    return write
+
+
+def _drawn(
+    use: WeightUse, kind: str, mode: str, values: Tensor, factor: float
+) -> dict[str, float | str]:
+    """Return how a script would draw the same: the name of torch's initialiser and its number."""
+    if use.is_recurrent:
+        return {"identity" if kind == "identity" else "orthogonal": 1.0, "gates": 1}
+    std = normal_std(use, kind, mode)
+    if std is not None:
+        return {"normal": std * factor}
+    is_kernel = use.is_convolution and not use.inputs_first
+    if values.dim() != 2 and not (is_kernel and kind != "identity"):
+        return {"unknown": f"{kind}, for several matrices,"}
+    if kind == "lsuv":
+        return {"unknown": MEASURED}
+    return {"identity" if kind == "identity" else "orthogonal": orthogonal_gain(values)}
+
+
+def orthogonal_gain(values: Tensor) -> float:
+    """Return what `torch.nn.init.orthogonal_` has multiplied by, or what scaled its result since.
+
+    All singular values that are not 0 are the gain, of a kernel those of (out, in · size).
+    """
+    flat = values.flatten(1)
+    return float(flat.norm()) / math.sqrt(min(flat.shape))
+
+
+def _said(use: WeightUse, kind: str, factor: float) -> str:
+    if use.is_recurrent:
+        return "identity" if kind == "identity" else "orthogonal"
+    scaled = "" if factor == 1.0 else f" times {factor:.3g}"
+    return f"{kind} for {use.activation.name}, fan in {use.fan_in}, out {use.fan_out}{scaled}"
+
+
+def _gates_of(module: nn.RNNBase | nn.RNNCellBase) -> int:
+    return _GATES.get(str(getattr(module, "mode", type(module).__name__)), 1)
+
+
+def _reset_statistics(
+    modules: Sequence[nn.Module], names: Mapping[int, str]
+) -> list[Callable[[], None]]:
+    return [
+        module.reset_running_stats
+        for module in modules
+        if isinstance(module, nn.modules.batchnorm._NormBase)
+        and any(id(parameter) in names for parameter in module.parameters(recurse=False))
+    ]

@@ -1,0 +1,1 @@
+"""Treatments that change what the optimizer does."""

@@ -1,1 +1,0 @@
-"""A treatment as an edit of the user's own source."""
