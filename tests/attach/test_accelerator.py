@@ -23,7 +23,7 @@ from gainstage.attach import hooks
 from gainstage.attach.names import columns
 from gainstage.attach.record.recorder import Recorder
 from gainstage.facts.tensor import TensorInfo
-from gainstage.norms.late import Fetch, fetched_norms, late_norms
+from gainstage.norms.deferred import Fetch, deferred_norms, fetched_norms
 from gainstage.norms.total import gradient_norms
 from gainstage.store.ring import Row
 
@@ -165,7 +165,7 @@ def test_late_norms_hold_over_the_whole_range_of_float32(values: list[float]) ->
 def test_what_reading_would_wait_for_is_left_out() -> None:
     indices = torch.tensor([[0, 0]])
     sparse = torch.sparse_coo_tensor(indices, torch.ones(2), (3,), check_invariants=True)
-    assert late_norms([sparse, None]) == [None, None]
+    assert deferred_norms([sparse, None]) == [None, None]
 
 
 def test_numbers_and_nothing_pass_through_a_fetch() -> None:

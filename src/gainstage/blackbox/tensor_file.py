@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from gainstage.errors import RunFolderError
-from gainstage.norms.late import is_distributed
+from gainstage.norms.deferred import is_distributed
 
 _COMPLEX128 = "complex128"
 """Key of the file's metadata: names of tensors that lie in it as pairs of float64."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gainstage.norms.clip import clip_coefficient
-from gainstage.norms.late import Number, is_distributed, late_norms
+from gainstage.norms.deferred import Number, deferred_norms, is_distributed
 from gainstage.norms.sums import is_dense_cpu
 from gainstage.norms.total import gradient_norms
 
@@ -179,7 +179,7 @@ def _coefficient(max_norm: float, total_norm: Tensor) -> Number:
 
 def _norms_anywhere(grads: Sequence[Tensor | None]) -> Sequence[Number]:
     on_cpu = all(grad is None or grad.is_cpu for grad in grads)
-    return gradient_norms(grads)[0] if on_cpu else late_norms(grads)
+    return gradient_norms(grads)[0] if on_cpu else deferred_norms(grads)
 
 
 def _without_our_frames(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ from gainstage.graph.nodes.leaves import leaves_of
 from gainstage.graph.sites.site_map import SiteMap
 from gainstage.ledger.gain_data import Readings
 from gainstage.ledger.gain_ledger import gain_ledger
-from gainstage.norms.late import fetched_norms
+from gainstage.norms.deferred import fetched_norms
 from gainstage.norms.total import gradient_norms
 from gainstage.show.gain_profile import GainProfile
 from gainstage.store.ring import to_block, to_weight_block

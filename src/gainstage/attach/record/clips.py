@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor
 
 from gainstage.attach.names.columns import Plan
-from gainstage.norms.late import Number
+from gainstage.norms.deferred import Number
 from gainstage.norms.replace import Clipped
 
 Before = tuple[list[float | None], float, float | None, float | None]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _OPTIONS = ("grad_outputs", "retain_graph", "create_graph", "only_inputs", "allow_unused")
 
 
-class ReturnedGradients:
+class FunctionalGradients:
     """Makes backward calls, and steps where nothing else makes any, of such gradients."""
 
     def __init__(self, recorder: Recorder) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from gainstage.norms.late import Fetch, Number
+from gainstage.norms.deferred import Fetch, Number
 
 Finish: TypeAlias = Callable[[list[float | None]], None]
 
@@ -14,7 +14,7 @@ _MOST_WAITING = 1024
 """Rows under way before the oldest is waited for: a device this far behind has other troubles."""
 
 
-class LateRows:
+class PendingRows:
     """A queue of rows under way. Neither adding nor delivering waits for the device."""
 
     def __init__(self) -> None:

@@ -18,19 +18,19 @@ from gainstage.attach.names.columns import Columns, Plan
 from gainstage.attach.names.loss_scale import LossScale
 from gainstage.attach.names.watched_script import WatchedScript
 from gainstage.attach.record.clips import Clips, divided
-from gainstage.attach.record.functional_gradients import ReturnedGradients
-from gainstage.attach.record.pending_rows import LateRows
+from gainstage.attach.record.functional_gradients import FunctionalGradients
+from gainstage.attach.record.pending_rows import PendingRows
 from gainstage.attach.record.protection import Protection
 from gainstage.attach.record.rows import Norms, Reading, Rows, Sink
 from gainstage.attach.sample.graph_watch import GraphWatch
 from gainstage.facts.tensor import TensorInfo
 from gainstage.graph.nodes.leaves import leaves_of
-from gainstage.norms.late import (
+from gainstage.norms.deferred import (
     Fetch,
     Number,
+    deferred_norms,
     fetched_norms,
     is_capturing,
-    late_norms,
     total_of,
 )
 from gainstage.norms.replace import Clipped
@@ -104,7 +104,7 @@ class Recorder:
         self.step_calls = 0
         self.backward_calls = 0
         self._calls_at_step = -1
-        self.returned = ReturnedGradients(self)
+        self.returned = FunctionalGradients(self)
         self.in_backward = False
         self.loss_scale = LossScale()
         self.treatments = Stack()
@@ -113,7 +113,7 @@ class Recorder:
         self.check: Check | None = None
         self._columns = Columns(self._model)
         self._rows = Rows(self._open_sink, self._columns, self.graph, self._weights_share)
-        self._late = LateRows()
+        self._late = PendingRows()
         self._late_steps = 0
         self._loss: Number = None
         self._loss_used = True
@@ -506,10 +506,10 @@ class Recorder:
         scale = 1.0 if optimizer is None else self.loss_scale.of_fused(optimizer)
         found_inf = 0.0 if optimizer is None else self.loss_scale.found_inf(optimizer)
         if self._clips.calls:
-            numbers = self._clips.before(plan, grads, scale, late_norms)
+            numbers = self._clips.before(plan, grads, scale, deferred_norms)
             scale = 1.0
         else:
-            numbers = [None, None, *late_norms(grads)]
+            numbers = [None, None, *deferred_norms(grads)]
         now = time.time()
 
         def finish(numbers: list[float | None]) -> None:
@@ -531,7 +531,9 @@ class Recorder:
         if self._late_steps % _STEPS_BETWEEN_LATE_WEIGHTS == 1:
             plans = self._columns.plans() or [plan]
             weights = [parameter.data for each in plans for parameter in each.parameters]
-            self._late.add(late_norms(weights), functools.partial(self._rows.append_weights, plans))
+            self._late.add(
+                deferred_norms(weights), functools.partial(self._rows.append_weights, plans)
+            )
 
     def look_at_last(self, scopes: Iterable[Scope]) -> None:
         """Find what is wrong with a loss that the script stopped at without a backward call."""

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from gainstage.attach.names.columns import Columns, Plan
 from gainstage.attach.sample.graph_watch import GraphWatch
 from gainstage.facts.tensor import TensorInfo
-from gainstage.norms.late import Number, fetched_norms
+from gainstage.norms.deferred import Number, fetched_norms
 from gainstage.norms.total import gradient_norms
 from gainstage.store.ring import Row
 

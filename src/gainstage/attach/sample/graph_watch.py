@@ -41,7 +41,7 @@ from gainstage.graph.nodes.release import sweep
 from gainstage.graph.nodes.walk import is_leaf, walk
 from gainstage.graph.sites.recording import SiteRecording, sites_of
 from gainstage.graph.sites.site_map import SiteMap, shape_of
-from gainstage.norms.late import is_capturing
+from gainstage.norms.deferred import is_capturing
 
 _MANY_CALLS = 3
 """Backward calls for one step from which on it accumulates gradients: two losses make two."""

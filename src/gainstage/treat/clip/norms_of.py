@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gainstage.norms.late import fetched_norms
+from gainstage.norms.deferred import fetched_norms
 from gainstage.norms.sums import EXACT_ROW, is_dense_cpu, norm_of
 from gainstage.norms.total import gradient_norms
 

@@ -16,7 +16,7 @@ Number: TypeAlias = float | Tensor | None
 """A number, or a tensor of one element that holds it, or nothing."""
 
 
-def late_norms(grads: Sequence[Tensor | None]) -> list[Number]:
+def deferred_norms(grads: Sequence[Tensor | None]) -> list[Number]:
     """Return the 2-norm of each gradient as a 0-d tensor on its device; waits for nothing.
 
     Accumulated in float64, where the device has it, so that it is exact over the whole range of
@@ -93,7 +93,7 @@ class Fetch:
 
 def fetched_norms(grads: Sequence[Tensor | None]) -> tuple[list[float | None], float | None]:
     """Return what `gradient_norms` does, for gradients on an accelerator. Waits for it once."""
-    norms = Fetch(late_norms(grads)).numbers()
+    norms = Fetch(deferred_norms(grads)).numbers()
     return norms, total_of(norms)
 
 
