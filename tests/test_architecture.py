@@ -52,7 +52,7 @@ ALLOWED = {
         "blackbox",
         "show",
     },
-    "integrations": {"facts", "errors", "attach", "store", "show", "treat"},
+    "integrations": {"facts", "errors", "detect", "attach", "store", "show", "treat"},
     "cli": {
         "errors",
         "attach",

@@ -44,6 +44,7 @@ def conclude(config: RunConfig, session: Session | None, uncaught: str | None) -
 
 def _write(config: RunConfig, uncaught: str | None) -> Findings:
     """Note how the run ended, and write what its record says."""
+    from gainstage.store.findings import findings_json
     from gainstage.store.folder import update_run_info
     from gainstage.store.journal import write_json
     from gainstage.store.reader import load
@@ -52,7 +53,7 @@ def _write(config: RunConfig, uncaught: str | None) -> Findings:
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     update_run_info(config.folder, ended=ended, exit=exit_info)
     findings = load(config.folder).findings
-    write_json(config.folder / "findings.json", findings.as_json())
+    write_json(config.folder / "findings.json", findings_json(findings))
     return findings
 
 

@@ -25,6 +25,7 @@ from gainstage.attach.sample.graph_watch import GraphWatch
 from gainstage.attach.startup.config import RunConfig
 from gainstage.blackbox.write import BlackBox, Evidence
 from gainstage.detect import scan
+from gainstage.detect.symptom_json import message_of, symptom_json
 from gainstage.errors import GainstageError, RunFolderError
 from gainstage.facts.blocks import (
     ProfileBlock,
@@ -347,7 +348,7 @@ class Session:
         scan.see(self._state, profiles, self._take_faults(), seen)
         self._state, changed = scan.update(self._state, block, weights, writer.tensors)
         for symptom in sorted(changed, key=lambda each: each.step):
-            line = symptom.as_json() | ({"rank": self.rank} if self.rank else {})
+            line = symptom_json(symptom) | ({"rank": self.rank} if self.rank else {})
             append_line(self.config.folder / "symptoms.jsonl", line)
             self._alarm(symptom)
         graph = self.recorder.graph
@@ -388,7 +389,7 @@ class Session:
             return
         self._alarms.add(symptom.symptom)
         rank = f" rank {self.rank}" if self.rank else ""
-        _print_line(f"gainstage:{rank} step {symptom.step}: {symptom.message}")
+        _print_line(f"gainstage:{rank} step {symptom.step}: {message_of(symptom)}")
 
     # Children
 

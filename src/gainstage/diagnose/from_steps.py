@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.detect.symptom_json import message_of
 from gainstage.diagnose.from_leap import leap_evidence
 from gainstage.diagnose.from_weights import steps_before_leap, weight_evidence
 from gainstage.facts.blocks import StepBlock
@@ -143,7 +144,7 @@ def _losses(record: RankRecord, failure: int | None) -> Iterator[tuple[str, str]
         )
     divergence = record.symptom("loss-divergence")
     if divergence is not None and divergence.evidence.get("form") == "unbounded":
-        yield "loss-falls-without-bound", divergence.message
+        yield "loss-falls-without-bound", message_of(divergence)
     elif _fell_below_all(losses):
         yield "loss-falls-without-bound", f"the loss fell to {losses[-1]:.3g}, and was falling"
     elif fell_below_zero(losses):

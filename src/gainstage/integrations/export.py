@@ -9,8 +9,8 @@ from gainstage.errors import ConfigError
 from gainstage.facts.symptom import Symptom
 from gainstage.integrations.sinks import KINDS, SinkSpec, check_installed, open_sink
 from gainstage.store.export import write_parquet
-from gainstage.store.journal import read_lines
 from gainstage.store.reader import Run
+from gainstage.store.seen import symptoms_so_far
 from gainstage.store.series import SeriesBlock, series_blocks
 
 _PARQUET = "parquet"
@@ -77,13 +77,8 @@ def _send(run: Run, spec: SinkSpec, blocks: Iterator[SeriesBlock], rank: int) ->
 
 def _symptoms(run: Run, rank: int) -> Sequence[Symptom]:
     """Return the symptoms that were journaled; only where none were, the detectors look again."""
-    lines, _ = read_lines(run.folder / "symptoms.jsonl")
-    found = {
-        line["symptom"]: Symptom(**{k: v for k, v in line.items() if k != "rank"})
-        for line in lines
-        if line.get("rank", 0) == rank
-    }
-    return tuple(found.values()) or run.record(rank).symptoms
+    found = symptoms_so_far(run.folder).get(rank, ())
+    return found or run.record(rank).symptoms
 
 
 def _none_of(block: SeriesBlock) -> SeriesBlock:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.symptom import Symptom
 from gainstage.store.series import Series, SeriesBlock
 
@@ -55,7 +56,7 @@ class MlflowSink:
         while some := list(islice(metrics, _MOST_METRICS)):
             self._client.log_batch(self._id, metrics=some)
         for symptom in symptoms:
-            said = f"{symptom.severity} at step {symptom.step}: {symptom.message}"
+            said = f"{symptom.severity} at step {symptom.step}: {message_of(symptom)}"
             self._client.set_tag(self._id, f"gainstage/{symptom.symptom}", said)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
@@ -46,7 +47,7 @@ class TensorBoardSink:
             ]
             self._add(step, time, scalars)
         for symptom in symptoms:
-            said = f"{symptom.severity}: {symptom.message}"
+            said = f"{symptom.severity}: {message_of(symptom)}"
             text = self._summaries.Summary.Value(
                 tag=f"gainstage/{symptom.symptom}",
                 metadata=self._texts.create_summary_metadata(display_name="", description=""),

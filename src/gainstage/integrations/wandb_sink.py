@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
@@ -51,7 +52,7 @@ class WandbSink:
             row = {series.chart: value for series, value in values.items()}
             self._run.log({**row, "_timestamp": time}, step=step)
         for symptom in symptoms:
-            said = f"{symptom.severity} at step {symptom.step}: {symptom.message}"
+            said = f"{symptom.severity} at step {symptom.step}: {message_of(symptom)}"
             self._run.summary[f"gainstage/{symptom.symptom}"] = said
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from gainstage.detect.gradient.gradient_growth import STRONG_BITS
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.symptom import Symptom
 from gainstage.lab.failing_task import STEPS_PER_EPOCH
 from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number
@@ -103,7 +104,7 @@ class Symptoms(Shown):
             str(symptom.step),
             str(self.epoch_of(symptom.step)),
             symptom.severity,
-            symptom.message,
+            message_of(symptom),
         )
 
     def _picture(self) -> Figure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from gainstage.detect.symptom_json import symptom_json
 from gainstage.facts.symptom import Symptom
 
 CHECK_SCHEMA = "gainstage.check/1"
@@ -192,7 +193,7 @@ class GainLedger:
             "weights": [asdict(each) for each in self.weights],
             "norms": [asdict(each) for each in self.norms],
             "sharpness": asdict(self.sharpness),
-            "symptoms": [each.as_json() for each in self.symptoms],
+            "symptoms": [symptom_json(each) for each in self.symptoms],
         }
 
 

@@ -15,6 +15,7 @@ from gainstage.bits import LARGEST
 from gainstage.detect import scan
 from gainstage.detect.level.depth_gain import depth_gain, rows_of
 from gainstage.detect.level.time_gain import time_gains
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Site
 from gainstage.facts.record import RankRecord
@@ -70,7 +71,7 @@ def gain_ledger(record: RankRecord, readings: Readings) -> GainLedger:
         sharpness=readings.sharpness,
         symptoms=symptoms,
         troubles=(
-            *(each.message for each in symptoms if each.severity != "info"),
+            *(message_of(each) for each in symptoms if each.severity != "info"),
             *_sharpness_troubles(readings.sharpness),
             *_norm_troubles(norms),
         ),

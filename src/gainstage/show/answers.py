@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gainstage.detect.gradient.gradient_growth import NOTABLE_BITS
 from gainstage.detect.series.trend import steepest_growth
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.fault import Site
 from gainstage.facts.findings import Findings
@@ -208,7 +209,7 @@ def told(symptom: Symptom, sites: Sequence[Site] = ()) -> str:
     again = f" (on {times:,} steps)" if times > 1 and symptom.severity != "info" else ""
     rank = symptom.evidence.get("rank")
     place = _place(symptom.evidence.get("site"), sites)
-    return f"{f'rank {rank}: ' if rank is not None else ''}{symptom.message}{place}{again}"
+    return f"{f'rank {rank}: ' if rank is not None else ''}{message_of(symptom)}{place}{again}"
 
 
 def _place(number: object, sites: Sequence[Site]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gainstage import __version__
+from gainstage.detect.symptom_json import symptom_json
 from gainstage.errors import ConfigError
 from gainstage.show.answers import (
     alarm_step,
@@ -131,7 +132,7 @@ def report_data(
         ],
         "treat": fix_command(shown),
         "next": treat_commands(shown),
-        "symptoms": [each.as_json() for each in findings.symptoms],
+        "symptoms": [symptom_json(each) for each in findings.symptoms],
         "facts": _facts(run),
         "damage": list(run.damage),
         "diagnosis": diagnosis_json(run, findings),

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from gainstage.detect.series.trend import headroom_bits
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
@@ -140,7 +141,7 @@ class LivePanel:
         order = ("critical", "warning", "info")
         worst = min(self._symptoms.values(), key=lambda s: (order.index(s.severity), s.step))
         more = f"   + {len(self._symptoms) - 1} more" if len(self._symptoms) > 1 else ""
-        return f"seen     {safe(worst.message)}{more}"
+        return f"seen     {safe(message_of(worst))}{more}"
 
 
 def _bits(value: Any) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gainstage.detect import scan
+from gainstage.detect.symptom_json import symptom_from_json
 from gainstage.diagnose.diagnose import diagnose
 from gainstage.facts.findings import Findings
-from gainstage.facts.symptom import SEVERITIES, Symptom
+from gainstage.facts.symptom import Symptom
 from gainstage.store.journal import read_lines
 
 if TYPE_CHECKING:
@@ -66,17 +67,7 @@ def _steps(run: Run, rank: int) -> int:
 
 
 def _symptom(line: Mapping[str, Any]) -> Symptom:
-    if line["severity"] not in SEVERITIES:
-        raise ValueError(f"no severity: {line['severity']!r}")
-    evidence = cast("dict[str, Any]", _numbers(dict(line["evidence"])))
-    last = int(evidence.get("last_step", line["step"]))
-    return Symptom(
-        str(line["symptom"]),
-        line["severity"],
-        int(line["step"]),
-        str(line["message"]),
-        {**evidence, "last_step": last, "count": int(evidence.get("count", 1))},
-    )
+    return symptom_from_json(cast("dict[str, Any]", _numbers(dict(line))))
 
 
 def _numbers(value: Any) -> Any:

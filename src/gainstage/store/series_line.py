@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gainstage.detect.symptom_json import symptom_from_json, symptom_json
 from gainstage.facts.symptom import Symptom
 from gainstage.store.series import Series, SeriesBlock
 
@@ -24,7 +25,7 @@ def block_line(block: SeriesBlock, symptoms: Sequence[Symptom]) -> str:
             "time": block.time.tolist(),
             "series": [[each.quantity, each.tensor] for each in block.series],
             "values": values,
-            "symptoms": [symptom.as_json() for symptom in symptoms],
+            "symptoms": [symptom_json(symptom) for symptom in symptoms],
         }
     )
 
@@ -43,4 +44,4 @@ def parse_line(line: str) -> tuple[SeriesBlock, list[Symptom]]:
         np.where(given.reshape(shape), cells, np.nan).astype(np.float64),
         given.reshape(shape),
     )
-    return block, [Symptom(**each) for each in parsed["symptoms"]]
+    return block, [symptom_from_json(each) for each in parsed["symptoms"]]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.fault import Site
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.journal import to_json
@@ -185,7 +186,7 @@ def _symptoms(run: Run) -> Iterator[pa.RecordBatch]:
             "severity": each.severity,
             "step": each.step,
             "last_step": each.evidence.get("last_step"),
-            "message": each.message,
+            "message": message_of(each),
             "evidence": to_json(each.evidence),
         }
         for rank in run.ranks

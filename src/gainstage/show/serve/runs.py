@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gainstage.detect.scan import together
+from gainstage.detect.symptom_json import message_of
 from gainstage.errors import RunFolderError
 from gainstage.store.folder import RUN_INFO, read_run_info, was_killed
 from gainstage.store.seen import stored_findings, symptoms_so_far
@@ -115,7 +116,7 @@ def _row(name: str, folder: Path) -> dict[str, Any]:
     findings = stored_findings(folder) if ended else None
     if findings is None:
         findings = together(symptoms_so_far(folder), _steps(folder))
-    worst = findings.symptoms[0].message if findings.symptoms else ""
+    worst = message_of(findings.symptoms[0]) if findings.symptoms else ""
     return {
         "name": name,
         "script": str(info.get("script", "?")),
