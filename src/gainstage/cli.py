@@ -253,7 +253,7 @@ def prescribe(
     """
     from gainstage.attach.startup.launch import check_script
     from gainstage.prescribe.executor import LocalExecutor
-    from gainstage.prescribe.prescribe import Asked
+    from gainstage.prescribe.prescribe import PrescribeRequest
     from gainstage.prescribe.prescribe import prescribe as find
     from gainstage.show.prescription import TrialBoard, print_prescription
     from gainstage.store.journal import to_json
@@ -270,7 +270,7 @@ def prescribe(
         where = RayExecutor()
     with TrialBoard(sys.stderr) as board:
         found = find(
-            Asked(
+            PrescribeRequest(
                 target=target,
                 path=path,
                 arguments=tuple(given),

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Ran, Runner, finish
 from gainstage import ConfigError, load, watch
-from gainstage.prescribe.patch.code_changes import CodeChange, code_changes
+from gainstage.prescribe.patch.code_changes import ChangedScript, code_changes
 from gainstage.prescribe.patch.diff import patch_of
 from gainstage.treat.treatment import parse
 
@@ -134,7 +134,7 @@ for _ in range(30):
 }
 
 
-def changes_of(ran: Ran, path: Path, cause: str) -> list[CodeChange]:
+def changes_of(ran: Ran, path: Path, cause: str) -> list[ChangedScript]:
     return code_changes(path, load(ran.folder).record(), {cause: 1.0})
 
 

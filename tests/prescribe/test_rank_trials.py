@@ -12,7 +12,7 @@ from gainstage.prescribe.candidate import candidate
 from gainstage.prescribe.executor import processors_at_once
 from gainstage.prescribe.halving import Halving
 from gainstage.prescribe.losses import Losses
-from gainstage.prescribe.rank_trials import Tried, has_helped, is_better, ranked
+from gainstage.prescribe.rank_trials import TrialResult, has_helped, is_better, ranked
 
 BASELINE = Trial("00-baseline", outcome="finished", loss=math.inf, final_loss=math.nan)
 
@@ -30,7 +30,7 @@ def tried(
     steps: int = 100,
     outcome: str = "finished",
     left_out: int = 0,
-) -> Tried:
+) -> TrialResult:
     own = losses([recorded if recorded is not None else (final or 0.0)] * steps, left_out)
     trial = Trial(
         treat,
@@ -39,10 +39,10 @@ def tried(
         loss=own.level(),
         final_loss=final,
     )
-    return Tried(candidate(*treat.split("+"), why=""), trial, own)
+    return TrialResult(candidate(*treat.split("+"), why=""), trial, own)
 
 
-def winner(*all_of_them: Tried) -> str | None:
+def winner(*all_of_them: TrialResult) -> str | None:
     found = ranked(all_of_them, BASELINE, start=10.0)
     return found[0].trial.name if found else None
 
@@ -65,7 +65,9 @@ def test_among_equally_simple_equals_the_lower_loss_wins() -> None:
 def test_losses_are_compared_at_the_steps_that_all_have_reached() -> None:
     long = tried("warm-up", None, steps=100)
     falling = losses([5.0] * 50 + [0.1] * 50)
-    long = Tried(long.candidate, Trial("long", outcome="finished", steps=100, loss=0.1), falling)
+    long = TrialResult(
+        long.candidate, Trial("long", outcome="finished", steps=100, loss=0.1), falling
+    )
     short = tried("lower-lr", None, recorded=1.0, steps=50)
     assert winner(long, short) == "lower-lr"
 

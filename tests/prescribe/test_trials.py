@@ -16,7 +16,7 @@ from gainstage.facts.prescription import Trial
 from gainstage.prescribe.candidate import Candidate, candidate
 from gainstage.prescribe.executor import Executor, Job, LocalExecutor
 from gainstage.prescribe.executor_ray import RayExecutor
-from gainstage.prescribe.trials import Script, Trials
+from gainstage.prescribe.trials import Trials, TrialScript
 
 CANDIDATES = [
     candidate("clip-global-norm", why=""),
@@ -33,7 +33,7 @@ def trials_of(
         return Job(command, str(folder), dict(os.environ), out, err)
 
     return Trials(
-        script=Script(folder=folder, job_of=job_of),
+        script=TrialScript(folder=folder, job_of=job_of),
         executor=executor,
         at_once=int(changes.get("at_once", 2)),
         limit_s=changes.get("limit_s", 100.0),

@@ -45,7 +45,7 @@ from gainstage.store.writer import StepWriter
 from gainstage.treat.guard.guard import Guard
 from gainstage.treat.guard.spec import parse_guard
 from gainstage.treat.make import make
-from gainstage.treat.stack import Stack
+from gainstage.treat.pipeline import TreatmentPipeline
 from gainstage.treat.treatment import Treatment, parse
 
 if TYPE_CHECKING:
@@ -404,7 +404,7 @@ class Session:
         for treatment in treatments:
             treatment.touched = 0
         self.recorder.forget()
-        self.recorder.treatments = Stack(self.treatments)
+        self.recorder.treatments = TreatmentPipeline(self.treatments)
         self.recorder.protection = self.protection
         self._begin_check()
 

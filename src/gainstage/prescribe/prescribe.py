@@ -26,13 +26,13 @@ from gainstage.prescribe.executor import (
     start_process,
 )
 from gainstage.prescribe.halving import Halving
-from gainstage.prescribe.ladder import distinct, facts_of, first_round, second_round
 from gainstage.prescribe.losses import Losses, is_finite, losses_of, printed_final_loss
 from gainstage.prescribe.patch.code_changes import code_changes
 from gainstage.prescribe.patch.diff import Patch, by_hand, patch_of
-from gainstage.prescribe.rank_trials import Tried, has_helped, ranked, reports_its_loss
+from gainstage.prescribe.rank_trials import TrialResult, has_helped, ranked, reports_its_loss
+from gainstage.prescribe.search_space import distinct, facts_of, first_round, second_round
 from gainstage.prescribe.seed import with_another_seed
-from gainstage.prescribe.trials import Script, Trials, last_line
+from gainstage.prescribe.trials import Trials, TrialScript, last_line
 from gainstage.store.folder import claim_folder
 from gainstage.store.journal import write_json
 from gainstage.store.reader import Run, load
@@ -50,7 +50,7 @@ _LONGEST = 12.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class PrescribeRequest:
     """What to prescribe for."""
 
     target: str
@@ -74,7 +74,7 @@ class Asked:
             raise ConfigError(f"--trials must be at least 1, got {self.trials}")
 
 
-def prescribe(asked: Asked) -> Prescription:
+def prescribe(asked: PrescribeRequest) -> Prescription:
     """Run a script, find what is wrong with it, try treatments, and return what helped.
 
     Ctrl-C ends all trials; the prescription is then of what is known.
@@ -84,7 +84,7 @@ def prescribe(asked: Asked) -> Prescription:
         RunFolderError: If the records have no place.
     """
     folder = claim_folder(asked.target if asked.is_module else asked.path.name, "prescribe")
-    script = Script(folder=folder, job_of=_jobs(asked, asked.arguments))
+    script = TrialScript(folder=folder, job_of=_jobs(asked, asked.arguments))
     baseline, busy = _run_baseline(script, asked)
     run = load(script.run_folder(baseline.name))
     prescription = _prescribe(asked, script, baseline, run, busy)
@@ -93,7 +93,7 @@ def prescribe(asked: Asked) -> Prescription:
 
 
 def _prescribe(
-    asked: Asked, script: Script, baseline: Trial, run: Run, busy: float
+    asked: PrescribeRequest, script: TrialScript, baseline: Trial, run: Run, busy: float
 ) -> Prescription:
     findings = run.findings
     diagnosis = findings.diagnosis
@@ -160,14 +160,14 @@ def _prescribe(
 class _Search:
     """The rounds of trials, the confirmation of who wins them, and the proof of its diff."""
 
-    asked: Asked
+    asked: PrescribeRequest
     trials: Trials
     baseline: Trial
     losses: Losses
     is_unbounded: bool
     """Whether the lowest loss is the most broken one."""
     until: float
-    confirmation: Tried | None = None
+    confirmation: TrialResult | None = None
     is_other_seed: bool = False
     _rejected: tuple[Candidate, ...] = ()
     """Those that cannot win: not confirmed, or the winner's own diff."""
@@ -201,7 +201,7 @@ class _Search:
         """Tell whether a changed text of the script can be run in its stead."""
         return not self.asked.is_module
 
-    def _ranked(self) -> list[Tried]:
+    def _ranked(self) -> list[TrialResult]:
         tried = [each for each in self.trials.tried if each is not self.confirmation]
         if self.is_unbounded:
             tried = [each for each in tried if self._is_bounded(each.trial)]
@@ -250,7 +250,7 @@ class _Search:
             self.confirmation = None
             best = self.best()
 
-    def proven(self, best: Tried, patch: Patch) -> Patch:
+    def proven(self, best: TrialResult, patch: Patch) -> Patch:
         """Run what the winner's diff makes of the script; without one if that does not help."""
         if patch.content is None or not self._runs_texts():
             return patch
@@ -270,7 +270,7 @@ class _Search:
         why = f"the edit was tried and {end}: {text.name} beside the records"
         return by_hand(best.candidate.specs, why)
 
-    def best(self) -> Tried | None:
+    def best(self) -> TrialResult | None:
         """Return the winner so far."""
         return next(iter(self._ranked()), None)
 
@@ -280,7 +280,7 @@ class _Search:
             return None
         return has_helped(self.confirmation, self._yardstick(), self.losses.start())
 
-    def as_best(self, best: Tried) -> dict[str, Any]:
+    def as_best(self, best: TrialResult) -> dict[str, Any]:
         """Return the winner as the contract writes it."""
         return {
             "remedy": best.candidate.remedy,
@@ -295,7 +295,7 @@ class _Search:
             else ("second seed" if self.is_other_seed else "repeat"),
         }
 
-    def said(self, best: Tried | None, interrupted: bool) -> str:
+    def said(self, best: TrialResult | None, interrupted: bool) -> str:
         """Return the outcome in one sentence."""
         end = "; interrupted, so this is what is known" if interrupted else ""
         count = len(self.trials.rows)
@@ -312,7 +312,7 @@ class _Search:
 
 
 def _code_changes(
-    path: Path, record: RankRecord, diagnosis: dict[str, Any] | None, script: Script
+    path: Path, record: RankRecord, diagnosis: dict[str, Any] | None, script: TrialScript
 ) -> list[Candidate]:
     """Return changes of the script's code to try, their texts written beside the trials."""
     if diagnosis is None:
@@ -333,7 +333,9 @@ def _code_change(diagnosis: dict[str, Any] | None) -> str | None:
     return str(found[0]) if found else None
 
 
-def _patch(asked: Asked, script: Script, best: Tried, record: RankRecord) -> Patch:
+def _patch(
+    asked: PrescribeRequest, script: TrialScript, best: TrialResult, record: RankRecord
+) -> Patch:
     journal = load(script.run_folder(best.trial.name)).treatments
     ended = [each for each in journal if each["event"] == "ended"]
     details: list[dict[str, Any]] = [each.get("details", {}) for each in ended]
@@ -345,7 +347,7 @@ def _patch(asked: Asked, script: Script, best: Tried, record: RankRecord) -> Pat
 
 
 def _jobs(
-    asked: Asked, arguments: Sequence[str]
+    asked: PrescribeRequest, arguments: Sequence[str]
 ) -> Callable[[Path, Sequence[str], Path, Path], Job]:
     script = [*(["-m"] if asked.is_module else []), asked.target, *arguments]
     environment = dict(os.environ)
@@ -358,7 +360,7 @@ def _jobs(
     return job_of
 
 
-def _run_baseline(script: Script, asked: Asked) -> tuple[Trial, float]:
+def _run_baseline(script: TrialScript, asked: PrescribeRequest) -> tuple[Trial, float]:
     """Run the script untreated, here; return what came of it and how many processors it used."""
     trial = Trial(name="00-baseline", why="the script as it is", outcome="running")
     asked.on_change([trial])

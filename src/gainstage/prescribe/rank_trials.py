@@ -26,7 +26,7 @@ _SAME_LENGTH = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TrialResult:
     """A candidate with what came of it."""
 
     candidate: Candidate
@@ -41,7 +41,7 @@ def is_better(loss: float, other: float) -> bool:
     return other - loss > TIE * max(abs(loss), abs(other))
 
 
-def has_helped(tried: Tried, baseline: Trial, start: float) -> bool:
+def has_helped(tried: TrialResult, baseline: Trial, start: float) -> bool:
     """Tell whether a trial is a repair: better than the baseline's end, and something was learned.
 
     Args:
@@ -68,7 +68,7 @@ def reports_its_loss(trial: Trial) -> bool:
     return abs(reported - end) <= _SAME_QUANTITY * max(abs(reported), abs(end))
 
 
-def compared_losses(tried: Sequence[Tried]) -> list[float]:
+def compared_losses(tried: Sequence[TrialResult]) -> list[float]:
     """Return the loss of each that decides between them: rule 2."""
     most = max((each.trial.steps for each in tried), default=0)
     if all(
@@ -80,7 +80,7 @@ def compared_losses(tried: Sequence[Tried]) -> list[float]:
     return [each.losses.level(min(ends, default=0)) for each in tried]
 
 
-def ranked(tried: Sequence[Tried], baseline: Trial, start: float) -> list[Tried]:
+def ranked(tried: Sequence[TrialResult], baseline: Trial, start: float) -> list[TrialResult]:
     """Return the trials that helped, the winner first, the others by their loss: rules 1 to 3."""
     helped = [each for each in tried if has_helped(each, baseline, start)]
     pairs = sorted(

@@ -14,7 +14,7 @@ from gainstage.prescribe.candidate import Candidate
 from gainstage.prescribe.executor import Ended, Executor, Job, Running
 from gainstage.prescribe.halving import Halving
 from gainstage.prescribe.losses import Losses, losses_of, printed_final_loss
-from gainstage.prescribe.rank_trials import Tried
+from gainstage.prescribe.rank_trials import TrialResult
 
 _LOOK_S = 0.1
 """Between two looks at whether a process has ended."""
@@ -25,7 +25,7 @@ _MOST_LOSSES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Script:
+class TrialScript:
     """What is tried: the same command for all trials but for its treatments."""
 
     folder: Path
@@ -48,7 +48,7 @@ class Script:
 
 
 @dataclass(slots=True)
-class _Turn:
+class TrialState:
     """A candidate on its way."""
 
     number: int
@@ -63,6 +63,7 @@ class _Turn:
 
     @property
     def name(self) -> str:
+        """Return the name of the folder of this attempt."""
         again = "" if self.attempt == 0 else f"-again{self.attempt}"
         return f"{self.number:02d}-{self.candidate.remedy}{again}"
 
@@ -71,7 +72,7 @@ class _Turn:
 class Trials:
     """Runs candidates and keeps what came of each, also when it is interrupted."""
 
-    script: Script
+    script: TrialScript
     executor: Executor
     at_once: int
     limit_s: float
@@ -80,7 +81,7 @@ class Trials:
     """None where nobody is given up for standing behind."""
     on_change: Callable[[Sequence[Trial]], None]
     """Is told of all trials whenever one of them has changed."""
-    tried: list[Tried] = field(default_factory=list[Tried])
+    tried: list[TrialResult] = field(default_factory=list[TrialResult])
     """Those that have ended, in that order."""
     _rows: dict[int, Trial] = field(default_factory=dict[int, Trial])
     _count: int = 0
@@ -90,128 +91,128 @@ class Trials:
         """Return all trials, in the order in which they were asked for."""
         return [self._rows[number] for number in sorted(self._rows)]
 
-    def run(self, candidates: Sequence[Candidate], *, until: float) -> list[Tried]:
+    def run(self, candidates: Sequence[Candidate], *, until: float) -> list[TrialResult]:
         """Run candidates to their ends and return what came of them.
 
         Args:
             candidates: In the order in which they are to begin.
             until: Time of `time.monotonic` after which none begins any more.
         """
-        waiting: deque[_Turn] = deque()
+        waiting: deque[TrialState] = deque()
         for each in candidates:
             self._count += 1
-            waiting.append(_Turn(self._count, each))
+            waiting.append(TrialState(self._count, each))
             self._show(waiting[-1], "waiting")
-        running: list[_Turn] = []
+        running: list[TrialState] = []
         before = len(self.tried)
         try:
             while waiting or running:
                 self._begin(waiting, running, until)
-                for turn in list(running):
-                    if not self._look_at(turn, waiting):
-                        running.remove(turn)
+                for state in list(running):
+                    if not self._look_at(state, waiting):
+                        running.remove(state)
                 if running:
                     time.sleep(_LOOK_S)
         finally:
-            for turn in running:
-                self._stop(turn, "stopped")
-            for turn in waiting:
-                self._rows.pop(turn.number, None)
+            for state in running:
+                self._stop(state, "stopped")
+            for state in waiting:
+                self._rows.pop(state.number, None)
             self.on_change(self.rows)
         return self.tried[before:]
 
-    def _begin(self, waiting: deque[_Turn], running: list[_Turn], until: float) -> None:
+    def _begin(self, waiting: deque[TrialState], running: list[TrialState], until: float) -> None:
         """Start what there is room for; let those wait that must be alone."""
         while waiting and len(running) < self.at_once:
             if time.monotonic() > until:
-                for turn in waiting:
-                    self._rows.pop(turn.number)
+                for state in waiting:
+                    self._rows.pop(state.number)
                 waiting.clear()
                 return
-            if any(turn.is_alone for turn in running) or (waiting[0].is_alone and running):
+            if any(state.is_alone for state in running) or (waiting[0].is_alone and running):
                 return
-            turn = waiting.popleft()
-            turn.running = self.executor.start(self.script.job(turn.name, turn.candidate.treat))
-            turn.started = time.monotonic()
-            running.append(turn)
-            self._show(turn, "running")
+            state = waiting.popleft()
+            state.running = self.executor.start(self.script.job(state.name, state.candidate.treat))
+            state.started = time.monotonic()
+            running.append(state)
+            self._show(state, "running")
 
-    def _look_at(self, turn: _Turn, waiting: deque[_Turn]) -> bool:
+    def _look_at(self, state: TrialState, waiting: deque[TrialState]) -> bool:
         """Take in how a trial stands; return whether it goes on."""
-        assert turn.running is not None
-        ended = turn.running.poll()
+        assert state.running is not None
+        ended = state.running.poll()
         if ended is not None:
-            self._end(turn, ended, waiting)
+            self._end(state, ended, waiting)
             return False
         now = time.monotonic()
-        if now - turn.started > self.limit_s:
-            self._stop(turn, "timeout")
+        if now - state.started > self.limit_s:
+            self._stop(state, "timeout")
             return False
-        if now >= turn.next_read:
-            turn.losses = losses_of(self.script.run_folder(turn.name))
+        if now >= state.next_read:
+            state.losses = losses_of(self.script.run_folder(state.name))
             took = time.monotonic() - now
-            turn.next_read = now + max(_READ_S, 10 * took)
-            if turn.losses.is_dead:
-                self._stop(turn, "dead")
+            state.next_read = now + max(_READ_S, 10 * took)
+            if state.losses.is_dead:
+                self._stop(state, "dead")
                 return False
-            if self.halving is not None and self.halving.is_behind(turn.name, turn.losses):
-                self._stop(turn, "behind")
+            if self.halving is not None and self.halving.is_behind(state.name, state.losses):
+                self._stop(state, "behind")
                 return False
-            self._show(turn, "running")
+            self._show(state, "running")
         return True
 
-    def _end(self, turn: _Turn, ended: Ended, waiting: deque[_Turn]) -> None:
+    def _end(self, state: TrialState, ended: Ended, waiting: deque[TrialState]) -> None:
         """Note an end, or put the trial back where the fault was not the treatment's."""
-        turn.losses = losses_of(self.script.run_folder(turn.name))
+        state.losses = losses_of(self.script.run_folder(state.name))
         if ended == "lost":
-            if turn.attempt < _MOST_LOSSES:
-                waiting.appendleft(_Turn(turn.number, turn.candidate, turn.attempt + 1))
-                self._show(turn, "waiting")
+            if state.attempt < _MOST_LOSSES:
+                waiting.appendleft(TrialState(state.number, state.candidate, state.attempt + 1))
+                self._show(state, "waiting")
             else:
-                self._note(turn, "lost", None)
+                self._note(state, "lost", None)
             return
-        if ended != 0 and turn.losses.steps == 0 and self.at_once > 1 and not turn.is_alone:
-            again = _Turn(turn.number, turn.candidate, turn.attempt + 1, is_alone=True)
+        if ended != 0 and state.losses.steps == 0 and self.at_once > 1 and not state.is_alone:
+            again = TrialState(state.number, state.candidate, state.attempt + 1, is_alone=True)
             waiting.append(again)
             self._show(again, "waiting")
             return
         outcome: TrialOutcome = "crashed" if ended else "finished"
-        self._note(turn, "dead" if turn.losses.is_dead else outcome, ended)
+        self._note(state, "dead" if state.losses.is_dead else outcome, ended)
 
-    def _stop(self, turn: _Turn, outcome: TrialOutcome) -> None:
-        assert turn.running is not None
-        turn.running.stop()
-        self._note(turn, outcome, None)
+    def _stop(self, state: TrialState, outcome: TrialOutcome) -> None:
+        assert state.running is not None
+        state.running.stop()
+        self._note(state, outcome, None)
 
-    def _note(self, turn: _Turn, outcome: TrialOutcome, code: int | None) -> None:
-        losses = losses_of(self.script.run_folder(turn.name)) if code is None else turn.losses
+    def _note(self, state: TrialState, outcome: TrialOutcome, code: int | None) -> None:
+        losses = losses_of(self.script.run_folder(state.name)) if code is None else state.losses
         assert losses is not None
-        turn.losses = losses
+        state.losses = losses
         trial = dataclasses.replace(
-            self._row(turn, outcome),
+            self._row(state, outcome),
             exit=code,
-            final_loss=printed_final_loss(self.script.output(turn.name, "out")),
-            note=last_line(self.script.output(turn.name, "err")) if outcome == "crashed" else "",
+            final_loss=printed_final_loss(self.script.output(state.name, "out")),
+            note=last_line(self.script.output(state.name, "err")) if outcome == "crashed" else "",
         )
-        self._rows[turn.number] = trial
-        self.tried.append(Tried(turn.candidate, trial, losses))
+        self._rows[state.number] = trial
+        self.tried.append(TrialResult(state.candidate, trial, losses))
         self.on_change(self.rows)
 
-    def _show(self, turn: _Turn, outcome: TrialOutcome) -> None:
-        self._rows[turn.number] = self._row(turn, outcome)
+    def _show(self, state: TrialState, outcome: TrialOutcome) -> None:
+        self._rows[state.number] = self._row(state, outcome)
         self.on_change(self.rows)
 
-    def _row(self, turn: _Turn, outcome: TrialOutcome) -> Trial:
-        losses = turn.losses
-        begun = turn.running is not None
+    def _row(self, state: TrialState, outcome: TrialOutcome) -> Trial:
+        losses = state.losses
+        begun = state.running is not None
         return Trial(
-            name=turn.name,
-            treat=turn.candidate.treat,
-            why=turn.candidate.why,
+            name=state.name,
+            treat=state.candidate.treat,
+            why=state.candidate.why,
             outcome=outcome,
             steps=0 if losses is None else losses.steps,
             loss=float("nan") if losses is None else losses.level(),
-            seconds=time.monotonic() - turn.started if begun else 0.0,
+            seconds=time.monotonic() - state.started if begun else 0.0,
         )
 
 

@@ -57,7 +57,7 @@ class Backward:
     """The tensors it begins at, usually one loss."""
 
 
-class Script(Protocol):
+class ScriptView(Protocol):
     """What a treatment may ask about the script that it treats."""
 
     def parameter_names(self, parameters: Sequence[Any]) -> list[str]:
@@ -100,7 +100,7 @@ class Treatment:
     """A change to a run from outside, called at every moment at which one can be made.
 
     Each moment does nothing unless a treatment says so. In which order several are called, and for
-    which steps, is `Stack`'s to decide.
+    which steps, is `TreatmentPipeline`'s to decide.
     """
 
     remedy: str
@@ -123,7 +123,7 @@ class Treatment:
         schedule = {each.name: given[each.name] for each in SCHEDULE if each.name in given}
         return self.spec.values() | schedule
 
-    def attach(self, script: Script) -> Callable[[], None] | None:
+    def attach(self, script: ScriptView) -> Callable[[], None] | None:
         """Hook into torch, where gradients alone do not do; return what takes the hooks out."""
 
     def before_backward(self, backward: Backward) -> None:

@@ -35,7 +35,7 @@ from gainstage.norms.deferred import (
 )
 from gainstage.norms.replace import Clipped
 from gainstage.norms.total import gradient_norms, small_norms
-from gainstage.treat.stack import Stack
+from gainstage.treat.pipeline import TreatmentPipeline
 from gainstage.treat.treatment import Backward, Step, Treatment
 
 _WEIGHTS_SHARE = 0.2
@@ -97,7 +97,7 @@ class Recorder:
         self.graph = graph
         self.script = WatchedScript(model)
         self.forget()
-        self.treatments = Stack(treatments)
+        self.treatments = TreatmentPipeline(treatments)
 
     def forget(self) -> None:
         """Begin anew, as a forked child must: no step, no sink, no treatments, no protection."""
@@ -107,7 +107,7 @@ class Recorder:
         self.returned = FunctionalGradients(self)
         self.in_backward = False
         self.loss_scale = LossScale()
-        self.treatments = Stack()
+        self.treatments = TreatmentPipeline()
         self.protection: Protection | None = None
         """Black box and guard; the guard is besides the last of the treatments."""
         self.check: Check | None = None

@@ -122,7 +122,7 @@ class GraphWatch:
         self.schedule = SampleSchedule(share)
         self._model = None if model is None else weakref.ref(model)
         self._recording: SiteRecording | None = None
-        self._unsettled: SiteRecording | None = None
+        self._unrestored: SiteRecording | None = None
         self._is_compiled = _has_compiled()
         self._eager = EagerForwards() if deep_compiled else None
         self._wants_sites = False
@@ -154,12 +154,12 @@ class GraphWatch:
         if self._recording is not None:
             self._recording.stop()
             self._recording = None
-        self._settle()
+        self._restore_anomaly_mode()
 
-    def _settle(self) -> None:
-        if self._unsettled is not None:
-            self._unsettled.settle()
-            self._unsettled = self._unsettled if self._unsettled.owes else None
+    def _restore_anomaly_mode(self) -> None:
+        if self._unrestored is not None:
+            self._unrestored.restore()
+            self._unrestored = self._unrestored if self._unrestored.needs_restore else None
 
     def on_compile(self) -> None:
         """Keep module hooks away from code that is about to be compiled."""
@@ -248,7 +248,7 @@ class GraphWatch:
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.stop()
-            self._unsettled = recording if recording.owes else None
+            self._unrestored = recording if recording.needs_restore else None
             self._take_sites(nodes, recording)
         return recording is not None
 
@@ -329,8 +329,8 @@ class GraphWatch:
         self.schedule.on_step(step, total)
         if self._step.sampled:
             self._hand_over(step, columns.by_id)
-        if self._unsettled is not None:
-            self._settle()
+        if self._unrestored is not None:
+            self._restore_anomaly_mode()
         self._next = step + 1
         self._choose_forward(self._next)
         sweep()

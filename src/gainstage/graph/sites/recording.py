@@ -62,7 +62,7 @@ class SiteRecording:
         self.modules: dict[int, nn.Module] = {}
         self._open: list[Call] = []
         self._is_on = not torch.is_anomaly_enabled()
-        self.owes = False
+        self.needs_restore = False
         """Whether anomaly mode may still be on by our doing."""
         self._left = _MOST_NODES
         self._entries: dict[tuple[CodeType, int], list[str]] = {}
@@ -77,19 +77,19 @@ class SiteRecording:
             torch.set_anomaly_enabled(True, False)
 
     def stop(self) -> None:
-        """End. Anomaly mode that the script has switched on by itself stays on: see `settle`."""
+        """End. Anomaly mode that the script has switched on by itself stays on: see `restore`."""
         self.let_go_of_modules()
         self._tracebacks_off()
 
-    def settle(self) -> None:
+    def restore(self) -> None:
         """Switch anomaly mode off, unless it checks for NaN: then it is the script's own.
 
         When a script leaves its own, torch goes back to what was in force before, which was ours:
-        hence call it again after `stop`, as long as it `owes`.
+        hence call it again after `stop`, as long as it `needs_restore`.
         """
-        if self.owes and not torch.is_anomaly_check_nan_enabled():
+        if self.needs_restore and not torch.is_anomaly_check_nan_enabled():
             torch.set_anomaly_enabled(False)
-            self.owes = False
+            self.needs_restore = False
 
     def let_go_of_modules(self) -> None:
         """Take the module hooks out."""
@@ -103,8 +103,8 @@ class SiteRecording:
         self._is_on = False
         if fx_traceback.format_stack == self._format_stack:
             fx_traceback.format_stack = _torch_format_stack
-        self.owes = True
-        self.settle()
+        self.needs_restore = True
+        self.restore()
 
     def _format_stack(self) -> list[str]:
         """Return the user's innermost entry only; torch calls it for every node that it makes."""

@@ -16,7 +16,7 @@ from gainstage.prescribe.patch.edits import (
     Edits,
     Line,
     NoSafeEditError,
-    Source,
+    ScriptSource,
     grouped,
     read_source,
 )
@@ -41,7 +41,7 @@ _SMALLEST_CONFIDENCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class CodeChange:
+class ChangedScript:
     """A change of a script."""
 
     what: str
@@ -50,7 +50,7 @@ class CodeChange:
     """Of the whole file, changed."""
 
 
-def code_changes(path: Path, record: RankRecord, causes: dict[str, float]) -> list[CodeChange]:
+def code_changes(path: Path, record: RankRecord, causes: dict[str, float]) -> list[ChangedScript]:
     """Return the changes of a script's own file that its diagnosis asks for, where they are known.
 
     Whether one is right is for a trial to say.
@@ -64,7 +64,7 @@ def code_changes(path: Path, record: RankRecord, causes: dict[str, float]) -> li
         source = read_source(path)
     except NoSafeEditError:
         return []
-    found: list[CodeChange] = []
+    found: list[ChangedScript] = []
     for cause in (each for each, share in causes.items() if share >= _SMALLEST_CONFIDENCE):
         for what, edit in _edits(cause, source, record):
             edits = Edits(source)
@@ -75,14 +75,14 @@ def code_changes(path: Path, record: RankRecord, causes: dict[str, float]) -> li
             content = edits.apply().encode(source.module.encoding)
             known = (each.content for each in found)
             if content not in (source.text.encode(source.module.encoding), *known):
-                found.append(CodeChange(what, content))
+                found.append(ChangedScript(what, content))
     return found
 
 
 _Edit = tuple[str, Callable[[Edits], None]]
 
 
-def _edits(cause: str, source: Source, record: RankRecord) -> Iterator[_Edit]:
+def _edits(cause: str, source: ScriptSource, record: RankRecord) -> Iterator[_Edit]:
     fault = record.fault
     match cause:
         case "numeric-op" | "normalization":
@@ -232,7 +232,7 @@ def _hold(edits: Edits, record: RankRecord) -> None:
         )
 
 
-def _model_at(source: Source, made: Made, line: Line) -> str:
+def _model_at(source: ScriptSource, made: Made, line: Line) -> str:
     """Return what the optimizer's model is called in another line: the same, or an attribute."""
     if made.model is not None and source.same_scope(made.call, line):
         return made.model
@@ -245,7 +245,7 @@ def _model_at(source: Source, made: Made, line: Line) -> str:
     raise NoSafeEditError("the optimizer's model has no name where it steps")
 
 
-def _writes(source: Source) -> Iterator[Line]:
+def _writes(source: ScriptSource) -> Iterator[Line]:
     """Yield the lines that write to tensors in place, out of autograd's sight."""
     for line in source.all(Line):
         if len(line.body) != 1 or "grad" in source.code(line).replace("no_grad", ""):
@@ -264,7 +264,7 @@ def _writes(source: Source) -> Iterator[Line]:
             yield line
 
 
-def _is_untracked(source: Source, line: Line) -> bool:
+def _is_untracked(source: ScriptSource, line: Line) -> bool:
     """Tell whether a line stands within `with torch.no_grad()`."""
     block = source.holder(line, cst.With)
     while block is not None:

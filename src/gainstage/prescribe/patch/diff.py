@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gainstage.facts.record import RankRecord
-from gainstage.prescribe.patch.edits import Edits, NoSafeEditError, Source, read_source
+from gainstage.prescribe.patch.edits import Edits, NoSafeEditError, ScriptSource, read_source
 from gainstage.prescribe.patch.models import fp32_module, insert_norm, reinit
 from gainstage.prescribe.patch.optimizers import Made, Stepped, is_of, optimizers_of, steps_of
 from gainstage.prescribe.patch.rates import lower_lr, raise_eps
@@ -118,7 +118,7 @@ def _edit(edits: Edits, spec: Spec, record: RankRecord, done: dict[str, Any]) ->
             raise NoSafeEditError(f"{spec.remedy} with these settings needs more than an edit")
 
 
-def _moved(record: RankRecord, before: Source, after: Source) -> RankRecord:
+def _moved(record: RankRecord, before: ScriptSource, after: ScriptSource) -> RankRecord:
     """Return a record whose observations have the lines that these are in a changed text."""
     lines = (before.text.splitlines(), after.text.splitlines())
     same = difflib.SequenceMatcher(None, *lines, autojunk=False).get_matching_blocks()
@@ -132,12 +132,12 @@ def _moved(record: RankRecord, before: Source, after: Source) -> RankRecord:
     return replace(record, observations=tuple(moved))
 
 
-def _places(source: Source, record: RankRecord) -> tuple[list[Made], list[Stepped]]:
+def _places(source: ScriptSource, record: RankRecord) -> tuple[list[Made], list[Stepped]]:
     made = optimizers_of(source, record)
     return made, steps_of(source, record, made)
 
 
-def _with_torch(source: Source, edits: Edits) -> str:
+def _with_torch(source: ScriptSource, edits: Edits) -> str:
     """Return the edited text, having made sure that `torch` means torch where it was put in."""
     text = edits.apply()
     if text.count("torch.") > source.text.count("torch.") and not any(
@@ -148,7 +148,7 @@ def _with_torch(source: Source, edits: Edits) -> str:
     return text
 
 
-def _diff(source: Source, changed: str) -> str:
+def _diff(source: ScriptSource, changed: str) -> str:
     if changed == source.text:
         raise NoSafeEditError("the source has it already")
     name = os.path.relpath(source.path).replace(os.sep, "/")

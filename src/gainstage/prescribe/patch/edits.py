@@ -19,7 +19,7 @@ class NoSafeEditError(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class ScriptSource:
     """A file of the user's, parsed."""
 
     path: Path
@@ -81,7 +81,7 @@ class Source:
         return outer is None or outer is self.holder(other, cst.FunctionDef)
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> ScriptSource:
     """Parse a file.
 
     Raises:
@@ -90,7 +90,7 @@ def read_source(path: Path) -> Source:
     try:
         raw = path.read_bytes()
         module = cst.parse_module(raw)
-        return Source(path, raw.decode(module.encoding), MetadataWrapper(module))
+        return ScriptSource(path, raw.decode(module.encoding), MetadataWrapper(module))
     except (OSError, UnicodeDecodeError, cst.ParserSyntaxError) as error:
         raise NoSafeEditError(f"{path.name} cannot be edited: {error}") from error
 
@@ -104,9 +104,9 @@ def grouped(node: cst.BaseExpression) -> cst.BaseExpression:
 
 @dataclass
 class Edits:
-    """What to change, by nodes of a `Source`'s tree."""
+    """What to change, by nodes of a `ScriptSource`'s tree."""
 
-    source: Source
+    source: ScriptSource
     before: dict[Line, list[str]] = field(default_factory=dict[Line, list[str]])
     """Statements to put before one."""
     after: dict[Line, list[str]] = field(default_factory=dict[Line, list[str]])

@@ -9,7 +9,7 @@ import libcst as cst
 from libcst import matchers as m
 
 from gainstage.facts.record import RankRecord
-from gainstage.prescribe.patch.edits import Line, NoSafeEditError, Source
+from gainstage.prescribe.patch.edits import Line, NoSafeEditError, ScriptSource
 
 _PARAMETERS = m.Call(m.Attribute(m.Name() | m.Attribute(), m.Name("parameters")), args=[])
 
@@ -47,7 +47,7 @@ class Stepped:
     """The code of the `GradScaler` that steps it."""
 
 
-def optimizers_of(source: Source, record: RankRecord) -> list[Made]:
+def optimizers_of(source: ScriptSource, record: RankRecord) -> list[Made]:
     """Return the constructions that the record saw in this file.
 
     Raises:
@@ -69,7 +69,7 @@ def optimizers_of(source: Source, record: RankRecord) -> list[Made]:
     return found
 
 
-def _construction(source: Source, line: int | None, class_name: object) -> cst.Call | None:
+def _construction(source: ScriptSource, line: int | None, class_name: object) -> cst.Call | None:
     """Return the call of a line that makes an optimizer: of its class, or of what stands for it.
 
     `kinds[name](model.parameters(), lr=rate)` is such, where no other call of the line is alike.
@@ -87,7 +87,7 @@ def _construction(source: Source, line: int | None, class_name: object) -> cst.C
     return alike[0] if len(alike) == 1 else None
 
 
-def steps_of(source: Source, record: RankRecord, made: list[Made]) -> list[Stepped]:
+def steps_of(source: ScriptSource, record: RankRecord, made: list[Made]) -> list[Stepped]:
     """Return all lines of this file that step an optimizer: the one seen, and those alike.
 
     Raises:
@@ -112,7 +112,7 @@ def steps_of(source: Source, record: RankRecord, made: list[Made]) -> list[Stepp
     return found
 
 
-def parameters_code(source: Source, stepped: Stepped, made: list[Made]) -> str:
+def parameters_code(source: ScriptSource, stepped: Stepped, made: list[Made]) -> str:
     """Return code for the parameters that a line steps, as seen from that line."""
     for each in made:
         if each.target == stepped.optimizer and each.model is not None:
@@ -123,7 +123,7 @@ def parameters_code(source: Source, stepped: Stepped, made: list[Made]) -> str:
     return f'[p for group in {stepped.optimizer}.param_groups for p in group["params"]]'
 
 
-def _stepped(line: Line, source: Source) -> Stepped | None:
+def _stepped(line: Line, source: ScriptSource) -> Stepped | None:
     pattern = m.Expr(m.Call(m.Attribute(attr=m.Name("step"))))
     if len(line.body) != 1 or not m.matches(line.body[0], pattern):
         return None
@@ -141,7 +141,7 @@ def _is_scaler(owner: str) -> bool:
     return "scaler" in owner.lower()
 
 
-def is_of(source: Source, file: str | None) -> bool:
+def is_of(source: ScriptSource, file: str | None) -> bool:
     """Tell whether a file that the record names is this one."""
     return file is not None and source.path.resolve() == source.path.__class__(file).resolve()
 
@@ -152,7 +152,7 @@ def _last_name(node: cst.BaseExpression) -> str | None:
     return node.value if isinstance(node, cst.Name) else None
 
 
-def _target(line: Line | None, call: cst.Call, source: Source) -> str | None:
+def _target(line: Line | None, call: cst.Call, source: ScriptSource) -> str | None:
     statement = None if line is None else line.body[0]
     if isinstance(statement, cst.Assign) and statement.value is call:
         return source.code(statement.targets[0].target)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import libcst as cst
 from libcst import matchers as m
 
-from gainstage.prescribe.patch.edits import Edits, NoSafeEditError, Source, grouped
+from gainstage.prescribe.patch.edits import Edits, NoSafeEditError, ScriptSource, grouped
 from gainstage.prescribe.patch.optimizers import Made
 
 _SHORT = 10
@@ -86,7 +86,7 @@ def _set(edits: Edits, made: Made, name: str, *, position: int | None, change: _
     edits.add_keyword(made.call, name, change(_number(float(default))))
 
 
-def _check_groups(made: Made, source: Source) -> None:
+def _check_groups(made: Made, source: ScriptSource) -> None:
     """Make sure that the rate given is that of all groups."""
     first = next((each.value for each in made.call.args if each.keyword is None), None)
     if first is None:
@@ -97,7 +97,7 @@ def _check_groups(made: Made, source: Source) -> None:
         raise NoSafeEditError("parameter groups bring rates of their own: multiply these as well")
 
 
-def _binds_groups(name: str, source: Source) -> bool:
+def _binds_groups(name: str, source: ScriptSource) -> bool:
     """Tell whether a variable is bound to something that names a learning rate."""
     return any(
         m.matches(target.target, m.Name(name)) and bool(m.findall(each.value, _LR))
@@ -106,14 +106,14 @@ def _binds_groups(name: str, source: Source) -> bool:
     )
 
 
-def sets_rates(source: Source) -> bool:
+def sets_rates(source: ScriptSource) -> bool:
     """Tell whether the script assigns to a group's rate itself."""
     place = m.Subscript(slice=[m.SubscriptElement(m.Index(_LR))])
     assigned = m.Assign(targets=[m.ZeroOrMore(), m.AssignTarget(place), m.ZeroOrMore()])
     return bool(m.findall(source.module, assigned | m.AugAssign(target=place)))
 
 
-def _assigned_rates(source: Source) -> list[cst.BaseExpression]:
+def _assigned_rates(source: ScriptSource) -> list[cst.BaseExpression]:
     """Return what the script assigns to `group["lr"]`, unless made of the rate that was there."""
     place = m.Subscript(slice=[m.SubscriptElement(m.Index(_LR))])
     assigned = [
@@ -125,7 +125,7 @@ def _assigned_rates(source: Source) -> list[cst.BaseExpression]:
     return [each for each in assigned if not _holds(each, source, made_of_rates)]
 
 
-def _names_of_rates(source: Source) -> set[str]:
+def _names_of_rates(source: ScriptSource) -> set[str]:
     """Return the variables that hold rates which the optimizer had, or what is made of them.
 
     Such as `rates` and `rate` of `rates = [group["lr"] for group in optimizer.param_groups]` and
@@ -152,12 +152,12 @@ def _names_of_rates(source: Source) -> set[str]:
         found |= more
 
 
-def _holds(value: cst.CSTNode, source: Source, names: set[str]) -> bool:
+def _holds(value: cst.CSTNode, source: ScriptSource, names: set[str]) -> bool:
     """Tell whether an expression reads a rate of a group, or one of the variables."""
     return bool(m.findall(value, _LR)) or not names.isdisjoint(_variables(value, source))
 
 
-def _variables(node: cst.CSTNode, source: Source) -> set[str]:
+def _variables(node: cst.CSTNode, source: ScriptSource) -> set[str]:
     """Return the names in a node, and its attributes as they are written: `self.rates`."""
     if isinstance(node, cst.Attribute):
         return {source.code(node)}

@@ -6,7 +6,7 @@ import libcst as cst
 from libcst import matchers as m
 
 from gainstage.facts.record import RankRecord
-from gainstage.prescribe.patch.edits import Edits, Line, NoSafeEditError, Source
+from gainstage.prescribe.patch.edits import Edits, Line, NoSafeEditError, ScriptSource
 from gainstage.prescribe.patch.optimizers import Made, Stepped, parameters_code
 from gainstage.prescribe.patch.rates import sets_rates
 
@@ -83,7 +83,7 @@ def warm_up(edits: Edits, made: list[Made], steps: list[Stepped], length: int) -
     )
 
 
-def _same_block(source: Source, line: Line) -> list[Line]:
+def _same_block(source: ScriptSource, line: Line) -> list[Line]:
     """Return the simple lines that follow one in its block."""
     block = source.parent(line)
     body = list(block.body) if isinstance(block, cst.IndentedBlock | cst.Module) else []
@@ -97,7 +97,7 @@ def _is_clip(line: Line) -> bool:
     return len(line.body) == 1 and m.matches(line.body[0], call)
 
 
-def _unscales(source: Source, stepped: Stepped) -> bool:
+def _unscales(source: ScriptSource, stepped: Stepped) -> bool:
     """Tell whether the script unscales before it steps."""
     function = source.holder(stepped.line, cst.FunctionDef) or source.module
     unscale = m.Call(m.Attribute(attr=m.Name("unscale_")))

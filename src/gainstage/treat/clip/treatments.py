@@ -29,7 +29,7 @@ class ClipGlobalNorm(Treatment):
         self.max_norm = max_norm
         self.norm_type = norm_type
         self.per = per
-        self._fold = Fold()
+        self._fused = FusedClip()
 
     def treat(self, step: Step) -> None:
         """Clip, and tell the step by how much."""
@@ -39,7 +39,7 @@ class ClipGlobalNorm(Treatment):
             if step.grad_norm < math.inf:
                 # The norm is known already, and a factor need not know the loss scale.
                 coefficient = clip_coefficient(self.max_norm, step.grad_norm)
-                if coefficient < 1.0 and not self._fold.take(step, coefficient):
+                if coefficient < 1.0 and not self._fused.take(step, coefficient):
                     scale_gradients_(step.present(), coefficient, foreach=None)
                 step.note_clip(coefficient, self.max_norm)
                 self.touched += coefficient < 1.0
@@ -57,7 +57,7 @@ class ClipGlobalNorm(Treatment):
 
     def end(self, optimizer: Any) -> None:
         """Take back what the optimizer was told to divide by."""
-        self._fold.give_back()
+        self._fused.give_back()
 
     def _together(self, step: Step) -> list[list[Any]]:
         """Return the gradients in the parts whose norm is taken together."""
@@ -177,7 +177,7 @@ class ClipUpdate(Treatment):
             self.touched += self._clip.clip_(optimizer) > 0
 
 
-class Fold:
+class FusedClip:
     """A factor that a fused optimizer applies as it reads the gradients, so that nobody else does.
 
     Its kernel divides by `grad_scale`, which is there for a `GradScaler`, and writes the quotient

@@ -17,7 +17,7 @@ from torch.optim import LBFGS
 
 from gainstage.treat.guard.rollback import Rollback
 from gainstage.treat.guard.snapshot import Statistics
-from gainstage.treat.optimizer.leave_out import LeftOut
+from gainstage.treat.optimizer.skipped_step import SkippedStep
 from gainstage.treat.settings import Value
 from gainstage.treat.treatment import Spec, Step, Treatment
 
@@ -53,7 +53,7 @@ class Guard(Treatment):
         self.statistics = Statistics()
         self._spec = spec
         self._report = report
-        self._left_out = LeftOut()
+        self._skipped = SkippedStep()
         self._rollback = None
         if spec.remedy == "rollback":
             to, factor = (float(spec.settings[name]) for name in ("to", "factor"))
@@ -108,12 +108,12 @@ class Guard(Treatment):
                 self._report("skipped", step.index, message, grad_norm=step.grad_norm)
             else:
                 self._roll_back(step, self._rollback)
-            self._left_out.take(step)
+            self._skipped.take(step)
             self.statistics.restore()
 
     def end(self, optimizer: Any) -> None:
         """Give gradients and rates back, and keep the statistics for the next step."""
-        self._left_out.give_back()
+        self._skipped.give_back()
         if self._rollback is not None:
             self._rollback.end(optimizer)
         self.statistics.keep()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gainstage.graph.nodes.leaves import leaves_of
-from gainstage.treat.optimizer.leave_out import LeftOut, zero
-from gainstage.treat.treatment import Backward, Script, Step
+from gainstage.treat.optimizer.skipped_step import SkippedStep, zero
+from gainstage.treat.treatment import Backward, ScriptView, Step
 
 _MOST_CALLS = 200
 """Backward calls after which no more is looked for, if some parameters are in no graph at all."""
@@ -25,9 +25,9 @@ class FirstPass:
         self._leaves: list[Tensor] = []
         self._void: set[int] = set()
         self._newest_old_node = -1
-        self._taken = LeftOut()
+        self._taken = SkippedStep()
 
-    def begin(self, backward: Backward, script: Script) -> list[Tensor]:
+    def begin(self, backward: Backward, script: ScriptView) -> list[Tensor]:
         """Return the parameters that no backward call has reached before; none once all are known.
 
         Where there are optimizers, a leaf that none of them holds is data, such as a coordinate

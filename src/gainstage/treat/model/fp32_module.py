@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gainstage.treat.model.modules import ModuleFinder, matches
-from gainstage.treat.treatment import Script, Treatment
+from gainstage.treat.treatment import ScriptView, Treatment
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -32,7 +32,7 @@ class Fp32Module(Treatment):
         self._within: list[tuple[nn.Module, torch.autocast]] = []
         self._used = False
 
-    def attach(self, script: Script) -> Callable[[], None]:
+    def attach(self, script: ScriptView) -> Callable[[], None]:
         """Reach autocast itself, or the modules as they appear."""
         if self.module == "*":
             return self._without_autocast()

@@ -60,7 +60,7 @@ class Recipe:
 
 
 @dataclass(slots=True)
-class Plan:
+class WeightPlan:
     """What is to be written."""
 
     writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -127,7 +127,7 @@ def initialise_(
 
 def plan_weights(
     graph: Graph, names: Mapping[int, str], modules: Sequence[nn.Module], recipe: Recipe
-) -> Plan:
+) -> WeightPlan:
     """Return what to write, for the weights that a graph uses.
 
     Args:
@@ -136,7 +136,7 @@ def plan_weights(
         modules: All that are alive: recurrent layers and batch norms are known by their class.
         recipe: What weights are to be.
     """
-    plan = Plan()
+    plan = WeightPlan()
     owned = _plan_recurrent(plan, modules, names, recipe)
     uses = [
         use
@@ -168,9 +168,9 @@ def plan_weights(
 
 
 def _plan_recurrent(
-    plan: Plan, modules: Sequence[nn.Module], names: Mapping[int, str], recipe: Recipe
+    plan: WeightPlan, modules: Sequence[nn.Module], names: Mapping[int, str], recipe: Recipe
 ) -> set[int]:
-    """Plan for the weights of recurrent layers, and return the ids of all that these own."""
+    """Plan the weights of recurrent layers, and return the ids of all that these own."""
     owned: set[int] = set()
     for module in modules:
         if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):

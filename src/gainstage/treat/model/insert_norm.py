@@ -18,7 +18,7 @@ from gainstage.graph.operations.table import op_of
 from gainstage.treat.model.first_pass import FirstPass
 from gainstage.treat.model.modules import ModuleFinder, matches
 from gainstage.treat.model.norm_after import NormAfter, features_of
-from gainstage.treat.treatment import Backward, Script, Step, Treatment
+from gainstage.treat.treatment import Backward, ScriptView, Step, Treatment
 
 SMALLEST_BATCH = 8
 """Below it the statistics of a batch are mostly noise."""
@@ -69,10 +69,10 @@ class InsertNorm(Treatment):
         self._sites: list[_Site] = []
         self._called = 0
         self._pass = FirstPass()
-        self._script: Script | None = None
+        self._script: ScriptView | None = None
         self._chosen: list[_Site] = []
 
-    def attach(self, script: Script) -> Callable[[], None]:
+    def attach(self, script: ScriptView) -> Callable[[], None]:
         """Hook the modules that may be sites, as they appear."""
         self._script = script
         finder = ModuleFinder(script, self._found)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from gainstage.treat.treatment import Script
+from gainstage.treat.treatment import ScriptView
 
 Found = Callable[[str, nn.Module, ExitStack], None]
 
@@ -19,7 +19,7 @@ Found = Callable[[str, nn.Module, ExitStack], None]
 class ModuleFinder:
     """Calls back once for every module of the script, at the latest as it is first called."""
 
-    def __init__(self, script: Script, found: Found) -> None:
+    def __init__(self, script: ScriptView, found: Found) -> None:
         """Begin to look.
 
         Args:

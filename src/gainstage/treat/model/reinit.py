@@ -12,7 +12,7 @@ from gainstage.graph.nodes.readers import read_graph
 from gainstage.treat.model.first_pass import FirstPass
 from gainstage.treat.model.initialise import MEASURED, Recipe, orthogonal_gain, plan_weights
 from gainstage.treat.model.lsuv import UnitVariance
-from gainstage.treat.treatment import Backward, Script, Step, Treatment
+from gainstage.treat.treatment import Backward, ScriptView, Step, Treatment
 
 
 class Reinit(Treatment):
@@ -43,9 +43,9 @@ class Reinit(Treatment):
         """By name, weights that are scaled as they are first used."""
         self._measured: dict[str, Tensor] = {}
         self._measuring: UnitVariance | None = None
-        self._script: Script | None = None
+        self._script: ScriptView | None = None
 
-    def attach(self, script: Script) -> Callable[[], None]:
+    def attach(self, script: ScriptView) -> Callable[[], None]:
         """Remember whom to ask for names."""
         self._script = script
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gainstage.treat.optimizer.leave_out import LeftOut
+from gainstage.treat.optimizer.skipped_step import SkippedStep
 from gainstage.treat.treatment import Step, Treatment
 
 
@@ -20,15 +20,15 @@ class SkipNonfinite(Treatment):
 
     def __init__(self) -> None:
         super().__init__()
-        self._left_out = LeftOut()
+        self._skipped = SkippedStep()
 
     def treat(self, step: Step) -> None:
         """Leave the step out if any gradient is not finite."""
         if step.grad_norm is None or math.isfinite(step.grad_norm):
             return
-        self._left_out.take(step)
+        self._skipped.take(step)
         self.touched += 1
 
     def end(self, optimizer: Any) -> None:
         """Give the gradients back."""
-        self._left_out.give_back()
+        self._skipped.give_back()

@@ -29,7 +29,7 @@ _FP16_BITS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class BaselineFacts:
     """What the baseline's record says about which treatments can matter at all."""
 
     is_nonfinite: bool = True
@@ -45,13 +45,13 @@ class Facts:
     steps: int = 0
 
 
-def facts_of(record: RankRecord) -> Facts:
+def facts_of(record: RankRecord) -> BaselineFacts:
     """Return the facts of a baseline's record."""
     seen = record.first("optimizer")
     settings: object = None if seen is None else seen.evidence.get("settings")
     eps = cast("dict[str, object]", settings).get("eps") if isinstance(settings, dict) else None
     block = record.block
-    return Facts(
+    return BaselineFacts(
         is_nonfinite=record.fault is not None
         or not bool(np.isfinite(block.loss[block.has_loss]).all())
         or not bool(np.isfinite(block.grad_norms[block.present]).all()),
@@ -78,7 +78,7 @@ def _is_half(record: RankRecord) -> bool:
 
 
 def first_round(
-    diagnosis: dict[str, Any] | None, facts: Facts, record: RankRecord
+    diagnosis: dict[str, Any] | None, facts: BaselineFacts, record: RankRecord
 ) -> list[Candidate]:
     """Return the diagnosis's remedies, those of its alternatives, and one of each other kind."""
     found: list[Candidate] = []
@@ -90,7 +90,7 @@ def first_round(
     return distinct([*found, *_general(facts)])
 
 
-def _general(facts: Facts) -> list[Candidate]:
+def _general(facts: BaselineFacts) -> list[Candidate]:
     """Return one treatment of each kind that can matter, the simplest first."""
     found: list[Candidate] = []
     if facts.is_nonfinite:
@@ -109,7 +109,7 @@ def _general(facts: Facts) -> list[Candidate]:
     return found
 
 
-def second_round(ranked: Sequence[Candidate], facts: Facts) -> list[Candidate]:
+def second_round(ranked: Sequence[Candidate], facts: BaselineFacts) -> list[Candidate]:
     """Return what to try when one of each kind has been tried; asked anew whenever more is known.
 
     So a setting whose neighbour was better is followed in that direction, step by step.
@@ -128,7 +128,7 @@ def second_round(ranked: Sequence[Candidate], facts: Facts) -> list[Candidate]:
     return distinct([*best, *(each for group in mixed for each in group if each is not None)])
 
 
-def _nearer(best: Candidate, facts: Facts) -> list[Candidate]:
+def _nearer(best: Candidate, facts: BaselineFacts) -> list[Candidate]:
     """Return the same remedy with other settings, the other treatments as they are."""
     spec, rest = best.specs[-1], best.specs[:-1]
     return [
@@ -136,7 +136,7 @@ def _nearer(best: Candidate, facts: Facts) -> list[Candidate]:
     ]
 
 
-def _settings(spec: Spec, facts: Facts) -> list[str]:
+def _settings(spec: Spec, facts: BaselineFacts) -> list[str]:
     values = spec.values()
     match spec.remedy:
         case "clip-global-norm":
@@ -170,7 +170,7 @@ def _reinits() -> list[str]:
     return [f"reinit:kind={kind}" for kind in kinds]
 
 
-def _together(ranked: Sequence[Candidate], facts: Facts) -> list[Candidate]:
+def _together(ranked: Sequence[Candidate], facts: BaselineFacts) -> list[Candidate]:
     """Return the best with the others that helped, and with the usual companions.
 
     A script that clips, and whose code has been set right, needs no second clip.
@@ -191,7 +191,7 @@ def _together(ranked: Sequence[Candidate], facts: Facts) -> list[Candidate]:
     return pairs
 
 
-def _rest(facts: Facts) -> list[Candidate]:
+def _rest(facts: BaselineFacts) -> list[Candidate]:
     """Return the general ladder beyond its first round."""
     texts: list[tuple[str, ...]] = [
         ("lower-lr:factor=0.01",),
@@ -237,6 +237,6 @@ def _treatable(remedies: Iterable[dict[str, Any]], cause: str) -> list[Candidate
     return found
 
 
-def _warm_up(facts: Facts) -> int:
+def _warm_up(facts: BaselineFacts) -> int:
     """Return the usual 100 steps, less for a run that would be over by then."""
     return 100 if facts.steps <= 0 else max(2, min(100, facts.steps // 3))

@@ -11,7 +11,7 @@ from gainstage.treat.treatment import Step
 _FLAGS = ("found_inf", "grad_scale")
 
 
-class LeftOut:
+class SkippedStep:
     """One step at a time: `take` before the optimizer acts, `give_back` after it.
 
     For the time of the step the parameters have no gradient, which every torch optimizer takes as

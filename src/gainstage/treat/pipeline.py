@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from gainstage.treat.treatment import Backward, Script, Step, Treatment
+from gainstage.treat.treatment import Backward, ScriptView, Step, Treatment
 
 
-class Stack:
+class TreatmentPipeline:
     """Treatments in the order in which they were given.
 
     Going in, the first one acts first: before backward, as the step begins, on the gradients.
@@ -32,7 +32,7 @@ class Stack:
             treatment.active = start <= index < until
         return [treatment for treatment in self._all if treatment.active]
 
-    def attach(self, script: Script) -> Callable[[], None]:
+    def attach(self, script: ScriptView) -> Callable[[], None]:
         """Let treatments hook into torch.
 
         Returns:

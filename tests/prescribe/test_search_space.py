@@ -12,7 +12,13 @@ from gainstage.facts.observation import Observation
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
 from gainstage.prescribe.candidate import SIMPLEST_FIRST, candidate
-from gainstage.prescribe.ladder import Facts, distinct, facts_of, first_round, second_round
+from gainstage.prescribe.search_space import (
+    BaselineFacts,
+    distinct,
+    facts_of,
+    first_round,
+    second_round,
+)
 from gainstage.store.ring import to_block, to_weight_block
 from gainstage.treat.settings import SETTINGS
 
@@ -45,7 +51,7 @@ def diagnosis(cause: str) -> dict[str, object]:
 
 
 def test_the_diagnosis_comes_first_then_its_alternatives_then_one_of_each_kind() -> None:
-    found = first_round(diagnosis("learning-rate"), Facts(steps=300), record())
+    found = first_round(diagnosis("learning-rate"), BaselineFacts(steps=300), record())
     assert [each.treat for each in found] == [
         ("lower-lr:factor=0.1",),
         ("clip-global-norm:max_norm=1",),
@@ -58,7 +64,7 @@ def test_the_diagnosis_comes_first_then_its_alternatives_then_one_of_each_kind()
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_every_cause_has_something_to_try_and_nothing_twice(cause: str) -> None:
-    facts = Facts(steps=300, eps=1e-12, is_half=True)
+    facts = BaselineFacts(steps=300, eps=1e-12, is_half=True)
     found = first_round(diagnosis(cause), facts, record())
     assert len(found) >= 6
     assert len(distinct(found)) == len(found)
@@ -66,10 +72,10 @@ def test_every_cause_has_something_to_try_and_nothing_twice(cause: str) -> None:
 
 
 def test_what_cannot_matter_is_not_tried() -> None:
-    facts = Facts(is_nonfinite=False, eps=None, is_half=False, has_matrices=False)
+    facts = BaselineFacts(is_nonfinite=False, eps=None, is_half=False, has_matrices=False)
     tried = {each.remedy for each in first_round(None, facts, record())}
     assert tried == {"clip-global-norm", "lower-lr", "warm-up"}
-    facts = Facts(is_half=True, eps=0.0)
+    facts = BaselineFacts(is_half=True, eps=0.0)
     tried = {each.remedy for each in first_round(None, facts, record())}
     assert {"fp32-module", "raise-eps", "reinit", "insert-norm", "skip-nonfinite"} <= tried
 
@@ -84,7 +90,7 @@ def test_facts_come_from_the_record() -> None:
 def test_a_script_whose_own_clip_was_set_right_gets_no_second_one(clips: bool) -> None:
     mended = candidate("code-change:source=change-1.py", why="")
     clip = candidate("clip-global-norm:max_norm=0.2", why="")
-    found = second_round([mended, clip], Facts(steps=300, clips=clips))
+    found = second_round([mended, clip], BaselineFacts(steps=300, clips=clips))
     beside = {each.remedy for each in found if each.treat[0] == mended.treat[0]}
     assert ("code-change+clip-global-norm" in beside) is not clips
     assert "code-change+lower-lr" in beside
@@ -93,7 +99,7 @@ def test_a_script_whose_own_clip_was_set_right_gets_no_second_one(clips: bool) -
 def test_the_second_round_looks_around_the_best_and_puts_together_what_helped() -> None:
     best = candidate("clip-global-norm:max_norm=1", why="")
     other = candidate("warm-up:steps=100", why="")
-    found = [each.treat for each in second_round([best, other], Facts(steps=300))]
+    found = [each.treat for each in second_round([best, other], BaselineFacts(steps=300))]
     for expected in (
         ("clip-global-norm:max_norm=0.3",),
         ("clip-global-norm:max_norm=1", "warm-up:steps=100"),
@@ -115,14 +121,14 @@ def test_the_second_round_looks_around_the_best_and_puts_together_what_helped() 
     ],
 )
 def test_a_setting_is_followed_by_half_decades(best: str, beside: list[float]) -> None:
-    found = second_round([candidate(best, why="")], Facts(steps=300))[: len(beside)]
+    found = second_round([candidate(best, why="")], BaselineFacts(steps=300))[: len(beside)]
     kept = [next(iter(each.specs[0].settings.values())) for each in found]
     assert [float(str(each)) for each in kept] == beside
     assert {each.remedy for each in found} == {best.partition(":")[0]}
 
 
 def test_without_anything_that_helped_the_general_ladder_goes_on() -> None:
-    found = second_round([], Facts(steps=300))
+    found = second_round([], BaselineFacts(steps=300))
     assert found[0].treat == ("lower-lr:factor=0.01",)
     assert ("skip-nonfinite", "clip-global-norm:max_norm=1", "lower-lr:factor=0.1") in [
         each.treat for each in found
