@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import gainstage
+from imports import SOURCE, circle, import_graph, module_files
 
-SOURCE = Path(gainstage.__file__).parent
 ALLOWED = {
     "facts": set[str](),
     "errors": set[str](),
@@ -54,6 +54,7 @@ ALLOWED = {
     },
     "integrations": {"facts", "errors", "detect", "attach", "store", "show", "treat"},
     "cli": {
+        "facts",
         "errors",
         "attach",
         "store",
@@ -66,6 +67,49 @@ ALLOWED = {
     },
     "__main__": {"cli"},
 }
+SUB_ROOMS = {
+    "attach": {
+        ".": {"check", "fault", "record", "sample", "startup"},
+        "audit": {"names"},
+        "check": {"fault", "names", "record", "sample", "startup"},
+        "fault": {"names"},
+        "names": set[str](),
+        "record": {"fault", "names", "sample"},
+        "sample": {"audit", "fault", "names"},
+        "startup": set[str](),
+        "startup.bootstrap": {"."},
+    },
+    "cli": {".": set[str]()},
+    "detect": {
+        ".": {"gradient", "level", "loss", "series", "update"},
+        "gradient": {"series"},
+        "level": {"series"},
+        "loss": {"series"},
+        "series": set[str](),
+        "update": {"series"},
+    },
+    "graph": {
+        "autopsy": {"levels", "nodes", "operations"},
+        "levels": {"nodes"},
+        "nodes": set[str](),
+        "operations": {"nodes"},
+        "sites": {"operations"},
+        "weights": {"nodes"},
+    },
+    "prescribe": {".": {"patch"}, "patch": set[str]()},
+    "show": {".": set[str](), "serve": {"."}},
+    "store": {".": set[str](), "foreign": {"."}},
+    "treat": {
+        ".": {"clip", "guard", "model", "optimizer"},
+        "clip": {".", "optimizer"},
+        "guard": {".", "optimizer"},
+        "model": {".", "optimizer"},
+        "optimizer": {"."},
+    },
+}
+"""Which folders of a room a folder of it may import; `.` are the files of the room itself. A folder
+may import `.` only where that has no circle: files of a room that list its kinds import them all,
+and the kinds only files that import none."""
 WITHOUT_TORCH = [
     "facts.record",
     "errors",
@@ -103,6 +147,37 @@ def test_imports_go_one_way(path: Path) -> None:
             parts = name.split(".")
             if parts[0] == "gainstage" and len(parts) > 1 and parts[1] != room:
                 assert parts[1] in ALLOWED[room], f"{path.name} of {room} imports {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle(import_graph()) == []
+
+
+def test_a_circle_of_imports_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"d", "b"}, "d": set()}) == ["b", "c"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def sub_room_of(path: Path) -> str:
+    return ".".join(path.parent.relative_to(SOURCE).parts[1:]) or "."
+
+
+def test_parts_of_a_room_import_only_those_they_may() -> None:
+    files = module_files()
+    for module, imported in import_graph().items():
+        path = files[module]
+        room = room_of(path)
+        for name in imported:
+            other = files[name]
+            if room_of(other) == room and sub_room_of(other) != sub_room_of(path):
+                allowed = SUB_ROOMS[room][sub_room_of(path)]
+                assert sub_room_of(other) in allowed, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("room", SUB_ROOMS)
+def test_parts_of_a_room_import_each_other_one_way(room: str) -> None:
+    parts = {part: allowed - {"."} for part, allowed in SUB_ROOMS[room].items() if part != "."}
+    assert circle(parts) == []
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)

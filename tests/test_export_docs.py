@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from exploding_record import exploding_run
 from gainstage.cli import app
-from gainstage.store.reader import Run, load
+from gainstage.show.notebook import Run, load
 from gainstage.store.views import views_of
 
 TEXT = (Path(__file__).parents[1] / "docs" / "export.md").read_text()

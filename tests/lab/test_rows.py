@@ -12,7 +12,7 @@ import pytest
 
 from gainstage.cli import main
 from gainstage.lab import chain
-from gainstage.lab.terminal import print_sheet
+from gainstage.lab.terminal import print_topic_page
 
 Lab = Callable[..., str]
 
@@ -318,6 +318,6 @@ def test_a_file_of_answers_that_is_none_says_why(
 def test_a_stream_without_unicode_gets_ascii() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    print_sheet(chain().sheet(), stream)
+    print_topic_page(chain().topic_page(), stream)
     stream.flush()
     assert raw.getvalue().decode("ascii").count("524288") == 2

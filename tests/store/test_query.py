@@ -13,8 +13,8 @@ import pytest
 from exploding_record import FAILS, STEPS, exploding_run, norms_at
 from gainstage.cli import main
 from gainstage.errors import ConfigError
+from gainstage.show.notebook import Run, load
 from gainstage.store.folder import create_run_folder
-from gainstage.store.reader import Run, load
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from gainstage.show.heatmap_png import heatmap
 from gainstage.show.terminal import safe, summary
 from gainstage.store.folder import RUN_INFO, read_run_info
 from gainstage.store.journal import json_safe
+from gainstage.store.query import query as run_query
 from gainstage.store.reader import Run, load
 
 MOST_RUNS, MOST_STEPS, MOST_TENSORS = 100, 500, 50
@@ -119,7 +120,7 @@ class RunsFolder:
         Tables: steps, gradients (step, rank, tensor, module, norm), weights, profiles, times,
         symptoms, tensors. It sees the run and nothing else, and changes nothing.
         """
-        table = self._load(run).query(sql)
+        table = run_query(self._load(run), sql)
         rows = table.slice(0, MOST_STEPS).to_pylist()
         return json_safe({"of": table.num_rows, "columns": table.column_names, "rows": rows})
 

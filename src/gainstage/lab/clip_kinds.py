@@ -30,7 +30,7 @@ Clipper = Callable[[Parameters, float], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ClipKind:
     """One kind of clipping."""
 
     name: str
@@ -76,24 +76,24 @@ def _by_update(parameters: Parameters, limit: float) -> None:
 
 
 KINDS = (
-    Kind("global 2-norm", clip_by_global_norm_, "norm of all gradients"),
-    Kind("global max-norm", _by_maximum, "largest entry, by scaling all"),
-    Kind("value", clip_by_value_, "every entry, by cutting"),
-    Kind("per parameter", clip_per_parameter_, "norm of each tensor"),
-    Kind("per group", _per_group, "norm of each parameter group; here each tensor is one"),
-    Kind(
+    ClipKind("global 2-norm", clip_by_global_norm_, "norm of all gradients"),
+    ClipKind("global max-norm", _by_maximum, "largest entry, by scaling all"),
+    ClipKind("value", clip_by_value_, "every entry, by cutting"),
+    ClipKind("per parameter", clip_per_parameter_, "norm of each tensor"),
+    ClipKind("per group", _per_group, "norm of each parameter group; here each tensor is one"),
+    ClipKind(
         "adaptive (AGC)",
         clip_adaptive_,
         "norm of each unit over norm of its weights; that is 1 here",
     ),
-    Kind("AutoClip", _by_percentile, "norm of all, by the 10th percentile of norms so far"),
-    Kind("ZClip", _by_outlier, "norm of all, where it is an outlier of its moving mean"),
-    Kind("update (SGD)", _by_update, "rms of each tensor's update / lr, by 1 for any max_norm"),
+    ClipKind("AutoClip", _by_percentile, "norm of all, by the 10th percentile of norms so far"),
+    ClipKind("ZClip", _by_outlier, "norm of all, where it is an outlier of its moving mean"),
+    ClipKind("update (SGD)", _by_update, "rms of each tensor's update / lr, by 1 for any max_norm"),
 )
 
 
 def clipped(
-    kind: Kind, weights: Sequence[Tensor], grads: Sequence[Tensor], limit: float
+    kind: ClipKind, weights: Sequence[Tensor], grads: Sequence[Tensor], limit: float
 ) -> list[Tensor]:
     """Return what a kind of clipping makes of gradients, which stay as they are."""
     parameters = [torch.nn.Parameter(weight.clone()) for weight in weights]

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from gainstage.errors import ConfigError
 from gainstage.lab.clip_kinds import HISTORY, KINDS, clipped
-from gainstage.lab.given import finite, positive
-from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, number, share, vector
-from gainstage.lab.watched import Tell, Watched, char_rnn, quiet, watch_runs
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Figure, Line, Table, TopicPage, number, share, vector
+from gainstage.lab.validate import finite, positive
+from gainstage.lab.watched_runs import Progress, WatchedRun, char_rnn, quiet, watch_runs
 from gainstage.norms.clip import clip_grad_norm_
 from gainstage.norms.total import total_norm
 
@@ -27,7 +28,7 @@ _CANDIDATES = (50, 75, 90, 95, 99)
 
 
 @dataclass(frozen=True, slots=True)
-class Clipped:
+class ClippedGradients:
     """One kind of clipping on one set of gradients."""
 
     kind: str
@@ -47,7 +48,7 @@ class Example:
     norm: float
     coefficient: float
     after: tuple[tuple[float, ...], ...]
-    kinds: tuple[Clipped, ...]
+    kinds: tuple[ClippedGradients, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class SuggestedThreshold:
     """A threshold that a healthy run's norms suggest."""
 
     percentile: int
@@ -77,21 +78,21 @@ class Runs:
     sick: tuple[str, ...]
     thresholds: tuple[Threshold, ...]
     norm_bits: tuple[tuple[str, tuple[float, ...]], ...]
-    advice: tuple[Candidate, ...]
+    advice: tuple[SuggestedThreshold, ...]
     note: str
 
 
 @dataclass(frozen=True, slots=True)
-class Clip(Shown):
+class ClipTopic(Topic):
     """Everything about clipping."""
 
     example: Example
     imbalance: Example
     runs: Runs | None
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return clipping as text, tables and pictures."""
-        return Sheet(
+        return TopicPage(
             "clip",
             f"Clipping at {number(self.example.max_norm)}",
             (
@@ -119,8 +120,8 @@ def clip(
     *,
     runs: bool = True,
     script: str | None = None,
-    tell: Tell = quiet,
-) -> Clip:
+    progress: Progress = quiet,
+) -> ClipTopic:
     """Clip a gradient, set all kinds side by side, and clip a real training at 1, 5 and 10.
 
     Args:
@@ -129,7 +130,7 @@ def clip(
         runs: Whether to train (half a minute); otherwise the runs are left out.
         script: A script that takes char_rnn.py's options; found by itself where not given, and
             the packaged `gainstage.lab.text_task` where there is none.
-        tell: Hears what is being done.
+        progress: Called with a line about each longer computation.
 
     Raises:
         ConfigError: If a value is not finite, the threshold not above 0, or a script not there.
@@ -141,10 +142,10 @@ def clip(
     if script is not None and not Path(script).is_file():
         raise ConfigError(f"no such script: {script!r}")
     pair = [torch.tensor([100.0, 0.0]), torch.tensor([0.0, 0.1])]
-    return Clip(
+    return ClipTopic(
         example(grads, max_norm),
         example(pair, 1.0),
-        _train(script, tell) if runs else None,
+        _train(script, progress) if runs else None,
     )
 
 
@@ -166,18 +167,20 @@ def example(grads: Sequence[Tensor], max_norm: float) -> Example:
     return Example(_tuples(before), max_norm, norm, ratio, _tuples(after), tuple(kinds))
 
 
-def _compared(kind: str, limits: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> Clipped:
+def _compared(
+    kind: str, limits: str, before: Sequence[Tensor], after: Sequence[Tensor]
+) -> ClippedGradients:
     one, other = torch.cat(list(before)), torch.cat(list(after))
     length = float(one.norm() * other.norm())
     cosine = float(one @ other) / length if length else 1.0
-    return Clipped(kind, limits, _tuples(after), total_norm(after), cosine)
+    return ClippedGradients(kind, limits, _tuples(after), total_norm(after), cosine)
 
 
 def _tuples(grads: Sequence[Tensor]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(each) for each in grad) for grad in grads)
 
 
-def _train(script: str | None, tell: Tell) -> Runs:
+def _train(script: str | None, progress: Progress) -> Runs:
     found = Path(script).resolve() if script else char_rnn()
     small = ["--hidden", "64", "--batch", "16", "--steps", "30"]
     if found is None:
@@ -191,7 +194,7 @@ def _train(script: str | None, tell: Tell) -> Runs:
     sick = ["--gain", gain, *small]
     limits = (0.0, *THRESHOLDS)
     commands = [[*target, *sick, "--clip", str(limit)] for limit in limits]
-    *clipped_runs, healthy = watch_runs([*commands, [*target, "--gain", "0.8", *small]], tell)
+    *clipped_runs, healthy = watch_runs([*commands, [*target, "--gain", "0.8", *small]], progress)
     return Runs(
         name,
         tuple(sick),
@@ -205,19 +208,19 @@ def _train(script: str | None, tell: Tell) -> Runs:
     )
 
 
-def _threshold(limit: float, run: Watched) -> Threshold:
+def _threshold(limit: float, run: WatchedRun) -> Threshold:
     norms = run.block.grad_norm
     known = norms[np.isfinite(norms)]
     largest = float(known.max()) if len(known) else math.nan
     return Threshold(limit, run.share_clipped, largest, run.final_loss)
 
 
-def _norm_bits(run: Watched) -> tuple[float, ...]:
+def _norm_bits(run: WatchedRun) -> tuple[float, ...]:
     with np.errstate(divide="ignore", invalid="ignore"):
         return tuple(np.log2(run.block.grad_norm).tolist())
 
 
-def advise(norms: Sequence[float]) -> tuple[Candidate, ...]:
+def advise(norms: Sequence[float]) -> tuple[SuggestedThreshold, ...]:
     """Return thresholds at percentiles of a healthy run's norms, and what each would have clipped.
 
     The share is replayed on the norms themselves: how many of them stand above the threshold.
@@ -226,7 +229,7 @@ def advise(norms: Sequence[float]) -> tuple[Candidate, ...]:
     if not len(known):
         return ()
     found = [(each, float(np.percentile(known, each))) for each in _CANDIDATES]
-    return tuple(Candidate(p, limit, float((known > limit).mean())) for p, limit in found)
+    return tuple(SuggestedThreshold(p, limit, float((known > limit).mean())) for p, limit in found)
 
 
 def _steps(example: Example) -> Table:

@@ -14,7 +14,7 @@ import typer
 from gainstage.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gainstage.lab.sheet import Shown
+    from gainstage.lab.topic import Topic
 
 app = typer.Typer(
     name="lab",
@@ -58,8 +58,8 @@ def crossover(
     """Find the gain with 0 bits a layer, measured beside theory."""
     from gainstage.lab.slopes import crossover
 
-    with _progress() as tell:
-        tell(f"stacks of {layers} layers over the gain")
+    with _progress() as progress:
+        progress(f"stacks of {layers} layers over the gain")
         _show(lambda: crossover(layers, width, seed=seed), html)
 
 
@@ -81,9 +81,11 @@ def clip(
     """Clip a gradient by all kinds, and a real training at thresholds 1, 5 and 10."""
     from gainstage.lab.clipping import clip
 
-    with _progress() as tell:
+    with _progress() as progress:
         _show(
-            lambda: clip(_numbers("--grads", grads), max_norm, runs=runs, script=script, tell=tell),
+            lambda: clip(
+                _numbers("--grads", grads), max_norm, runs=runs, script=script, progress=progress
+            ),
             html,
         )
 
@@ -103,9 +105,12 @@ def recurrent(
     """Follow gradients through time, and see what clipping does not bring back."""
     from gainstage.lab.through_time import recurrent
 
-    with _progress() as tell:
+    with _progress() as progress:
         given = _numbers("--weights", weights)
-        _show(lambda: recurrent(given, steps, max_norm=max_norm, training=train, tell=tell), html)
+        _show(
+            lambda: recurrent(given, steps, max_norm=max_norm, training=train, progress=progress),
+            html,
+        )
 
 
 @app.command()
@@ -118,8 +123,8 @@ def init(
     """Compare initial weights by depth, and see where N(0, 1) overflows."""
     from gainstage.lab.initial_scale import init
 
-    with _progress() as tell:
-        _show(lambda: init(width, layers, seed=seed, tell=tell), html)
+    with _progress() as progress:
+        _show(lambda: init(width, layers, seed=seed, progress=progress), html)
 
 
 @app.command()
@@ -134,8 +139,8 @@ def norm(
     from gainstage.lab.normalising import norm
 
     sizes = tuple(_whole("--batches", each) for each in _numbers("--batches", batches))
-    with _progress() as tell:
-        _show(lambda: norm(sizes, seed=seed, tell=tell), html)
+    with _progress() as progress:
+        _show(lambda: norm(sizes, seed=seed, progress=progress), html)
 
 
 @app.command()
@@ -143,8 +148,8 @@ def symptoms(html: Html = None) -> None:
     """Watch a network that learns for three epochs and dies in the fourth."""
     from gainstage.lab.failing_run import symptoms
 
-    with _progress() as tell:
-        _show(lambda: symptoms(tell=tell), html)
+    with _progress() as progress:
+        _show(lambda: symptoms(progress=progress), html)
 
 
 @app.command()
@@ -164,8 +169,8 @@ def exercises(
     if check is not None:
         _show(lambda: exercises(read_answers(check)), html)
     elif answers:
-        with _progress() as tell:
-            tell("computing all answers; the last one trains a network")
+        with _progress() as progress:
+            progress("computing all answers; the last one trains a network")
             _show(exercises, html)
     else:
         _ask()
@@ -180,30 +185,30 @@ def everything(
 ) -> None:
     """Compute every topic, a minute or two; with --html, as one page with knobs to turn."""
     from gainstage.lab.lecture import lecture
-    from gainstage.lab.terminal import print_sheet
+    from gainstage.lab.terminal import print_topic_page
 
-    with _progress() as tell:
-        sheets = lecture(quick=quick, tell=tell)
+    with _progress() as progress:
+        pages = lecture(quick=quick, progress=progress)
     if html is None:
-        for sheet in sheets:
-            print_sheet(sheet, sys.stdout)
+        for page in pages:
+            print_topic_page(page, sys.stdout)
         return
     from gainstage.lab.page import write_page
 
-    write_page(sheets, html)
+    write_page(pages, html)
     _wrote(html)
 
 
-def _show(make: Callable[[], Shown], html: Path | None) -> None:
-    sheet = make().sheet()
+def _show(make: Callable[[], Topic], html: Path | None) -> None:
+    page = make().topic_page()
     if html is None:
-        from gainstage.lab.terminal import print_sheet
+        from gainstage.lab.terminal import print_topic_page
 
-        print_sheet(sheet, sys.stdout)
+        print_topic_page(page, sys.stdout)
         return
     from gainstage.lab.page import write_page
 
-    write_page([sheet], html)
+    write_page([page], html)
     _wrote(html)
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gainstage.analysis.initial_scale import activation_named
-from gainstage.lab.probed import Levels, read_levels
+from gainstage.lab.probed import ProbedLevels, read_levels
 
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu")
 """Those that the lab looks at."""
 
 
-class Stack(nn.Module):
+class LayerStack(nn.Module):
     """z_1 = W_1·x, z_l = W_l·φ(z_{l−1}); it returns φ of the last one."""
 
     def __init__(self, weights: Sequence[Tensor], activation: str) -> None:
@@ -36,7 +36,7 @@ class Stack(nn.Module):
         return states
 
 
-def profile(stack: Stack, inputs: Tensor, depth: int | None = None) -> Levels:
+def profile(stack: LayerStack, inputs: Tensor, depth: int | None = None) -> ProbedLevels:
     """Return the levels of the first layers' pre-activations, a random gradient at the end.
 
     Args:

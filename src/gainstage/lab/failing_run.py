@@ -11,8 +11,9 @@ from gainstage.detect.gradient.gradient_growth import STRONG_BITS
 from gainstage.detect.symptom_json import message_of
 from gainstage.facts.symptom import Symptom
 from gainstage.lab.failing_task import STEPS_PER_EPOCH
-from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number
-from gainstage.lab.watched import Tell, Watched, quiet, watch_runs
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Figure, Line, Table, TopicPage, bits, number
+from gainstage.lab.watched_runs import Progress, WatchedRun, quiet, watch_runs
 
 TEXTBOOK = {
     "S1": ("loss-nonfinite", "the loss is NaN or infinite"),
@@ -36,7 +37,7 @@ class Diagnostic:
 
 
 @dataclass(frozen=True, slots=True)
-class Symptoms(Shown):
+class SymptomsTopic(Topic):
     """The run, its symptoms by the textbook's numbers, and three diagnostics."""
 
     steps_per_epoch: int
@@ -55,9 +56,9 @@ class Symptoms(Shown):
         """Return the epoch of a step, from 1."""
         return step // self.steps_per_epoch + 1
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return the failing run as text, tables and pictures."""
-        return Sheet(
+        return TopicPage(
             "symptoms",
             "Exercise 5: it learns for three epochs, then dies",
             (
@@ -128,23 +129,23 @@ class Symptoms(Shown):
         )
 
 
-def symptoms(*, tell: Tell = quiet) -> Symptoms:
+def symptoms(*, progress: Progress = quiet) -> SymptomsTopic:
     """Train the failing network, watched, and read its record.
 
     Raises:
         GainstageError: If the training cannot be run.
     """
-    tell("watching gainstage.lab.failing_task, four epochs")
+    progress("watching gainstage.lab.failing_task, four epochs")
     return read(_record(), STEPS_PER_EPOCH)
 
 
 @cache
-def _record() -> Watched:
+def _record() -> WatchedRun:
     """Return the run's record; the exercises ask for it again."""
     return watch_runs([["-m", "gainstage.lab.failing_task"]], weights=True)[0]
 
 
-def read(run: Watched, steps_per_epoch: int) -> Symptoms:
+def read(run: WatchedRun, steps_per_epoch: int) -> SymptomsTopic:
     """Return what a record shows of S1 to S4 and of the three diagnostics."""
     block = run.block
     found = {symptom.symptom: symptom for symptom in run.findings.symptoms}
@@ -162,7 +163,7 @@ def read(run: Watched, steps_per_epoch: int) -> Symptoms:
     ]
     grown = np.where(np.isfinite(weight_bits), weight_bits, -np.inf).max(axis=0) - weight_bits[0]
     most = int(np.argmax(grown))
-    return Symptoms(
+    return SymptomsTopic(
         steps_per_epoch,
         tuple(epochs),
         tuple((name, found.get(symptom)) for name, (symptom, _) in TEXTBOOK.items()),
@@ -184,7 +185,7 @@ def _median(levels: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
-def _loss_by_epoch(run: Watched, steps_per_epoch: int) -> Diagnostic:
+def _loss_by_epoch(run: WatchedRun, steps_per_epoch: int) -> Diagnostic:
     losses = run.block.loss
     for end in range(steps_per_epoch, len(losses) + 1, steps_per_epoch):
         mean = float(losses[end - steps_per_epoch : end].mean())
@@ -196,7 +197,7 @@ def _loss_by_epoch(run: Watched, steps_per_epoch: int) -> Diagnostic:
 
 
 def _norm_by_step(
-    run: Watched,
+    run: WatchedRun,
     norm_bits: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
     steps_per_epoch: int,
 ) -> Diagnostic:
@@ -212,7 +213,7 @@ def _norm_by_step(
     )
 
 
-def _update_by_tensor(run: Watched) -> Diagnostic:
+def _update_by_tensor(run: WatchedRun) -> Diagnostic:
     """Return the alarm on lr·‖g‖/‖w‖, tensor by tensor: what plain SGD takes from a weight."""
     block, weights = run.block, run.weights
     name, often = "update / weight", "every step, every tensor"

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from gainstage.analysis.gain import stages_to_overflow
 from gainstage.bits import LARGEST
-from gainstage.lab.deep_net import ACTIVATIONS, Stack, profile
-from gainstage.lab.given import counted, dtype_named
-from gainstage.lab.probed import Levels
+from gainstage.lab.deep_net import ACTIVATIONS, LayerStack, profile
+from gainstage.lab.probed import ProbedLevels
 from gainstage.lab.residual import Grown, grown
-from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits
-from gainstage.lab.watched import Tell, quiet
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Figure, Line, Table, TopicPage, bits
+from gainstage.lab.validate import counted, dtype_named
+from gainstage.lab.watched_runs import Progress, quiet
 from gainstage.norms.total import total_norm
 from gainstage.treat.model.initialise import initialise_
 
@@ -75,7 +76,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Init(Shown):
+class InitTopic(Topic):
     """Everything about the initial scale."""
 
     width: int
@@ -85,10 +86,10 @@ class Init(Shown):
     residual: tuple[Grown, ...]
     trained: tuple[Trained, ...]
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return the initial scale as text, tables and pictures."""
         depths = [depth for depth, _, _ in self.schemes[0].slopes]
-        return Sheet(
+        return TopicPage(
             "init",
             f"Initial weights: layers of width {self.width}, depth {depths[0]} to {depths[-1]}",
             (
@@ -181,14 +182,16 @@ class Init(Shown):
         )
 
 
-def init(width: int = 128, depth: int = 100, *, seed: int = 0, tell: Tell = quiet) -> Init:
+def init(
+    width: int = 128, depth: int = 100, *, seed: int = 0, progress: Progress = quiet
+) -> InitTopic:
     """Measure initial weights by scheme, activation and depth, and where N(0, 1) overflows.
 
     Args:
         width: Of all layers, 2 to 1024.
         depth: Of the deepest stack, 1 to 300; 10 and 30 are measured as well where it is deeper.
         seed: Of weights and inputs.
-        tell: Hears what is being done.
+        progress: Called with a line about each longer computation.
 
     Raises:
         ConfigError: If width or depth are out of range.
@@ -198,23 +201,25 @@ def init(width: int = 128, depth: int = 100, *, seed: int = 0, tell: Tell = quie
     depths = [each for each in DEPTHS if each < depth] + [depth]
     schemes: list[Scheme] = []
     for name in SCHEMES:
-        tell(f"{name}: {len(ACTIVATIONS)} activations, up to {depth} layers")
+        progress(f"{name}: {len(ACTIVATIONS)} activations, up to {depth} layers")
         schemes += [_scheme(name, activation, depths, width, seed) for activation in ACTIVATIONS]
-    tell("where N(0, 1) overflows; residual blocks; the control")
+    progress("where N(0, 1) overflows; residual blocks; the control")
     overflows = [_overflow(act, dtype, width, seed) for act in ACTIVATIONS for dtype in DTYPES]
     residual = [
         grown(kind, blocks, width, seed) for kind in ("auto", "residual") for blocks in depths
     ]
     trained = [_train(name, each) for each in (4, 12) for name in (NORMAL, "He")]
-    return Init(width, depth, tuple(schemes), tuple(overflows), tuple(residual), tuple(trained))
+    return InitTopic(
+        width, depth, tuple(schemes), tuple(overflows), tuple(residual), tuple(trained)
+    )
 
 
-def initialised(name: str, activation: str, depth: int, inputs: Tensor, seed: int) -> Stack:
+def initialised(name: str, activation: str, depth: int, inputs: Tensor, seed: int) -> LayerStack:
     """Return a stack as wide as its inputs, with weights by a name of `SCHEMES`."""
     generator = torch.Generator().manual_seed(seed)
     width = inputs.shape[1]
     weights = [torch.randn(width, width, generator=generator) for _ in range(depth)]
-    stack = Stack(weights, activation)
+    stack = LayerStack(weights, activation)
     if SCHEMES[name]:
         initialise_(stack, inputs, kind=SCHEMES[name], seed=seed)
     return stack
@@ -257,7 +262,7 @@ def _or_lost(slope: float) -> str:
     return "lost" if math.isnan(slope) else bits(slope)
 
 
-def _first(found: Levels, top_bits: float) -> int | None:
+def _first(found: ProbedLevels, top_bits: float) -> int | None:
     beyond = [i for i, peak in enumerate(found.peak_bits, 1) if not peak <= top_bits]
     return beyond[0] if beyond else None
 

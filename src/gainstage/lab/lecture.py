@@ -8,24 +8,26 @@ from gainstage.lab.initial_scale import init
 from gainstage.lab.linear_chain import chain
 from gainstage.lab.normalising import norm
 from gainstage.lab.questions import exercises
-from gainstage.lab.sheet import Sheet, Shown
 from gainstage.lab.slopes import crossover
 from gainstage.lab.through_time import recurrent
-from gainstage.lab.watched import Tell, quiet
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import TopicPage
+from gainstage.lab.watched_runs import Progress, quiet
 
 
-def lecture(*, quick: bool = False, tell: Tell = quiet) -> list[Sheet]:
-    """Return the sheets of all topics.
+def lecture(*, quick: bool = False, progress: Progress = quiet) -> list[TopicPage]:
+    """Return the pages of all topics.
 
     Args:
         quick: Smaller stacks, and neither the trainings on the adding task nor those that clip.
-        tell: Hears what is being done.
+        progress: Called with a line about each longer computation.
     """
-    tell("linear chain, crossover")
-    made: list[Shown] = [chain(), crossover(12, 48) if quick else crossover()]
-    made.append(init(64, 30, tell=tell) if quick else init(tell=tell))
-    made.append(recurrent(training=not quick, tell=tell))
-    made.append(clip(runs=not quick, tell=tell))
-    made.append(norm((2, 8, 64), (1, 10), tell=tell) if quick else norm(tell=tell))
-    made += [symptoms(tell=tell), exercises()]
-    return [each.sheet() for each in made]
+    progress("linear chain, crossover")
+    sizes = ((2, 8, 64), (1, 10)) if quick else ()
+    topics: list[Topic] = [chain(), crossover(12, 48) if quick else crossover()]
+    topics.append(init(64, 30, progress=progress) if quick else init(progress=progress))
+    topics.append(recurrent(training=not quick, progress=progress))
+    topics.append(clip(runs=not quick, progress=progress))
+    topics.append(norm(*sizes, progress=progress))
+    topics += [symptoms(progress=progress), exercises()]
+    return [topic.topic_page() for topic in topics]

@@ -14,10 +14,11 @@ import torch
 
 from gainstage.analysis.gain import level_bits
 from gainstage.errors import ConfigError
-from gainstage.lab.given import counted, dtype_named, finite
-from gainstage.lab.overflow import Depth, overflow_depth
+from gainstage.lab.overflow import OverflowDepth, overflow_depth
 from gainstage.lab.probed import read_levels
-from gainstage.lab.sheet import Bars, Sheet, Shown, Table, bits, number, share
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Bars, Table, TopicPage, bits, number, share
+from gainstage.lab.validate import counted, dtype_named, finite
 
 CONVENTIONS = ("text", "code")
 EXTRAPOLATED = 20
@@ -62,7 +63,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain(Shown):
+class ChainTopic(Topic):
     """The worked example."""
 
     weight: float
@@ -73,13 +74,13 @@ class Chain(Shown):
     given: Pass
     deeper: Pass
     """The same chain with 20 layers, really run."""
-    depths: tuple[Depth, ...]
+    depths: tuple[OverflowDepth, ...]
 
     def delta(self, layer: Layer) -> float:
         """Return δ of a layer by the chain's convention."""
         return layer.delta_output if self.convention == "text" else layer.delta_input
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return the example as text, tables and pictures."""
         first = self.given.layers[0]
         far = self.deeper.layers[0]
@@ -94,7 +95,7 @@ class Chain(Shown):
             for layer in self.given.layers
         )
         count = len(self.given.layers)
-        return Sheet(
+        return TopicPage(
             "chain",
             f"A linear chain of {count} layers, w = {number(self.weight)}, x = "
             f"{number(self.value)}, {self.dtype}",
@@ -154,7 +155,7 @@ def chain(
     lr: float = 0.1,
     convention: str = "text",
     dtype: str = "float32",
-) -> Chain:
+) -> ChainTopic:
     """Run a linear chain forward, backward and one SGD step, and the same with 20 layers.
 
     Args:
@@ -181,7 +182,7 @@ def chain(
     kind = dtype_named(dtype)
     given = run_chain(weight, layers, value, lr, kind)
     deeper = run_chain(weight, EXTRAPOLATED, value, lr, kind)
-    return Chain(
+    return ChainTopic(
         weight,
         value,
         lr,
@@ -240,7 +241,7 @@ def _shortened(rows: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]
     return (*rows[:_SHOWN], gap, *rows[-_SHOWN:])
 
 
-def _depth_table(depths: tuple[Depth, ...]) -> Table:
+def _depth_table(depths: tuple[OverflowDepth, ...]) -> Table:
     return Table(
         "How deep each dtype carries the activation",
         ("dtype", "largest", "formula", "run", "layer before", "there"),

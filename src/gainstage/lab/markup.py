@@ -1,11 +1,11 @@
-"""A sheet as HTML: a fragment that looks the same on the lab's page and in a notebook."""
+"""A topic's page as HTML: a fragment that looks the same on the lab's page and in a notebook."""
 
 from __future__ import annotations
 
 import html
 
 from gainstage.lab.pictures import bars_svg, figure_svg
-from gainstage.lab.sheet import Bars, Figure, Part, Sheet, Table
+from gainstage.lab.topic_page import Bars, Figure, Part, Table, TopicPage
 
 STYLE = """
 .gainstage-lab { --quiet: #5b6b80; --edge: #d5dbe4; --card: #f5f7fa; --c0: #0072b2; --c1: #c44e00;
@@ -49,15 +49,15 @@ STYLE = """
 """ + "".join(f".gainstage-lab .c{i} {{ stroke: var(--c{i}); }}\n" for i in range(8))
 
 
-def section(sheet: Sheet) -> str:
-    """Return a sheet as a fragment with its own style, for a notebook."""
-    return f'<style>{STYLE}</style><div class="gainstage-lab">{body(sheet)}</div>'
+def section(page: TopicPage) -> str:
+    """Return a topic's page as a fragment with its own style, for a notebook."""
+    return f'<style>{STYLE}</style><div class="gainstage-lab">{body(page)}</div>'
 
 
-def body(sheet: Sheet) -> str:
-    """Return a sheet's heading and parts."""
-    parts = "".join(_part(part) for part in sheet.parts)
-    return f'<h2 id="{html.escape(sheet.name)}">{html.escape(sheet.title)}</h2>{parts}'
+def body(page: TopicPage) -> str:
+    """Return the heading and parts of a topic's page."""
+    parts = "".join(_part(part) for part in page.parts)
+    return f'<h2 id="{html.escape(page.name)}">{html.escape(page.title)}</h2>{parts}'
 
 
 def _part(part: Part) -> str:

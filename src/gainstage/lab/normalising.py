@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from gainstage.analysis.gain import levels_bits, slope_bits
 from gainstage.errors import ConfigError
-from gainstage.lab.given import counted
-from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, share
-from gainstage.lab.watched import Tell, quiet
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Figure, Line, Table, TopicPage, bits, share
+from gainstage.lab.validate import counted
+from gainstage.lab.watched_runs import Progress, quiet
 from gainstage.treat.model.insert_norm import SMALLEST_BATCH
 
 BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)
@@ -50,15 +51,15 @@ class RecurrentNoise:
 
 
 @dataclass(frozen=True, slots=True)
-class Norm(Shown):
+class NormTopic(Topic):
     """Everything about normalisation."""
 
     feedforward: tuple[Noise, ...]
     recurrent: tuple[RecurrentNoise, ...]
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return normalisation as text, tables and pictures."""
-        return Sheet(
+        return TopicPage(
             "norm",
             "Batch norm and layer norm: the noise of the companions",
             (
@@ -129,15 +130,15 @@ def norm(
     lengths: tuple[int, ...] = LENGTHS,
     *,
     seed: int = 0,
-    tell: Tell = quiet,
-) -> Norm:
+    progress: Progress = quiet,
+) -> NormTopic:
     """Measure the noise that a batch's companions bring into one sample's gradient.
 
     Args:
         batches: Batch sizes, at least 2.
         lengths: Sequence lengths of the recurrent net.
         seed: Of weights and data.
-        tell: Hears what is being done.
+        progress: Called with a line about each longer computation.
 
     Raises:
         ConfigError: If a batch is smaller than 2, or a count out of range.
@@ -150,11 +151,11 @@ def norm(
         counted("batch", batch, 4096)
     for length in lengths:
         counted("steps", length, 500)
-    tell("one sample among changing companions")
+    progress("one sample among changing companions")
     flat = [_noise(name, batch, seed) for name in NORMS for batch in batches]
-    tell("the same through time")
+    progress("the same through time")
     through = [_recurrent(name, length, seed) for name in NORMS for length in lengths]
-    return Norm(tuple(flat), tuple(through))
+    return NormTopic(tuple(flat), tuple(through))
 
 
 def _noise(name: str, batch: int, seed: int) -> Noise:

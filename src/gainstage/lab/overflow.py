@@ -9,15 +9,15 @@ import torch
 
 from gainstage.analysis.gain import level_bits, stages_to_overflow
 from gainstage.bits import LARGEST
-from gainstage.lab.given import dtype_named
-from gainstage.lab.sheet import number
+from gainstage.lab.topic_page import number
+from gainstage.lab.validate import dtype_named
 
 MOST_RUN = 20_000
 """Layers that are run to show it; beyond, only the formula speaks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class OverflowDepth:
     """Where the activations of a chain overflow, or sink to 0, in one dtype."""
 
     dtype: str
@@ -47,7 +47,7 @@ class Depth:
         )
 
 
-def overflow_depth(weight: float, value: float, dtype: str) -> Depth:
+def overflow_depth(weight: float, value: float, dtype: str) -> OverflowDepth:
     """Return where |x|·|w|^n leaves a dtype, by logarithms and by a run.
 
     The weight is the one the dtype holds: 1.0001 is 1 in float16 and never overflows. The formula
@@ -59,12 +59,12 @@ def overflow_depth(weight: float, value: float, dtype: str) -> Depth:
     level, gain = (level_bits(torch.tensor(each, dtype=kind)) for each in (value, weight))
     largest = LARGEST[str(kind).removeprefix("torch.")]
     if level == math.inf or (gain == math.inf and level > -math.inf):
-        return Depth(dtype, largest, int(level < math.inf), None, level, math.inf)
+        return OverflowDepth(dtype, largest, int(level < math.inf), None, level, math.inf)
     predicted = _by_formula(gain, level, info)
     if predicted is None or predicted > MOST_RUN:
-        return Depth(dtype, largest, predicted, None, math.nan, math.nan)
+        return OverflowDepth(dtype, largest, predicted, None, math.nan, math.nan)
     measured, last, lost = _by_run(weight, value, kind)
-    return Depth(dtype, largest, predicted, measured, last, lost)
+    return OverflowDepth(dtype, largest, predicted, measured, last, lost)
 
 
 def _by_formula(gain: float, level: float, info: torch.finfo) -> int | None:

@@ -1,4 +1,4 @@
-"""The lab's page: one file without a network, with the sheets of a run and a bench to turn knobs.
+"""The lab's page: one file without a network, with the topics of a run and sliders to try values.
 
 The page's policy allows the one script it came with, as the report's does.
 """
@@ -16,9 +16,9 @@ import torch
 
 from gainstage import __version__
 from gainstage.errors import ConfigError
-from gainstage.lab.given import DTYPES
 from gainstage.lab.markup import STYLE, body
-from gainstage.lab.sheet import Sheet
+from gainstage.lab.topic_page import TopicPage
+from gainstage.lab.validate import DTYPES
 from gainstage.store.journal import to_json, write_text
 
 _PAGE_STYLE = """
@@ -101,8 +101,8 @@ anything.</footer>
 """
 
 
-def write_page(sheets: Sequence[Sheet], path: Path) -> None:
-    """Write sheets as one page; a file that is there stays whole until it is replaced.
+def write_page(topic_pages: Sequence[TopicPage], path: Path) -> None:
+    """Write topics as one page; a file that is there stays whole until it is replaced.
 
     Raises:
         ConfigError: If the file cannot be written.
@@ -110,7 +110,7 @@ def write_page(sheets: Sequence[Sheet], path: Path) -> None:
     if path.is_dir():
         raise ConfigError(f"cannot write the page to {str(path)!r}: a folder; name a file in it")
     try:
-        write_text(path, render_page(sheets))
+        write_text(path, render_page(topic_pages))
     except OSError as error:
         raise ConfigError(
             f"cannot write the page to {str(path)!r}: {error.strerror or error}; "
@@ -118,18 +118,18 @@ def write_page(sheets: Sequence[Sheet], path: Path) -> None:
         ) from error
 
 
-def render_page(sheets: Sequence[Sheet]) -> str:
-    """Return sheets as one page with the bench before them."""
+def render_page(topic_pages: Sequence[TopicPage]) -> str:
+    """Return topics as one page with the bench before them."""
     script = files("gainstage.lab").joinpath("bench.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    links = "".join(f'<a href="#{s.name}">{html.escape(s.name)}</a>' for s in sheets)
+    links = "".join(f'<a href="#{page.name}">{html.escape(page.name)}</a>' for page in topic_pages)
     return _PAGE.format(
         digest=digest,
         style=STYLE + _PAGE_STYLE,
         torch=html.escape(torch.__version__),
         version=__version__,
         links=f'<a href="#bench">bench</a>{links}',
-        sections="".join(f"<section>{body(sheet)}</section>" for sheet in sheets),
+        sections="".join(f"<section>{body(page)}</section>" for page in topic_pages),
         data=to_json({"dtypes": _dtypes()}),
         script=script,
     )

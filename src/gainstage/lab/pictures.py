@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from gainstage.lab.sheet import Bars, Figure, Line, number
+from gainstage.lab.topic_page import Bars, Figure, Line, number
 
 WIDTH, HEIGHT = 640, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 14, 50

@@ -19,7 +19,7 @@ from gainstage.graph.nodes.walk import Node, is_leaf, walk
 
 
 @dataclass(frozen=True, slots=True)
-class Levels:
+class ProbedLevels:
     """Levels of some tensors of a graph, in bits, in the order in which they were computed."""
 
     forward_bits: tuple[float, ...]
@@ -41,7 +41,9 @@ class Levels:
         return slope_bits(self.delta_bits[::-1])
 
 
-def read_levels(root: Tensor, states: Sequence[Tensor], gradient: Tensor | None = None) -> Levels:
+def read_levels(
+    root: Tensor, states: Sequence[Tensor], gradient: Tensor | None = None
+) -> ProbedLevels:
     """Call backward and return the levels of some tensors below the root.
 
     Args:
@@ -57,7 +59,7 @@ def read_levels(root: Tensor, states: Sequence[Tensor], gradient: Tensor | None 
     profile = Profile(0, [-1] * len(nodes), 1.0, Structure([], [], []), readings=probe.finish())
     block, _ = blocks_of(profile, 0)
     rows = np.searchsorted(block.node, places)
-    return Levels(
+    return ProbedLevels(
         tuple(block.forward_bits[rows].tolist()),
         tuple(block.forward_max_bits[rows].tolist()),
         tuple(block.delta_bits[rows].tolist()),

@@ -12,8 +12,9 @@ from gainstage.errors import ConfigError
 from gainstage.lab.clipping import example
 from gainstage.lab.failing_run import symptoms
 from gainstage.lab.linear_chain import chain
-from gainstage.lab.sheet import Sheet, Shown, Table, number, vector
 from gainstage.lab.through_time import power
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Table, TopicPage, number, vector
 
 TOLERANCE = 0.005
 """Relative: an answer rounded to three digits is right."""
@@ -46,13 +47,13 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Exercises(Shown):
+class ExercisesTopic(Topic):
     """All questions with their computed answers, or with a reader's, marked."""
 
     marks: tuple[Mark, ...]
     is_marked: bool
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return answers, or marks."""
         if self.is_marked:
             right = sum(mark.is_right for mark in self.marks)
@@ -66,7 +67,7 @@ class Exercises(Shown):
                 for mark in self.marks
             )
             table = Table("Marks", ("question", "answer:", "", "why:"), rows)
-            return Sheet("exercises", f"{right} of {len(self.marks)} right", (table,))
+            return TopicPage("exercises", f"{right} of {len(self.marks)} right", (table,))
         texts = {question.key: question.text for question in QUESTIONS}
         rows = tuple((m.key, texts[m.key], as_text(m.truth)) for m in self.marks)
         table = Table("Answers, computed just now", ("question", "asked:", "answer:"), rows)
@@ -77,10 +78,10 @@ class Exercises(Shown):
             "the small tensor is divided by 100 as well, though nothing was wrong with it: clip "
             "per parameter, or adaptively. exercise 5: `gainstage lab symptoms` shows the run."
         )
-        return Sheet("exercises", "The five exercises", (table, note))
+        return TopicPage("exercises", "The five exercises", (table, note))
 
 
-def exercises(answers: Mapping[str, Answer] | None = None) -> Exercises:
+def exercises(answers: Mapping[str, Answer] | None = None) -> ExercisesTopic:
     """Return the five exercises with computed answers, or a reader's answers marked.
 
     Args:
@@ -91,7 +92,7 @@ def exercises(answers: Mapping[str, Answer] | None = None) -> Exercises:
     """
     if answers is None:
         right = (Mark(q.key, None, q.truth(), is_right=True, why="") for q in QUESTIONS)
-        return Exercises(tuple(right), is_marked=False)
+        return ExercisesTopic(tuple(right), is_marked=False)
     keys = [question.key for question in QUESTIONS]
     for key in answers:
         if key not in keys:
@@ -102,7 +103,7 @@ def exercises(answers: Mapping[str, Answer] | None = None) -> Exercises:
         else Mark(question.key, None, "", is_right=False, why="")
         for question in QUESTIONS
     )
-    return Exercises(marks, is_marked=True)
+    return ExercisesTopic(marks, is_marked=True)
 
 
 def mark(question: Question, given: Answer) -> Mark:

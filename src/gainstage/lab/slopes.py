@@ -16,10 +16,11 @@ from gainstage.analysis.gain import levels_bits, slope_bits
 from gainstage.analysis.initial_scale import mean_field_chi
 from gainstage.analysis.jacobian import spectral_norm, spectral_radius
 from gainstage.analysis.mean_field import mean_field_levels
-from gainstage.lab.deep_net import ACTIVATIONS, MATRICES, Stack, profile
-from gainstage.lab.given import counted
+from gainstage.lab.deep_net import ACTIVATIONS, MATRICES, LayerStack, profile
 from gainstage.lab.linear_chain import run_chain
-from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Figure, Line, Table, TopicPage, bits, number
+from gainstage.lab.validate import counted
 
 WEIGHTS = (0.5, 0.7, 0.9, 1.0, -1.0, 1.1, 1.4, 2.0)
 GAINS = (0.5, 0.71, 1.0, 1.41, 2.0)
@@ -56,7 +57,7 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
-class Power:
+class MatrixPower:
     """One matrix applied again and again, as a recurrent net does."""
 
     name: str
@@ -69,7 +70,7 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossover(Shown):
+class CrossoverTopic(Topic):
     """Slopes over the gain, and where they cross zero."""
 
     depth: int
@@ -77,11 +78,11 @@ class Crossover(Shown):
     scalar: tuple[Slope, ...]
     stacks: tuple[Slope, ...]
     crossings: tuple[Crossing, ...]
-    powers: tuple[Power, ...]
+    powers: tuple[MatrixPower, ...]
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return the crossover as text, tables and pictures."""
-        return Sheet(
+        return TopicPage(
             "crossover",
             f"Where is 0 bits a layer? {self.depth} layers, matrices of width {self.width}",
             (
@@ -171,7 +172,7 @@ class Crossover(Shown):
         )
 
 
-def crossover(depth: int = 30, width: int = 96, *, seed: int = 0) -> Crossover:
+def crossover(depth: int = 30, width: int = 96, *, seed: int = 0) -> CrossoverTopic:
     """Measure slopes over gains from 0.5 to 2 and find where they cross zero.
 
     Args:
@@ -193,7 +194,7 @@ def crossover(depth: int = 30, width: int = 96, *, seed: int = 0) -> Crossover:
     crossings = [
         _crossing(matrix, act, depth, width, seed) for matrix in MATRICES for act in ACTIVATIONS
     ]
-    return Crossover(
+    return CrossoverTopic(
         depth,
         width,
         tuple(_scalar(w, depth) for w in WEIGHTS),
@@ -219,8 +220,8 @@ def _unit(matrix: str, depth: int, width: int, seed: int) -> tuple[Tensor, list[
     return torch.randn(64, width, generator=generator), weights
 
 
-def _stack(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> Stack:
-    return Stack([gain * weight for weight in _unit(matrix, depth, width, seed)[1]], act)
+def _stack(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> LayerStack:
+    return LayerStack([gain * weight for weight in _unit(matrix, depth, width, seed)[1]], act)
 
 
 def _slope(matrix: str, act: str, gain: float, depth: int, width: int, seed: int) -> Slope:
@@ -248,7 +249,7 @@ def _crossing(matrix: str, act: str, depth: int, width: int, seed: int) -> Cross
     return Crossing(matrix, act, gain, _zero(lambda g: _theory(act, g, depth)[1]), chi)
 
 
-def _chi(stack: Stack, inputs: Tensor) -> float:
+def _chi(stack: LayerStack, inputs: Tensor) -> float:
     """Return the median χ of the layers, each measured by one vjp."""
     states = [state.detach() for state in stack.states(inputs)]
     chis: list[float] = []
@@ -271,7 +272,7 @@ def _zero(slope: Callable[[float], float]) -> float | None:
     return found
 
 
-def _powers(width: int, seed: int) -> list[Power]:
+def _powers(width: int, seed: int) -> list[MatrixPower]:
     generator = torch.Generator().manual_seed(seed)
     sheared = torch.tensor([[0.9, 10.0], [0.0, 0.9]])
     matrices = {
@@ -283,12 +284,12 @@ def _powers(width: int, seed: int) -> list[Power]:
     return [_power(name, matrix.double()) for name, matrix in matrices.items()]
 
 
-def _power(name: str, matrix: Tensor) -> Power:
+def _power(name: str, matrix: Tensor) -> MatrixPower:
     states = [torch.linalg.svd(matrix)[2][0]]
     for _ in range(_LONG):
         states.append(matrix @ states[-1])
     levels = levels_bits(states)
-    return Power(
+    return MatrixPower(
         name,
         float(spectral_radius(matrix)),
         float(spectral_norm(matrix)),

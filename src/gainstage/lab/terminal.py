@@ -1,4 +1,4 @@
-"""A sheet on the terminal: tables of 80 columns, bars and lines made of characters."""
+"""A topic's page on the terminal: tables of 80 columns, bars and lines made of characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gainstage.lab.sheet import Bars, Figure, Part, Sheet, Table, bits, number
+from gainstage.lab.topic_page import Bars, Figure, Part, Table, TopicPage, bits, number
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import is_utf
 
@@ -21,15 +21,15 @@ _BAR = 40
 _LINE = 36
 
 
-def print_sheet(sheet: Sheet, file: TextIO) -> None:
-    """Print a sheet, 80 columns wide; without colour where the stream is no terminal."""
+def print_topic_page(page: TopicPage, file: TextIO) -> None:
+    """Print a topic's page, 80 columns wide; without colour where the stream is no terminal."""
     plain = not is_utf(file)
     console = Console(
         file=file, width=WIDTH, highlight=False, markup=False, emoji=False, safe_box=plain
     )
     with console.capture() as capture:
-        console.print(Text(sheet.title, "bold"))
-        for part in sheet.parts:
+        console.print(Text(page.title, "bold"))
+        for part in page.parts:
             console.print()
             for each in _drawn(part, plain):
                 console.print(each)

@@ -15,10 +15,11 @@ from gainstage.analysis.lyapunov import lyapunov_exponents
 from gainstage.errors import ConfigError
 from gainstage.lab.adding_task import BASELINE, CELLS, Adder, draw, train
 from gainstage.lab.deep_net import MATRICES
-from gainstage.lab.given import counted, finite, positive
-from gainstage.lab.sheet import Figure, Line, Sheet, Shown, Table, bits, number, share
 from gainstage.lab.time_steps import added_gradients, by_time_step
-from gainstage.lab.watched import Tell, quiet
+from gainstage.lab.topic import Topic
+from gainstage.lab.topic_page import Figure, Line, Table, TopicPage, bits, number, share
+from gainstage.lab.validate import counted, finite, positive
+from gainstage.lab.watched_runs import Progress, quiet
 from gainstage.norms.clip import clip_coefficient
 from gainstage.norms.total import total_norm
 
@@ -97,7 +98,7 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True)
-class Recurrent(Shown):
+class RecurrentTopic(Topic):
     """Everything about recurrence."""
 
     time_steps: int
@@ -108,9 +109,9 @@ class Recurrent(Shown):
     exploding: Exploding
     learned: tuple[Learned, ...]
 
-    def sheet(self) -> Sheet:
+    def topic_page(self) -> TopicPage:
         """Return recurrence as text, tables and pictures."""
-        return Sheet(
+        return TopicPage(
             "recurrent",
             f"Through time: the same weight {self.time_steps} times",
             (
@@ -250,8 +251,8 @@ def recurrent(
     *,
     max_norm: float = 1.0,
     training: bool = True,
-    tell: Tell = quiet,
-) -> Recurrent:
+    progress: Progress = quiet,
+) -> RecurrentTopic:
     """Measure gradients through time: numbers, matrices, cells, and trainings under clipping.
 
     Args:
@@ -259,7 +260,7 @@ def recurrent(
         time_steps: How often, 1 to 5000.
         max_norm: Threshold of the clips, above 0.
         training: Whether to train as well (some ten seconds).
-        tell: Hears what is being done.
+        progress: Called with a line about each longer computation.
 
     Raises:
         ConfigError: If a weight is not finite, or a count or threshold out of range.
@@ -272,14 +273,14 @@ def recurrent(
     matrices = tuple(_matrix(name, gain) for name in MATRICES for gain in _GAINS)
     cells: list[Remembered] = []
     for cell in CELLS:
-        tell(f"{cell}: gradients of up to {max(LENGTHS)} time steps")
+        progress(f"{cell}: gradients of up to {max(LENGTHS)} time steps")
         cells += [_remembered(_fresh(cell), cell, length) for length in LENGTHS]
     learned: list[Learned] = []
     for cell in CELLS if training else ():
-        tell(f"{cell}: training on the adding task")
+        progress(f"{cell}: training on the adding task")
         before = _remembered(_fresh(cell), cell, _PROBED).horizon
         learned += [_learned(cell, length, max_norm, before) for length in TRAINED]
-    return Recurrent(
+    return RecurrentTopic(
         time_steps,
         max_norm,
         powers,

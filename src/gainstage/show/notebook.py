@@ -1,5 +1,8 @@
 """What a notebook shows of a run: the answers, as a small table or as plain text."""
 
+# pyright: reportUnknownParameterType=false
+# (PyArrow comes without types.)
+
 from __future__ import annotations
 
 import html
@@ -7,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gainstage.facts import findings as facts
 from gainstage.show.answers import (
@@ -21,6 +25,10 @@ from gainstage.show.answers import (
 from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
 from gainstage.show.terminal import safe, summary
 from gainstage.store import reader
+from gainstage.store.query import query as run_query
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _STYLE = {"healthy": "#10693f", "at-risk": "#8a5200", "failed": "#b3260b"}
 
@@ -51,6 +59,17 @@ class Run(reader.Run):
         """What the detectors see in the whole record, and the diagnosis made of it."""
         found = super().findings
         return Findings(*(getattr(found, each.name) for each in fields(found)))
+
+    def query(self, sql: str) -> pa.Table:
+        """Return what a SELECT finds in `steps`, `gradients`, `weights`, `profiles`, `symptoms`.
+
+        In SQL, gradients and weights have a row a step and tensor: `step`, `rank`, `tensor`,
+        `module`, `norm`. docs/export.md has examples.
+
+        Raises:
+            ConfigError: If DuckDB is not installed, or refuses the statement.
+        """
+        return run_query(self, sql)
 
     def __repr__(self) -> str:
         """Return the summary that the terminal prints, after the folder."""

@@ -28,7 +28,7 @@ _FEWEST_LETTERS = 24
 """That a longer text has in a line."""
 
 
-def print_found(found: pa.Table, *, file: TextIO) -> None:
+def print_table(found: pa.Table, *, file: TextIO) -> None:
     """Print the first rows of a table, as wide as the terminal; as records where it is too wide.
 
     Floats have six digits. Null is left blank; NaN and inf stand as what they are.

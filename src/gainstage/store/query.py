@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gainstage.errors import ConfigError
-from gainstage.store.views import views_of
+from gainstage.store.views import RunTables, views_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from gainstage.store.reader import Run
 
 _CONFIG: Final = {
     # SQL may come from others: it sees the run, and nothing else of the machine.
@@ -27,7 +25,7 @@ _CONFIG: Final = {
 }
 
 
-def query(run: Run, sql: str) -> pa.Table:
+def query(run: RunTables, sql: str) -> pa.Table:
     """Return what one SELECT finds in a run's `steps`, `gradients`, `weights` and the like.
 
     NaN and inf are values, and null is what was not there. DuckDB takes NaN for equal to itself
@@ -50,8 +48,7 @@ def query(run: Run, sql: str) -> pa.Table:
         connection.execute("SET lock_configuration = true")
         try:
             _check(connection.extract_statements(sql))
-            found = connection.sql(sql)
-            return found.to_arrow_table()
+            return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise ConfigError(_one_line(error)) from error
 

@@ -114,42 +114,29 @@ class Run:
     @property
     def steps(self) -> pa.Table:
         """One row a step and rank: time, loss, lr, norm, clipping; without the gradients."""
-        return self._joined(self._tables.get, steps_schema, without="grad_norms")
+        return self._list_table("steps", steps_schema, without="grad_norms")
 
     @property
     def gradients(self) -> pa.Table:
         """One row a step and rank: `grad_norms`, a list whose items the metadata name."""
         keep = {"step", "grad_norms"}
-        table = self._joined(self._tables.get, steps_schema)
+        table = self._list_table("steps", steps_schema)
         return table.drop_columns([n for n in table.column_names if n not in keep | {"rank"}])
 
     @property
     def weights(self) -> pa.Table:
         """One row a sampled step and rank: `weight_norms`."""
-        return self._joined(self._weights_of, weights_schema)
+        return self._list_table("weights", weights_schema)
 
     @property
     def profiles(self) -> pa.Table:
         """One row a node of each sampled graph and rank: levels in bits, site, weight."""
-        return self._plain("profiles", profiles_schema())
+        return self._flat_table("profiles", profiles_schema())
 
     @property
     def times(self) -> pa.Table:
         """One row a state of each recurrence of each sampled graph and rank: levels in bits."""
-        return self._plain("times", times_schema())
-
-    def query(self, sql: str) -> pa.Table:
-        """Return what a SELECT finds in `steps`, `gradients`, `weights`, `profiles`, `symptoms`.
-
-        In SQL, gradients and weights have a row a step and tensor: `step`, `rank`, `tensor`,
-        `module`, `norm`. docs/export.md has examples.
-
-        Raises:
-            ConfigError: If DuckDB is not installed, or refuses the statement.
-        """
-        from gainstage.store.query import query
-
-        return query(self, sql)
+        return self._flat_table("times", times_schema())
 
     @cached_property
     def findings(self) -> Findings:
@@ -184,13 +171,13 @@ class Run:
 
     def tensors(self, rank: int = 0) -> tuple[TensorInfo, ...]:
         """Return the watched parameters of a rank, in the order of `grad_norms`."""
-        batches = self._batches(rank)
+        batches = self.batches("steps", rank)
         return tensors_of(batches[-1].schema) if batches else ()
 
     def block(self, rank: int = 0) -> StepBlock:
         """Return all steps of a rank."""
         if rank not in self._blocks:
-            blocks = [steps_block(batch) for batch in self._batches(rank)]
+            blocks = [steps_block(batch) for batch in self.batches("steps", rank)]
             tensors = len(self.tensors(rank))
             self._blocks[rank] = concat_steps(blocks, tensors) if blocks else to_block([], 0)
         return self._blocks[rank]
@@ -199,7 +186,7 @@ class Run:
         """Return the last steps of a rank, without reading those before."""
         found: Batches = []
         rows = 0
-        for batch in reversed(self._batches(rank)):
+        for batch in reversed(self.batches("steps", rank)):
             found.insert(0, batch)
             rows += batch.num_rows
             if rows >= count:
@@ -212,7 +199,7 @@ class Run:
 
     def weight_block(self, rank: int = 0) -> WeightBlock:
         """Return all sampled weight norms of a rank."""
-        batches = self._part("weights", rank)
+        batches = self.batches("weights", rank)
         tensors = len(self.tensors(rank))
         if not batches:
             return to_weight_block([], tensors)
@@ -220,11 +207,11 @@ class Run:
 
     def profile_block(self, rank: int = 0) -> ProfileBlock:
         """Return all sampled levels of a rank."""
-        return profiles_block(self._part("profiles", rank))
+        return profiles_block(self.batches("profiles", rank))
 
     def time_block(self, rank: int = 0) -> TimeBlock:
         """Return all sampled levels along recurrences of a rank."""
-        return times_block(self._part("times", rank))
+        return times_block(self.batches("times", rank))
 
     def sites(self, rank: int = 0) -> tuple[Site, ...]:
         """Return the places in the user's code that a rank's profiles refer to."""
@@ -254,27 +241,24 @@ class Run:
         rows = {rank: sum(b.num_rows for b in table) for rank, table in self._tables.items()}
         return f"Run({str(self.folder)!r}, steps by rank: {rows})"
 
-    def _batches(self, rank: int) -> Batches:
-        return self._tables.get(rank, [])
-
-    def _weights_of(self, rank: int) -> Batches:
-        return self._part("weights", rank)
-
-    def _part(self, part: str, rank: int) -> Batches:
+    def batches(self, part: str, rank: int) -> Batches:
+        """Return a rank's rows of a part of the folder: steps, weights, profiles or times."""
+        if part == "steps":
+            return self._tables.get(rank, [])
         return read_table(self.folder / part / f"rank={rank}")[0]
 
-    def _plain(self, part: str, schema: pa.Schema) -> pa.Table:
+    def _flat_table(self, part: str, schema: pa.Schema) -> pa.Table:
         """Return the batches of all ranks as one table with a column `rank`."""
         parts: list[pa.Table] = []
         for rank in self.ranks or (0,):
-            table = pa.Table.from_batches(self._part(part, rank), schema)
+            table = pa.Table.from_batches(self.batches(part, rank), schema)
             ranks = pa.repeat(pa.scalar(rank, pa.int32()), table.num_rows)
             parts.append(table.add_column(0, "rank", ranks))
         return pa.concat_tables(parts)
 
-    def _joined(
+    def _list_table(
         self,
-        part: Callable[[int], Batches | None],
+        part: str,
         schema_of: Callable[[tuple[TensorInfo, ...]], pa.Schema],
         *,
         without: str | None = None,
@@ -284,7 +268,7 @@ class Run:
         widest = max((self.tensors(rank) for rank in self.ranks), key=len, default=())
         schema = schema_of(widest)
         for rank in self.ranks or (0,):
-            table = _table(part(rank) or [], schema)
+            table = _table(self.batches(part, rank), schema)
             if without is not None:
                 table = table.drop_columns([without])
             ranks = pa.repeat(pa.scalar(rank, pa.int32()), table.num_rows)

@@ -14,19 +14,48 @@ batch at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from gainstage.detect.symptom_json import message_of
 from gainstage.facts.fault import Site
+from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.journal import to_json
 from gainstage.store.schema import profiles_schema, times_schema
 
-if TYPE_CHECKING:
-    from gainstage.store.reader import Run
+
+class RunTables(Protocol):
+    """What the views need of a run."""
+
+    @property
+    def steps(self) -> pa.Table:
+        """One row a step and rank, without the gradients."""
+        ...
+
+    @property
+    def ranks(self) -> Sequence[int]:
+        """The processes that trained."""
+        ...
+
+    def batches(self, part: str, rank: int) -> Sequence[pa.RecordBatch]:
+        """Return a rank's rows of a part of the folder, such as weights."""
+        ...
+
+    def tensors(self, rank: int = 0) -> Sequence[TensorInfo]:
+        """Return the watched parameters, in the order of the norms."""
+        ...
+
+    def sites(self, rank: int = 0) -> Sequence[Site]:
+        """Return the places in the user's code that profiles refer to."""
+        ...
+
+    def record(self, rank: int = 0) -> RankRecord:
+        """Return the record of a rank with its symptoms."""
+        ...
+
 
 _ROWS = 131072
 """Of a batch, about."""
@@ -69,12 +98,12 @@ class View:
         return reader.__arrow_c_stream__(requested_schema)
 
 
-def views_of(run: Run) -> Mapping[str, Any]:
+def views_of(run: RunTables) -> Mapping[str, Any]:
     """Return what SQL can ask of a run, by name."""
     return {
         "steps": run.steps,
-        "gradients": _long(run, "norm", lambda rank: run._batches(rank), "grad_norms"),
-        "weights": _long(run, "norm", lambda rank: run._part("weights", rank), "weight_norms"),
+        "gradients": _long(run, "steps", "grad_norms"),
+        "weights": _long(run, "weights", "weight_norms"),
         "profiles": _placed(run, "profiles", profiles_schema()),
         "times": _placed(run, "times", times_schema()),
         "symptoms": View(_SYMPTOMS, lambda: _symptoms(run)),
@@ -82,9 +111,7 @@ def views_of(run: Run) -> Mapping[str, Any]:
     }
 
 
-def _long(
-    run: Run, name: str, batches_of: Callable[[int], Sequence[pa.RecordBatch]], column: str
-) -> View:
+def _long(run: RunTables, part: str, column: str) -> View:
     """Return a column of lists, one item a tensor, as one row a step and tensor."""
     schema = pa.schema(
         {
@@ -92,7 +119,7 @@ def _long(
             "rank": pa.int32(),
             "tensor": _WORD,
             "module": _WORD,
-            name: pa.float32(),
+            "norm": pa.float32(),
         }
     )
 
@@ -101,7 +128,7 @@ def _long(
             tensors = run.tensors(rank)
             names = _dictionary([each.name for each in tensors])
             modules = _dictionary([each.module for each in tensors])
-            for batch in batches_of(rank):
+            for batch in run.batches(part, rank):
                 width = batch.column(column).type.list_size
                 for start in range(0, batch.num_rows if width else 0, max(1, _ROWS // width)):
                     piece = batch.slice(start, max(1, _ROWS // width))
@@ -118,7 +145,7 @@ def _long(
     return View(schema, rows)
 
 
-def _placed(run: Run, part: str, own: pa.Schema) -> View:
+def _placed(run: RunTables, part: str, own: pa.Schema) -> View:
     """Return sampled levels, with the line of the script and the tensor that they belong to."""
     with_tensor = [pa.field("tensor", _WORD)] if "weight" in own.names else []
     places = [pa.field(name, kind) for name, kind in _PLACE]
@@ -129,7 +156,7 @@ def _placed(run: Run, part: str, own: pa.Schema) -> View:
             places = _places(run.sites(rank))
             tensors: Sequence[TensorInfo] = run.tensors(rank)
             names = _dictionary([each.name for each in tensors])
-            for batch in run._part(part, rank):
+            for batch in run.batches(part, rank):
                 site = _index(batch.column("site"), len(places[0]))
                 columns = [
                     pa.repeat(pa.scalar(rank, pa.int32()), batch.num_rows),
@@ -162,7 +189,7 @@ def _index(numbers: pa.Array, size: int) -> pa.Array:
     return pa.array(values, pa.int32(), mask=(values < 0) | (values >= size))
 
 
-def _tensors(run: Run) -> Iterator[pa.RecordBatch]:
+def _tensors(run: RunTables) -> Iterator[pa.RecordBatch]:
     rows = [
         {
             "rank": rank,
@@ -178,7 +205,7 @@ def _tensors(run: Run) -> Iterator[pa.RecordBatch]:
     yield pa.RecordBatch.from_pylist(rows, schema=_TENSORS)
 
 
-def _symptoms(run: Run) -> Iterator[pa.RecordBatch]:
+def _symptoms(run: RunTables) -> Iterator[pa.RecordBatch]:
     rows = [
         {
             "rank": rank,

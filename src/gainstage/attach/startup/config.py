@@ -29,6 +29,22 @@ def size_bytes(text: str) -> int:
     return round(float(match[1]) * _UNITS[match[2].lower()])
 
 
+def budget_share(text: str) -> float:
+    """Return a share such as `1%` or `0.01` as a fraction.
+
+    Raises:
+        ConfigError: If it is none, or not above 0% and at most 100%.
+    """
+    number = text.removesuffix("%")
+    try:
+        share = float(number) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise ConfigError(f"--budget must be above 0% and at most 100%, such as 1%; got {text!r}")
+    return share
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """The options of one run, the same for all its processes."""

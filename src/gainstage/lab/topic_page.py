@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 
@@ -56,26 +55,13 @@ Part = str | Table | Bars | Figure
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class TopicPage:
     """One topic, whole."""
 
     name: str
     """The command's name."""
     title: str
     parts: tuple[Part, ...]
-
-
-class Shown(ABC):
-    """What has a sheet shows itself in a notebook."""
-
-    @abstractmethod
-    def sheet(self) -> Sheet:
-        """Return the topic as text, tables and pictures."""
-
-    def _repr_html_(self) -> str:
-        from gainstage.lab.markup import section
-
-        return section(self.sheet())
 
 
 def number(value: float, digits: int = 6) -> str:

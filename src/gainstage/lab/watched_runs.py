@@ -19,7 +19,7 @@ from gainstage.facts.findings import Findings
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.reader import load
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 """Says what is being done, where it takes more than two seconds."""
 _AT_ONCE = 2
 _USUAL = "0.01"
@@ -29,7 +29,7 @@ busy a machine is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedRun:
     """What the record of one run says."""
 
     arguments: tuple[str, ...]
@@ -66,13 +66,13 @@ def char_rnn() -> Path | None:
 
 
 def watch_runs(
-    commands: Sequence[Sequence[str]], tell: Tell = quiet, *, weights: bool = False
-) -> list[Watched]:
+    commands: Sequence[Sequence[str]], progress: Progress = quiet, *, weights: bool = False
+) -> list[WatchedRun]:
     """Watch several trainings, two at a time, and return what was recorded.
 
     Args:
         commands: A script, or `-m` and a module, each with its arguments.
-        tell: Hears of the commands as they begin.
+        progress: Called with each command as it begins.
         weights: Whether weights are read at every step, which takes time.
 
     Raises:
@@ -80,8 +80,8 @@ def watch_runs(
     """
     for command in commands:
         names = [os.path.basename(each) if os.path.isabs(each) else each for each in command]
-        tell(f"watching {' '.join(names)}")
-    found: list[Watched | None] = [None] * len(commands)
+        progress(f"watching {' '.join(names)}")
+    found: list[WatchedRun | None] = [None] * len(commands)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         parts = [range(first, len(commands), _AT_ONCE) for first in range(_AT_ONCE)]
         begun = [
@@ -95,7 +95,7 @@ def watch_runs(
     return [run for run in found if run is not None]
 
 
-def _watch(commands: Sequence[tuple[str, ...]], weights: bool) -> list[Watched]:
+def _watch(commands: Sequence[tuple[str, ...]], weights: bool) -> list[WatchedRun]:
     budget = _ALL_THE_TIME if weights else _USUAL
     with tempfile.TemporaryDirectory(prefix="gainstage-lab-") as folder:
         done = subprocess.run(
@@ -111,6 +111,6 @@ def _watch(commands: Sequence[tuple[str, ...]], weights: bool) -> list[Watched]:
         return [_read(command, Path(folder) / str(i)) for i, command in enumerate(commands)]
 
 
-def _read(command: tuple[str, ...], folder: Path) -> Watched:
+def _read(command: tuple[str, ...], folder: Path) -> WatchedRun:
     run = load(folder)
-    return Watched(command, run.block(), run.weight_block(), run.tensors(), run.findings)
+    return WatchedRun(command, run.block(), run.weight_block(), run.tensors(), run.findings)

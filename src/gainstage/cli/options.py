@@ -1,0 +1,31 @@
+"""Arguments and options that several verbs share, and opening the run that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gainstage.store.reader import Run
+
+ScriptArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")
+]
+IsModule = Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")]
+FindingsAsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")]
+BlackBoxRank = Annotated[
+    int | None, typer.Option(help="The rank whose black box to use. [default: the first found]")
+]
+
+
+def load_run(folder: Path) -> Run:
+    """Return the run in a folder; what is damaged in it is reported on standard error."""
+    from gainstage.store.reader import load
+
+    run = load(folder)
+    for damage in run.damage:
+        typer.echo(f"gainstage: {damage}", err=True)
+    return run
