@@ -81,9 +81,9 @@ def _faulty_row(name: str, outcomes: Sequence[Outcome], causes: bool) -> list[st
         str(len(early)),
     ]
     if causes:
-        said = [(each.findings.diagnosis or {}).get("cause") == name for each in harmed]
+        said = [each.cause == name for each in harmed]
         if name == "all":
-            said = [(e.findings.diagnosis or {}).get("cause") == e.case.cause for e in harmed]
+            said = [e.cause == e.case.cause for e in harmed]
         row += _rate(sum(said), len(harmed))
     return row
 
@@ -115,11 +115,11 @@ def _healthy_row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
 def _calibration_table(outcomes: Sequence[Outcome]) -> Table:
     """How often a diagnosis of a given confidence is right."""
     table = Table("confidence", "diagnoses", "mean confidence", "right", "95%")
-    said = [e.findings.diagnosis | {"true": e.case.cause} for e in _harmed(outcomes) if e.diagnosed]
+    diagnosed = [(e.findings.diagnosis, e.case.cause) for e in _harmed(outcomes) if e.diagnosed]
     for low, high in itertools.pairwise(_CONFIDENCES):
-        within = [each for each in said if low <= each["confidence"] < high]
-        right = sum(each["cause"] == each["true"] for each in within)
-        mean = statistics.fmean(each["confidence"] for each in within) if within else 0.0
+        within = [(said, true) for said, true in diagnosed if low <= said.confidence < high]
+        right = sum(said.cause == true for said, true in within)
+        mean = statistics.fmean(said.confidence for said, _ in within) if within else 0.0
         table.add_row(
             f"{low:.0%} to {min(high, 1):.0%}",
             str(len(within)),

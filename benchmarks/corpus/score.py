@@ -50,9 +50,15 @@ class Outcome:
         return self.findings.diagnosis is not None
 
     @property
+    def cause(self) -> str | None:
+        """The cause that was named."""
+        return None if self.findings.diagnosis is None else self.findings.diagnosis.cause
+
+    @property
     def evidence(self) -> list[str]:
         """The rows of the evidence table behind the diagnosis."""
-        return [each["evidence"] for each in (self.findings.diagnosis or {}).get("evidence", [])]
+        diagnosis = self.findings.diagnosis
+        return [] if diagnosis is None else [each.evidence for each in diagnosis.evidence]
 
     @property
     def alarm_step(self) -> int | None:

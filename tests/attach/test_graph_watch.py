@@ -61,7 +61,7 @@ def test_a_deep_network_of_too_large_weights_is_told_at_step_0(tmp_path: Path) -
     symptom = next(s for s in run.findings.symptoms if s.symptom == "depth-gain")
     assert symptom.step == 0
     assert run.findings.diagnosis is not None
-    assert run.findings.diagnosis["cause"] == "init-scale"
+    assert run.findings.diagnosis.cause == "init-scale"
 
 
 def test_the_first_wrong_operation_is_kept_with_its_line_and_sample(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_the_first_wrong_operation_is_kept_with_its_line_and_sample(tmp_path: Pa
     assert fault.phase == "loss"
     found = run.findings.diagnosis
     assert found is not None
-    assert found["cause"] == "numeric-op"
-    assert found["site"]["line"] == line
-    assert found["failure_step"] == 5
+    assert found.cause == "numeric-op"
+    assert found.site.line == line
+    assert found.failure_step == 5
 
 
 def test_gradients_left_from_the_step_before_are_observed(tmp_path: Path) -> None:

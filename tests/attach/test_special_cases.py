@@ -243,7 +243,7 @@ def test_a_state_in_half_precision_that_is_put_beside_other_inputs(watch: Watch)
     """)
     assert told(run)[2:] == ("cat", line_of(run, "# here"))
     assert run.record().fault.evidence["state"] == "total"
-    assert run.findings.diagnosis["cause"] == "dtype-overflow"
+    assert run.findings.diagnosis.cause == "dtype-overflow"
 
 
 def test_a_power_whose_derivative_is_differentiated_again(watch: Watch) -> None:

@@ -53,8 +53,8 @@ def test_a_head_that_is_replaced_after_the_optimizer_is_told(tmp_path: Path) -> 
     found = gainstage.load(tmp_path / "run").findings
     assert found.verdict == "at-risk"
     assert found.diagnosis is not None
-    assert found.diagnosis["cause"] == "optimizer-config"
-    assert "2.weight, 2.bias" in found.diagnosis["remedies"][0]["why"]
+    assert found.diagnosis.cause == "optimizer-config"
+    assert "2.weight, 2.bias" in found.diagnosis.remedies[0].why
 
 
 def head_only(hold: Callable[[torch.optim.Optimizer], None]) -> Callable[[int], torch.Tensor]:

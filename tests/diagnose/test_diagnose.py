@@ -95,7 +95,7 @@ def record(**known: object) -> RankRecord:
 def cause_of(made: RankRecord) -> str:
     found = diagnose([made], scan.find([made]).verdict)
     assert found is not None
-    return found["cause"]
+    return found.cause
 
 
 def failing(kind: str, op: str = "log", **more: object) -> RankRecord:
@@ -127,8 +127,8 @@ def test_a_fault_of_the_autopsy_names_its_cause(made: RankRecord, cause: str) ->
 
 
 def lower_lr_of(cause: Cause, made: RankRecord) -> float:
-    (found,) = [e for e in remedies_for(cause, made) if e["remedy"] == "lower-lr"]
-    return found["settings"]["factor"]
+    (found,) = [e for e in remedies_for(cause, made) if e.remedy == "lower-lr"]
+    return found.settings["factor"]
 
 
 def made_by(name: str, **facts: object) -> tuple[Observation, ...]:
@@ -203,7 +203,7 @@ def test_weights_that_all_grow_alike_are_multiplied_by_something_else_than_gradi
     )
     found = diagnose([made], "failed")
     assert found is not None
-    assert found["cause"] == "optimizer-config"
+    assert found.cause == "optimizer-config"
 
 
 def test_a_clip_of_a_part_is_no_reason_for_a_missing_value() -> None:
@@ -234,8 +234,8 @@ def test_growth_through_depth_at_the_first_step_is_initial_scale() -> None:
     )
     found = diagnose([made], "failed")
     assert found is not None
-    assert found["cause"] == "init-scale"
-    assert "2.00 bits a layer" in found["evidence"][0]["text"]
+    assert found.cause == "init-scale"
+    assert "2.00 bits a layer" in found.evidence[0].text
 
 
 def test_gradients_that_fade_with_depth_are_initial_scale_at_the_layer_that_loses_most() -> None:
@@ -244,9 +244,9 @@ def test_gradients_that_fade_with_depth_are_initial_scale_at_the_layer_that_lose
     places = tuple(replace(LINE, line=10 + i) for i in range(7))
     found = diagnose([record(profiles=fades, sites=places)], "at-risk")
     assert found is not None
-    assert found["cause"] == "init-scale"
-    assert "deltas fade 3.33 bits a layer over 7 layers" in found["evidence"][0]["text"]
-    assert found["site"]["line"] == 13  # not the readout, though that loses 7 bits
+    assert found.cause == "init-scale"
+    assert "deltas fade 3.33 bits a layer over 7 layers" in found.evidence[0].text
+    assert found.site.line == 13  # not the readout, though that loses 7 bits
 
 
 def test_an_overflow_in_a_recurrence_is_the_recurrences() -> None:
@@ -286,11 +286,11 @@ def test_what_the_script_does_wrong_is_the_cause(kind: str, evidence: dict, caus
     made = record(block=steps(norms, [float(n) for n in norms]), observations=seen)
     found = diagnose([made], "failed")
     assert found is not None
-    assert found["cause"] == cause
+    assert found.cause == cause
     if cause == "clip-misuse":
-        assert found["site"]["line"] == 33
-        change = next(each for each in found["remedies"] if each["remedy"] == "code-change")
-        assert change["why"].startswith("line 33: ")
+        assert found.site.line == 33
+        change = next(each for each in found.remedies if each.remedy == "code-change")
+        assert change.why.startswith("line 33: ")
 
 
 def test_a_healthy_run_has_no_diagnosis_and_neither_has_one_without_evidence() -> None:
@@ -303,8 +303,8 @@ def test_of_two_ranks_the_one_that_explains_is_told_with_its_number() -> None:
     seeing = replace(failing("input", "addmm"), rank=1)
     found = diagnose([blind, seeing], "failed")
     assert found is not None
-    assert found["site"]["rank"] == 1
-    assert found["site"]["phase"] == "forward"
+    assert found.site.rank == 1
+    assert found.site.phase == "forward"
 
 
 def test_every_row_of_the_table_names_known_causes_and_every_piece_of_evidence_a_row() -> None:

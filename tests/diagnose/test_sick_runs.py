@@ -92,24 +92,24 @@ def test_depth_gain_is_noticed_at_step_0_and_called_so(tmp_path: Path) -> None:
     assert first_alarm(found) == 0
     assert "depth-gain" in [each.symptom for each in found.symptoms if each.step == 0]
     assert found.diagnosis is not None
-    assert found.diagnosis["cause"] == "init-scale"
+    assert found.diagnosis.cause == "init-scale"
 
 
 def test_recurrent_gain_is_noticed_by_step_4_and_called_so(tmp_path: Path) -> None:
     found = findings(RECURRENT, tmp_path)
     assert first_alarm(found) <= 4
     assert found.diagnosis is not None
-    assert found.diagnosis["cause"] == "recurrent-gain"
+    assert found.diagnosis.cause == "recurrent-gain"
 
 
 def test_a_masked_log_of_zero_has_its_line_and_sample(tmp_path: Path) -> None:
     found = findings(MASKED, tmp_path)
     assert first_alarm(found) == 60
     assert found.diagnosis is not None
-    site = found.diagnosis["site"]
-    assert found.diagnosis["cause"] == "numeric-op"
-    assert (site["op"], site["samples"]) == ("log", [5])
-    assert MASKED.splitlines()[site["line"] - 1].endswith("# 0 * log 0")
+    site = found.diagnosis.site
+    assert found.diagnosis.cause == "numeric-op"
+    assert (site.op, site.samples) == ("log", (5,))
+    assert MASKED.splitlines()[site.line - 1].endswith("# 0 * log 0")
 
 
 CARRIED = """\
@@ -168,10 +168,10 @@ def test_a_state_that_grows_from_step_to_step_is_recurrent_gain_and_forecast(
 ) -> None:
     found = findings(CARRIED, tmp_path)
     assert found.diagnosis is not None
-    assert found.diagnosis["cause"] == "recurrent-gain"
-    assert "no weight more than" in found.diagnosis["evidence"][0]["text"]
+    assert found.diagnosis.cause == "recurrent-gain"
+    assert "no weight more than" in found.diagnosis.evidence[0].text
     forecast = next(each for each in found.symptoms if each.symptom == "overflow-forecast")
-    failure = found.diagnosis["failure_step"]
+    failure = found.diagnosis.failure_step
     assert forecast.step <= failure - 10
     earliest, latest = forecast.evidence["earliest_step"], forecast.evidence["latest_step"]
     assert earliest - 5 <= failure <= latest + 5
@@ -180,8 +180,8 @@ def test_a_state_that_grows_from_step_to_step_is_recurrent_gain_and_forecast(
 def test_a_half_precision_buffer_that_overflows_is_no_bad_data(tmp_path: Path) -> None:
     found = findings(MEMORY, tmp_path)
     assert found.diagnosis is not None
-    assert found.diagnosis["cause"] == "dtype-overflow"
-    assert "`table`, a buffer in float16" in found.diagnosis["evidence"][0]["text"]
+    assert found.diagnosis.cause == "dtype-overflow"
+    assert "`table`, a buffer in float16" in found.diagnosis.evidence[0].text
 
 
 FILLED = """\
@@ -260,10 +260,10 @@ def test_a_sample_that_overflows_in_the_loss_or_in_an_own_backward_pass_is_named
 ) -> None:
     found = findings(script, tmp_path)
     assert found.diagnosis is not None
-    site = found.diagnosis["site"]
-    assert (found.diagnosis["cause"], found.diagnosis["failure_step"]) == (cause, 20)
-    assert (site["op"], site["samples"]) == (op, [sample])
-    assert script.splitlines()[site["line"] - 1].endswith("# here")
+    site = found.diagnosis.site
+    assert (found.diagnosis.cause, found.diagnosis.failure_step) == (cause, 20)
+    assert (site.op, site.samples) == (op, (sample,))
+    assert script.splitlines()[site.line - 1].endswith("# here")
 
 
 def test_a_product_that_overflows_float64_inside_an_operation_is_told(

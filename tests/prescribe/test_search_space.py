@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import CAUSES
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
+from gainstage.facts.diagnosis import Alternative, Diagnosis
 from gainstage.facts.observation import Observation
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
@@ -39,15 +40,13 @@ def record(eps: float = 1e-8) -> RankRecord:
     )
 
 
-def diagnosis(cause: str) -> dict[str, object]:
-    return {
-        "cause": cause,
-        "alternatives": [
-            {"cause": "bad-data", "confidence": 0.2},
-            {"cause": "init-scale", "confidence": 0.01},
-        ],
-        "remedies": remedies_for(cause, record()),  # pyright: ignore[reportArgumentType]
-    }
+def diagnosis(cause: str) -> Diagnosis:
+    return Diagnosis(
+        cause,
+        confidence=0.7,
+        alternatives=(Alternative("bad-data", 0.2), Alternative("init-scale", 0.01)),
+        remedies=tuple(remedies_for(cause, record())),
+    )
 
 
 def test_the_diagnosis_comes_first_then_its_alternatives_then_one_of_each_kind() -> None:

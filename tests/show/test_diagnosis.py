@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ import pytest
 
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import Cause
+from gainstage.facts.diagnosis import Alternative, CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.observation import Observation
 from gainstage.facts.record import RankRecord
 from gainstage.show.audit import clip_audit
@@ -34,21 +36,25 @@ def record(steps: int = 0) -> RankRecord:
     return RankRecord((), to_block(rows, 1), to_weight_block([], 1), *none, (), (), ())
 
 
-def diagnosis(**changes: Any) -> dict[str, Any]:
-    return {
-        "cause": "numeric-op",
-        "confidence": 0.8,
-        "alternatives": [{"cause": "bad-data", "confidence": 0.1}],
-        "site": {"op": "log", "module": "head", "samples": [3], "time_step": 0},
-        "remedies": [
-            {"remedy": "skip-nonfinite", "settings": {}, "why": "leaves them"},
-            {"remedy": "code-change", "settings": {}, "why": "stay inside"},
-        ],
-        "evidence": [
-            {"evidence": "left-domain", "bits": 6.0, "text": "log of 0"},
-            {"evidence": "quiet-before", "bits": 1.0, "text": "it was quiet"},
-        ],
-    } | changes
+SITE = CauseSite(op="log", module="head", samples=(3,), time_step=0)
+
+
+def diagnosis(**changes: Any) -> Diagnosis:
+    known = Diagnosis(
+        cause="numeric-op",
+        confidence=0.8,
+        alternatives=(Alternative("bad-data", 0.1),),
+        site=SITE,
+        remedies=(
+            Remedy("skip-nonfinite", why="leaves them"),
+            Remedy("code-change", why="stay inside"),
+        ),
+        evidence=(
+            Evidence("left-domain", 6.0, "log of 0"),
+            Evidence("quiet-before", 1.0, "it was quiet"),
+        ),
+    )
+    return replace(known, **changes)
 
 
 def test_every_cause_has_words() -> None:
@@ -60,9 +66,9 @@ def test_every_remedy_that_is_shown_as_a_treatment_is_one_that_run_takes(cause: 
     for remedy in remedies_for(cause, record()):
         text = treat_text(remedy)
         if text is None:
-            assert remedy["remedy"] in ("code-change", "fix-data")
+            assert remedy.remedy in ("code-change", "fix-data")
         else:
-            assert parse(text).remedy == remedy["remedy"]
+            assert parse(text).remedy == remedy.remedy
 
 
 def test_why_is_the_cause_and_its_strongest_evidence() -> None:
@@ -70,16 +76,16 @@ def test_why_is_the_cause_and_its_strongest_evidence() -> None:
 
 
 def test_an_alternative_that_is_nearly_as_likely_is_told() -> None:
-    close = [{"cause": "bad-data", "confidence": 0.6}]
+    close = (Alternative("bad-data", 0.6),)
     assert why_lines(diagnosis(alternatives=close))[0].endswith("or the data are wrong (0.60)")
-    against = [{"evidence": "x", "bits": -1.0, "text": "speaks against it"}]
+    against = (Evidence("x", -1.0, "speaks against it"),)
     assert len(why_lines(diagnosis(evidence=against))) == 1
 
 
 def test_a_change_of_the_code_stands_where_the_diagnosis_puts_it() -> None:
     skip, change = "--treat skip-nonfinite   leaves them", "in the code: stay inside"
     assert fix_lines(diagnosis()) == [skip, change]
-    reverse = list(reversed(diagnosis()["remedies"]))
+    reverse = tuple(reversed(diagnosis().remedies))
     assert fix_lines(diagnosis(remedies=reverse)) == [change, skip]
     assert fix_lines(diagnosis(), tried=["skip-nonfinite"]) == [change]
 
@@ -88,7 +94,7 @@ def test_where_is_the_line_of_the_source_and_what_is_known_besides(tmp_path: Pat
     file = tmp_path / "train.py"
     file.write_text("\n" * 4 + "    loss = torch.log(rate)\n")
     os.utime(file, (0, 0))
-    site = diagnosis()["site"] | {"file": str(file), "line": 5}
+    site = replace(SITE, file=str(file), line=5)
     info = INFO | {"cwd": str(tmp_path)}
     lines = where_lines(diagnosis(site=site), info)
     assert lines[0] == "train.py:5   loss = torch.log(rate)"
@@ -101,15 +107,15 @@ def test_where_is_the_line_of_the_source_and_what_is_known_besides(tmp_path: Pat
 def test_only_python_files_that_are_there_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.txt").write_text("password\n")
     (tmp_path / "folder.py").mkdir()
-    assert source_of({"file": str(tmp_path / name), "line": 1}, INFO) is None
+    assert source_of(str(tmp_path / name), 1, INFO) is None
 
 
 def test_a_line_that_the_file_does_not_have_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("one\ntwo\n")
-    site = {"file": str(tmp_path / "train.py"), "line": 3}
-    assert source_of(site, INFO) is None
-    assert source_of(site | {"line": None}, INFO) is None
-    found = source_of(site | {"line": 2}, INFO)
+    file = str(tmp_path / "train.py")
+    assert source_of(file, 3, INFO) is None
+    assert source_of(file, None, INFO) is None
+    found = source_of(file, 2, INFO)
     assert found is not None
     assert (found.lines, found.text, found.is_newer) == (("one", "two"), "two", True)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gainstage.detect import scan
 from gainstage.facts.blocks import StepBlock, WeightBlock
+from gainstage.facts.diagnosis import CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.fault import Site
 from gainstage.facts.findings import Findings
 from gainstage.facts.record import RankRecord
@@ -82,18 +83,13 @@ def test_a_sick_run_says_what_when_and_what_to_type() -> None:
 
 def test_a_diagnosis_is_told_in_words_with_its_place_and_its_remedy() -> None:
     what = shown(EXPLODING)
-    diagnosis = {
-        "cause": "recurrent-gain",
-        "confidence": 0.94,
-        "alternatives": [],
-        "site": {"op": "mm", "module": "rnn", "file": "/x/rnn.py", "line": 88, "samples": None},
-        "remedies": [
-            {"remedy": "clip-global-norm", "settings": {"max_norm": 0.8}, "why": "the 90th"}
-        ],
-        "evidence": [
-            {"evidence": "time-grows-later", "bits": 6.0, "text": "+0.45 bits a time step"}
-        ],
-    }
+    diagnosis = Diagnosis(
+        cause="recurrent-gain",
+        confidence=0.94,
+        site=CauseSite(op="mm", module="rnn", file="/x/rnn.py", line=88),
+        remedies=(Remedy("clip-global-norm", {"max_norm": 0.8}, "the 90th"),),
+        evidence=(Evidence("time-grows-later", 6.0, "+0.45 bits a time step"),),
+    )
     findings = replace(what.findings, diagnosis=diagnosis)
     lines = printed(replace(what, findings=findings, box_step=30))
     text = "\n".join(lines)

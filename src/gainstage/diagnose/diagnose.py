@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
-from gainstage.diagnose.evidence import Evidence, evidence_of
+from gainstage.diagnose.evidence import Piece, evidence_of
 from gainstage.diagnose.place import place_of_cause
 from gainstage.diagnose.rank import rank
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import WEIGHTS, Cause
+from gainstage.facts.diagnosis import Alternative, Diagnosis, Evidence
 from gainstage.facts.findings import Verdict
 from gainstage.facts.record import RankRecord
 
 _ALTERNATIVES = 3
 
 
-def diagnose(records: Sequence[RankRecord], verdict: Verdict) -> dict[str, Any] | None:
-    """Return the diagnosis of a run as the findings contract writes it.
+def diagnose(records: Sequence[RankRecord], verdict: Verdict) -> Diagnosis | None:
+    """Return the diagnosis of a run.
 
     Args:
         records: The record of each process that trained.
@@ -35,20 +36,19 @@ def diagnose(records: Sequence[RankRecord], verdict: Verdict) -> dict[str, Any] 
     best, *others = rank(each.name for each in evidence)
     site = place_of_cause(best.cause, record)
     if len(records) > 1:
-        site = {**site, "rank": record.rank}
-    return {
-        "cause": best.cause,
-        "confidence": round(best.confidence, 3),
-        "alternatives": [
-            {"cause": each.cause, "confidence": round(each.confidence, 3)}
-            for each in others[:_ALTERNATIVES]
-        ],
-        "first_alarm_step": _earliest([each.alarm_step for each in records]),
-        "failure_step": _earliest([each.failure_step for each in records]),
-        "site": site,
-        "remedies": remedies_for(best.cause, record),
-        "evidence": _lines(best.cause, evidence),
-    }
+        site = replace(site, rank=record.rank)
+    return Diagnosis(
+        cause=best.cause,
+        confidence=round(best.confidence, 3),
+        alternatives=tuple(
+            Alternative(each.cause, round(each.confidence, 3)) for each in others[:_ALTERNATIVES]
+        ),
+        first_alarm_step=_earliest([each.alarm_step for each in records]),
+        failure_step=_earliest([each.failure_step for each in records]),
+        site=site,
+        remedies=tuple(remedies_for(best.cause, record)),
+        evidence=_weighed(best.cause, evidence),
+    )
 
 
 def _most_telling(records: Sequence[RankRecord]) -> RankRecord | None:
@@ -72,10 +72,9 @@ def _earliest(steps: Sequence[int | None]) -> int | None:
     return min((step for step in steps if step is not None), default=None)
 
 
-def _lines(cause: Cause, evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+def _weighed(cause: Cause, pieces: Sequence[Piece]) -> tuple[Evidence, ...]:
     """Return the evidence, what speaks for the cause first, with the bits it adds."""
-    lines = [
-        {"evidence": each.name, "bits": WEIGHTS[each.name].get(cause, 0.0), "text": each.text}
-        for each in evidence
-    ]
-    return sorted(lines, key=lambda line: -float(str(line["bits"])))
+    weighed = (
+        Evidence(piece.name, WEIGHTS[piece.name].get(cause, 0.0), piece.text) for piece in pieces
+    )
+    return tuple(sorted(weighed, key=lambda each: -each.bits))

@@ -17,7 +17,7 @@ from gainstage.facts.record import RankRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Piece:
     """One observation on the record."""
 
     name: str
@@ -36,11 +36,11 @@ _SOURCES: tuple[Callable[[RankRecord], Iterator[Said]], ...] = (
 )
 
 
-def evidence_of(record: RankRecord) -> list[Evidence]:
+def evidence_of(record: RankRecord) -> list[Piece]:
     """Return all evidence of a case, each row of the table at most once."""
-    found: dict[str, Evidence] = {}
+    found: dict[str, Piece] = {}
     for source in _SOURCES:
         for name, text in source(record):
             assert name in WEIGHTS, f"the evidence table has no row {name!r}"
-            found.setdefault(name, Evidence(name, text))
+            found.setdefault(name, Piece(name, text))
     return list(found.values())

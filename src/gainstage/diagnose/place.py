@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from gainstage.detect.level.depth_gain import FEWEST_LAYERS
 from gainstage.diagnose.from_leap import leap_evidence
 from gainstage.diagnose.from_profiles import FADED_BITS
 from gainstage.diagnose.weights import Cause
+from gainstage.facts.diagnosis import CauseSite
 from gainstage.facts.fault import Fault, Phase, Site
 from gainstage.facts.observation import Observation, ObservationKind
 from gainstage.facts.record import RankRecord
@@ -31,8 +31,8 @@ _HUGE_BITS = 20.0
 """A state of such a level is itself what has gone wrong, not the gradient through it."""
 
 
-def place_of_cause(cause: Cause, record: RankRecord) -> dict[str, Any]:
-    """Return the site of a cause as the findings contract writes it."""
+def place_of_cause(cause: Cause, record: RankRecord) -> CauseSite:
+    """Return where a cause sits."""
     fault = record.fault
     if cause == "optimizer-config":
         if fault is not None and fault.kind == "update":
@@ -171,25 +171,25 @@ def _steepest_fade(record: RankRecord) -> Site | None:
     return sites[1 + int(falls.argmax())]
 
 
-def _of_fault(fault: Fault) -> dict[str, Any]:
+def _of_fault(fault: Fault) -> CauseSite:
     return _site(fault.phase, fault.site, fault)
 
 
-def _of_observation(phase: Phase, seen: Observation | None) -> dict[str, Any]:
+def _of_observation(phase: Phase, seen: Observation | None) -> CauseSite:
     site = None if seen is None else Site("", None, None, seen.file, seen.line)
     return _site(phase, site, None)
 
 
-def _site(phase: Phase | None, site: Site | None, fault: Fault | None) -> dict[str, Any]:
-    return {
-        "phase": phase,
-        "module": None if site is None else site.module,
-        "parameter": None if fault is None else fault.parameter,
-        "op": (site.op or None) if site is not None else None,
-        "file": None if site is None else site.file,
-        "line": None if site is None else site.line,
-        "time_step": None if fault is None else fault.time_step,
-        "samples": None if fault is None or fault.samples is None else list(fault.samples[:_NAMED]),
-        "samples_in_all": None if fault is None or fault.samples is None else len(fault.samples),
-        "rank": None,
-    }
+def _site(phase: Phase | None, site: Site | None, fault: Fault | None) -> CauseSite:
+    samples = None if fault is None else fault.samples
+    return CauseSite(
+        phase=phase,
+        module=None if site is None else site.module,
+        parameter=None if fault is None else fault.parameter,
+        op=(site.op or None) if site is not None else None,
+        file=None if site is None else site.file,
+        line=None if site is None else site.line,
+        time_step=None if fault is None else fault.time_step,
+        samples=None if samples is None else samples[:_NAMED],
+        samples_in_all=None if samples is None else len(samples),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from gainstage.diagnose.code_change import (
 )
 from gainstage.diagnose.from_weights import update_ratios
 from gainstage.diagnose.weights import Cause
+from gainstage.facts.diagnosis import Remedy, Setting
 from gainstage.facts.record import RankRecord
 
 _HEALTHY_STEPS = 20
@@ -32,8 +32,8 @@ _FAR = 8.0
 """A limit that is so many times the largest norm was never meant to act."""
 
 
-def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
-    """Return remedies as the findings contract writes them, to be tried in this order."""
+def remedies_for(cause: Cause, record: RankRecord) -> list[Remedy]:
+    """Return remedies, to be tried in this order."""
     clip = _remedy(
         "clip-global-norm",
         "the 90th percentile of the norms before the first sign"
@@ -118,7 +118,7 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[dict[str, Any]]:
             ]
 
 
-def _slower(record: RankRecord) -> dict[str, Any]:
+def _slower(record: RankRecord) -> Remedy:
     """Return a tenth of the learning rate, or less where even that update would be far off."""
     ratios, _, _ = update_ratios(record)
     made = record.first("optimizer")
@@ -166,5 +166,5 @@ def _own_limit(record: RankRecord) -> float:
     return advised_limit(record) if is_far else float(limit)
 
 
-def _remedy(remedy: str, why: str, **settings: Any) -> dict[str, Any]:
-    return {"remedy": remedy, "settings": settings, "why": why}
+def _remedy(remedy: str, why: str, **settings: Setting) -> Remedy:
+    return Remedy(remedy, settings, why)

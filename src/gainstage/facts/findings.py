@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gainstage.facts.diagnosis import Diagnosis
 from gainstage.facts.symptom import Symptom
 
 Verdict = Literal["healthy", "at-risk", "failed"]
 
 FINDINGS_SCHEMA = "gainstage.findings/1"
-BY_HAND = ("code-change", "fix-data")
-"""Remedies of a diagnosis that say what a person is to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,8 @@ class Findings:
     steps: int
     verdict: Verdict
     symptoms: tuple[Symptom, ...]
-    diagnosis: dict[str, Any] | None = None
+    diagnosis: Diagnosis | None = None
+    """None for a healthy run, and where there is no evidence."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `gainstage report --json` prints."""
@@ -30,5 +30,5 @@ class Findings:
             "steps": self.steps,
             "verdict": self.verdict,
             "symptoms": [symptom.as_json() for symptom in self.symptoms],
-            "diagnosis": self.diagnosis,
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.as_json(),
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gainstage.errors import ConfigError
-from gainstage.facts.findings import BY_HAND
+from gainstage.facts.diagnosis import BY_HAND, Diagnosis
 from gainstage.facts.prescription import Prescription, Trial
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.candidate import Candidate, candidate
@@ -101,7 +101,7 @@ def _prescribe(
         folder=str(script.folder),
         baseline=baseline,
         verdict=findings.verdict,
-        cause=None if diagnosis is None else diagnosis["cause"],
+        cause=None if diagnosis is None else diagnosis.cause,
         trials=(),
         best=None,
         said="the run is healthy: there is nothing to treat",
@@ -312,12 +312,12 @@ class _Search:
 
 
 def _code_changes(
-    path: Path, record: RankRecord, diagnosis: dict[str, Any] | None, script: TrialScript
+    path: Path, record: RankRecord, diagnosis: Diagnosis | None, script: TrialScript
 ) -> list[Candidate]:
     """Return changes of the script's code to try, their texts written beside the trials."""
     if diagnosis is None:
         return []
-    causes = {each["cause"]: each["confidence"] for each in (diagnosis, *diagnosis["alternatives"])}
+    causes = {each.cause: each.confidence for each in (diagnosis, *diagnosis.alternatives)}
     found: list[Candidate] = []
     for number, change in enumerate(code_changes(path, record, causes), start=1):
         changed = script.folder / f"change-{number}.py"
@@ -326,11 +326,10 @@ def _code_changes(
     return found
 
 
-def _code_change(diagnosis: dict[str, Any] | None) -> str | None:
+def _code_change(diagnosis: Diagnosis | None) -> str | None:
     """Return what the diagnosis would have a person change."""
-    remedies = [] if diagnosis is None else diagnosis["remedies"]
-    found = [each["why"] for each in remedies if each["remedy"] in BY_HAND]
-    return str(found[0]) if found else None
+    remedies = () if diagnosis is None else diagnosis.remedies
+    return next((each.why for each in remedies if each.remedy in BY_HAND), None)
 
 
 def _patch(

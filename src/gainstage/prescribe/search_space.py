@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from gainstage.diagnose.remedies import advised_limit, remedies_for
+from gainstage.diagnose.weights import Cause
 from gainstage.errors import ConfigError
-from gainstage.facts.findings import BY_HAND
+from gainstage.facts.diagnosis import BY_HAND, Diagnosis, Remedy
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.candidate import Candidate, candidate
 from gainstage.treat.treatment import Spec, parse
@@ -78,15 +79,16 @@ def _is_half(record: RankRecord) -> bool:
 
 
 def first_round(
-    diagnosis: dict[str, Any] | None, facts: BaselineFacts, record: RankRecord
+    diagnosis: Diagnosis | None, facts: BaselineFacts, record: RankRecord
 ) -> list[Candidate]:
     """Return the diagnosis's remedies, those of its alternatives, and one of each other kind."""
     found: list[Candidate] = []
     if diagnosis is not None:
-        found += _treatable(diagnosis["remedies"], diagnosis["cause"])
-        for other in diagnosis["alternatives"]:
-            if other["confidence"] >= _LEAST_CONFIDENCE:
-                found += _treatable(remedies_for(other["cause"], record), other["cause"])[:1]
+        found += _treatable(diagnosis.remedies, diagnosis.cause)
+        for other in diagnosis.alternatives:
+            if other.confidence >= _LEAST_CONFIDENCE:
+                cause = cast("Cause", other.cause)
+                found += _treatable(remedies_for(cause, record), cause)[:1]
     return distinct([*found, *_general(facts)])
 
 
@@ -219,21 +221,19 @@ def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _treatable(remedies: Iterable[dict[str, Any]], cause: str) -> list[Candidate]:
+def _treatable(remedies: Iterable[Remedy], cause: str) -> list[Candidate]:
     """Return what can be done from outside; what a person must do in the code is left out."""
     found: list[Candidate] = []
     for each in remedies:
-        remedy = str(each["remedy"])
-        if remedy in BY_HAND:
+        if each.remedy in BY_HAND:
             continue
-        settings = cast("dict[str, Any]", each["settings"])
-        pairs = ",".join(f"{key}={value}" for key, value in settings.items())
+        pairs = ",".join(f"{key}={value}" for key, value in each.settings.items())
         try:
-            spec = parse(f"{remedy}:{pairs}")
+            spec = parse(f"{each.remedy}:{pairs}")
         except ConfigError:
             # An advised limit of 0 or inf, or a module's name with a comma in it.
             continue
-        found.append(Candidate((spec,), f"{cause}: {each['why']}"))
+        found.append(Candidate((spec,), f"{cause}: {each.why}"))
     return found
 
 

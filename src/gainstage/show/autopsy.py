@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from gainstage.facts.diagnosis import CauseSite
 from gainstage.facts.fault import Fault, Site
 from gainstage.facts.findings import Findings
 from gainstage.show.diagnosis import place_words
@@ -30,22 +31,25 @@ def diagnosis_json(run: Run, findings: Findings) -> Json | None:
     diagnosis = findings.diagnosis
     if diagnosis is None:
         return None
-    site: Json = diagnosis.get("site") or {}
     return {
-        "cause": diagnosis["cause"],
-        "words": cause_words(diagnosis["cause"]),
-        "confidence": diagnosis["confidence"],
+        "cause": diagnosis.cause,
+        "words": cause_words(diagnosis.cause),
+        "confidence": diagnosis.confidence,
         "alternatives": [
-            {**each, "words": cause_words(each["cause"])}
-            for each in diagnosis.get("alternatives") or ()
+            {
+                "cause": each.cause,
+                "confidence": each.confidence,
+                "words": cause_words(each.cause),
+            }
+            for each in diagnosis.alternatives
         ],
-        "evidence": diagnosis.get("evidence") or [],
-        "module": site.get("module") or None,
-        "place": place_words(site),
-        "source": _source(site, run.info),
+        "evidence": diagnosis.as_json()["evidence"],
+        "module": diagnosis.site.module or None,
+        "place": place_words(diagnosis.site),
+        "source": _source(diagnosis.site, run.info),
         "remedies": [
-            {"treat": treat_text(each), "remedy": each["remedy"], "why": each.get("why", "")}
-            for each in diagnosis.get("remedies") or ()
+            {"treat": treat_text(each), "remedy": each.remedy, "why": each.why}
+            for each in diagnosis.remedies
         ],
     }
 
@@ -59,13 +63,13 @@ def faults_json(faults: Sequence[Fault], info: Mapping[str, Any]) -> list[Json]:
             "phase": fault.phase,
             "message": fault.message,
             "place": place_words(
-                {
-                    "op": fault.site.op,
-                    "module": fault.site.module,
-                    "parameter": fault.parameter,
-                    "time_step": fault.time_step,
-                    "samples": fault.samples,
-                }
+                CauseSite(
+                    op=fault.site.op,
+                    module=fault.site.module,
+                    parameter=fault.parameter,
+                    time_step=fault.time_step,
+                    samples=fault.samples,
+                )
             ),
             "chain": [_link(site, info) for site in fault.chain[:MOST_CHAIN]],
             "longer": max(0, len(fault.chain) - MOST_CHAIN),
@@ -118,12 +122,12 @@ def treatments_json(treatments: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _source(site: Mapping[str, Any], info: Mapping[str, Any]) -> Json | None:
-    found = source_of(site, info)
-    if found is None:
+def _source(site: CauseSite, info: Mapping[str, Any]) -> Json | None:
+    found = source_of(site.file, site.line, info)
+    if found is None or site.file is None:
         return None
     return {
-        "file": near_path(str(site["file"]), info),
+        "file": near_path(site.file, info),
         "first": found.first,
         "lines": list(found.lines),
         "line": found.line,

@@ -116,8 +116,7 @@ def _told(findings: facts.Findings) -> list[tuple[str, str]]:
     if diagnosis is None:
         return rows
     rows.append(("why", why_lines(diagnosis)[0]))
-    for each in diagnosis.get("evidence") or ():
-        rows.append(("", f"{each['bits']:+.1f} bits: {each['text']}"))
+    rows += [("", f"{each.bits:+.1f} bits: {each.text}") for each in diagnosis.evidence]
     rows += [("where", line) for line in where_lines(diagnosis, {})]
     return [*rows, *(("fix", line) for line in fix_lines(diagnosis))]
 

@@ -29,14 +29,13 @@ class Source:
         return self.lines[self.line - self.first].strip()
 
 
-def source_of(site: Mapping[str, Any], info: Mapping[str, Any]) -> Source | None:
-    """Return the lines around a site; None where there are none to read.
+def source_of(file: str | None, line: int | None, info: Mapping[str, Any]) -> Source | None:
+    """Return the lines around a line of a file; None where there are none to read.
 
     A run's record may come from a stranger, so that only Python files are opened: a report must
     not carry off whatever file a record names.
     """
-    file, line = site.get("file"), site.get("line")
-    if not isinstance(file, str) or not isinstance(line, int):
+    if file is None or line is None:
         return None
     path = Path(file)
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gainstage.facts.findings import BY_HAND
+from gainstage.facts.diagnosis import BY_HAND, Remedy
 
 CAUSES: Mapping[str, str] = {
     "init-scale": "the initial weights have the wrong scale",
@@ -31,19 +31,17 @@ def cause_words(cause: str) -> str:
     return CAUSES.get(cause, cause)
 
 
-def treat_text(remedy: Mapping[str, Any]) -> str | None:
+def treat_text(remedy: Remedy) -> str | None:
     """Return a remedy as `--treat` takes it, None for one that only a change of the code can be.
 
     Example:
-        >>> treat_text({"remedy": "clip-global-norm", "settings": {"max_norm": 0.81234}})
+        >>> treat_text(Remedy("clip-global-norm", {"max_norm": 0.81234}))
         'clip-global-norm:max_norm=0.812'
     """
-    name = str(remedy.get("remedy"))
-    if name in BY_HAND:
+    if remedy.remedy in BY_HAND:
         return None
-    settings: Mapping[str, Any] = remedy.get("settings") or {}
-    pairs = ",".join(f"{key}={_value(value)}" for key, value in settings.items())
-    return f"{name}:{pairs}" if pairs else name
+    pairs = ",".join(f"{key}={_value(value)}" for key, value in remedy.settings.items())
+    return f"{remedy.remedy}:{pairs}" if pairs else remedy.remedy
 
 
 def samples_text(samples: Sequence[int], in_all: int | None = None) -> str:

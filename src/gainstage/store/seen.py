@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gainstage.detect import scan
 from gainstage.detect.symptom_json import symptom_from_json
 from gainstage.diagnose.diagnose import diagnose
+from gainstage.facts.diagnosis import Alternative, CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.findings import Findings
 from gainstage.facts.symptom import Symptom
 from gainstage.store.journal import read_lines
@@ -44,7 +45,8 @@ def stored_findings(folder: Path) -> Findings | None:
         if told["verdict"] not in _VERDICTS:
             return None
         symptoms = tuple(_symptom(each) for each in told["symptoms"])
-        return Findings(int(told["steps"]), told["verdict"], symptoms, told["diagnosis"])
+        diagnosis = told["diagnosis"] and _diagnosis(_numbers(told["diagnosis"]))
+        return Findings(int(told["steps"]), told["verdict"], symptoms, diagnosis)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -68,6 +70,31 @@ def _steps(run: Run, rank: int) -> int:
 
 def _symptom(line: Mapping[str, Any]) -> Symptom:
     return symptom_from_json(cast("dict[str, Any]", _numbers(dict(line))))
+
+
+def _diagnosis(told: Mapping[str, Any]) -> Diagnosis:
+    site = {**told["site"]}
+    if site.get("samples") is not None:
+        site["samples"] = tuple(int(each) for each in site["samples"])
+    return Diagnosis(
+        cause=str(told["cause"]),
+        confidence=float(told["confidence"]),
+        alternatives=tuple(
+            Alternative(str(each["cause"]), float(each["confidence"]))
+            for each in told["alternatives"]
+        ),
+        first_alarm_step=told["first_alarm_step"],
+        failure_step=told["failure_step"],
+        site=CauseSite(**site),
+        remedies=tuple(
+            Remedy(str(each["remedy"]), dict(each["settings"]), str(each["why"]))
+            for each in told["remedies"]
+        ),
+        evidence=tuple(
+            Evidence(str(each["evidence"]), float(each["bits"]), str(each["text"]))
+            for each in told.get("evidence", ())
+        ),
+    )
 
 
 def _numbers(value: Any) -> Any:
