@@ -92,7 +92,7 @@ def test_gradients_left_from_the_step_before_are_observed(tmp_path: Path) -> Non
         for _ in range(4):
             model(torch.ones(2, 4)).mean().backward()
             optimizer.step()
-    kinds = [each.kind for each in watch.run.observations()]
+    kinds = [each.evidence.kind for each in watch.run.observations()]
     assert "gradient-not-zeroed" in kinds
 
 
@@ -110,7 +110,7 @@ def test_a_discriminators_gradients_of_the_generators_loss_are_no_such_thing(
             of_generator.zero_grad()
             critic(generator(torch.randn(4, 2))).mean().neg().backward()
             of_generator.step()
-    kinds = [each.kind for each in watch.run.observations()]
+    kinds = [each.evidence.kind for each in watch.run.observations()]
     assert "gradient-not-zeroed" not in kinds
     assert kinds.count("optimizer") <= 2
 
@@ -124,14 +124,14 @@ def test_a_clip_after_the_step_is_observed_and_one_before_it_is_not(tmp_path: Pa
             F.mse_loss(model(torch.ones(2, 4)), torch.ones(2, 1)).backward()
             optimizer.step()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    assert "clip-after-step" in [each.kind for each in watch.run.observations()]
+    assert "clip-after-step" in [each.evidence.kind for each in watch.run.observations()]
     with gainstage.watch(model, optimizer, out=tmp_path / "before") as watch:
         for _ in range(3):
             optimizer.zero_grad()
             F.mse_loss(model(torch.ones(2, 4)), torch.ones(2, 1)).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-    assert "clip-after-step" not in [each.kind for each in watch.run.observations()]
+    assert "clip-after-step" not in [each.evidence.kind for each in watch.run.observations()]
 
 
 def test_a_sampled_step_changes_no_bit(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 import gainstage
-from gainstage.attach.audit.loss_reduction import loss_facts
+from gainstage.attach.audit.loss_reduction import loss_made
 from gainstage.facts.symptom import Symptom
 
 Clip = Callable[[nn.Sequential], object]
@@ -166,8 +166,8 @@ LOSSES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str | None, int]
 @pytest.mark.parametrize("name", LOSSES)
 def test_over_how_many_elements_a_loss_sums(name: str) -> None:
     loss_of, reduction, elements = LOSSES[name]
-    facts = loss_facts(loss_of(torch.ones(10, 4, requires_grad=True) * 1))
-    assert (facts["reduction"], facts["summed_elements"]) == (reduction, elements)
+    loss = loss_made(loss_of(torch.ones(10, 4, requires_grad=True) * 1))
+    assert (loss.reduction, loss.summed_elements) == (reduction, elements)
 
 
 def two_networks_in_turn(zeroed: bool) -> None:

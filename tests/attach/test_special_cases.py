@@ -11,6 +11,7 @@ import pytest
 import torch
 from singular_script import first_fault, watch_script
 
+from gainstage.facts.observation import GradientsAccumulated
 from gainstage.graph.autopsy.custom import CustomGradients
 from gainstage.store.reader import Run
 
@@ -301,7 +302,7 @@ def test_gradients_of_an_inner_loop_are_no_backward_calls(watch: Watch) -> None:
             for _ in range(4):
                 adapted(False)
     """)
-    assert run.record().first("accumulation") is None
+    assert run.record().first(GradientsAccumulated) is None
     block = run.block()
     assert len(block) == 5
     assert (block.loss[1:] < 50).all()

@@ -15,7 +15,7 @@ from gainstage.detect.series.sign import Sign
 from gainstage.detect.update import update_nonfinite
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault, Site
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import LogNearZero, Observation
 
 
 def graph(
@@ -177,7 +177,7 @@ def near_zero(bits: dict[int, float], limit: float = 24.0) -> list[Sign]:
     """Return what is told of a logarithm's smallest arguments, in bits, on sampled steps."""
     state = log_forecast.Logs()
     facts = [
-        Observation("log-near-zero", step, "train.py", 20, {"bits": each, "limit_bits": limit})
+        Observation(LogNearZero(bits=each, limit_bits=limit), step, "train.py", 20)
         for step, each in bits.items()
     ]
     found = [log_forecast.look(state, each) for each in facts]

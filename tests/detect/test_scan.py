@@ -12,9 +12,9 @@ from scipy import stats
 from gainstage.bits import theil_sen
 from gainstage.detect import scan
 from gainstage.detect.series.trend import mann_kendall, steepest_growth
+from gainstage.facts.codec import to_json
 from gainstage.facts.findings import Findings
 from gainstage.facts.tensor import TensorInfo
-from gainstage.store.journal import to_json
 from gainstage.store.ring import Row, WeightRow, to_block, to_weight_block
 
 TENSORS = [TensorInfo(f"{name}.weight", name, (16,), "float32") for name in "abcd"]

@@ -13,12 +13,12 @@ from torch import nn
 import gainstage
 from gainstage.detect.update.update_bounds import largest_falls
 from gainstage.detect.update.update_spike import inputs_of, look_at_adam
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, OptimizerMade, OptimizerSettings
 from gainstage.facts.tensor import TensorInfo
 
 
-def made(name: str, **settings: object) -> list[Observation]:
-    return [Observation("optimizer", 0, None, None, {"class": name, "settings": settings})]
+def made(name: str, **settings: float) -> list[Observation[OptimizerMade]]:
+    return [Observation(OptimizerMade(class_name=name, settings=OptimizerSettings(**settings)), 0)]
 
 
 @settings(max_examples=30, deadline=None)

@@ -22,7 +22,19 @@ from gainstage.facts.blocks import (
     WeightBlock,
 )
 from gainstage.facts.fault import Fault, Site
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import (
+    ClipAfterStep,
+    ClipNothing,
+    ClipPartial,
+    ClipScaled,
+    GradientsNotZeroed,
+    LossMade,
+    Observation,
+    Observed,
+    OptimizerMade,
+    OptimizerSettings,
+    ParametersUnstepped,
+)
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
 
@@ -131,8 +143,9 @@ def lower_lr_of(cause: Cause, made: RankRecord) -> float:
     return found.settings["factor"]
 
 
-def made_by(name: str, **facts: object) -> tuple[Observation, ...]:
-    return (Observation("optimizer", 0, None, None, {"class": name, "settings": {}, **facts}),)
+def made_by(name: str, **settings: float) -> tuple[Observation[OptimizerMade], ...]:
+    made = OptimizerMade(class_name=name, settings=OptimizerSettings(**settings))
+    return (Observation(made, 0),)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +172,8 @@ def test_a_rate_is_lowered_by_as_much_as_its_first_update_is_too_large(
 
 
 def test_the_rate_of_a_summed_loss_is_lowered_to_that_of_the_mean() -> None:
-    facts = {"node": "SumBackward0", "summed_elements": 64, "reduction": "sum"}
-    made = record(observations=(Observation("loss", 0, None, None, facts),))
+    loss = LossMade(node="SumBackward0", summed_elements=64, reduction="sum")
+    made = record(observations=(Observation(loss, 0),))
     assert lower_lr_of("loss-reduction", made) == pytest.approx(1 / 64, rel=1e-2)
     assert lower_lr_of("loss-reduction", record()) == 0.01
 
@@ -207,14 +220,14 @@ def test_weights_that_all_grow_alike_are_multiplied_by_something_else_than_gradi
 
 
 def test_a_clip_of_a_part_is_no_reason_for_a_missing_value() -> None:
-    seen = Observation("clip-partial", 0, "train.py", 9, {"parameters": 2, "stepped": 6})
+    seen = Observation(ClipPartial(parameters=2, stepped=6), 0, "train.py", 9)
     made = failing("input", "addmm", evidence={"fills": "samples"})
     assert cause_of(replace(made, observations=(seen,))) == "bad-data"
 
 
 def test_parameters_in_no_optimizer_are_no_reason_for_a_missing_value() -> None:
-    facts = {"tensors": 2, "of": 4, "names": ["2.weight"]}
-    seen = (Observation("parameters-unheld", 8, "train.py", 9, facts),)
+    unstepped = ParametersUnstepped(tensors=2, of=4, names=("2.weight",))
+    seen = (Observation(unstepped, 8, "train.py", 9),)
     assert cause_of(record(observations=seen)) == "optimizer-config"
     missing = failing("input", "addmm", evidence={"fills": "samples"})
     assert cause_of(replace(missing, observations=seen)) == "bad-data"
@@ -272,17 +285,17 @@ def test_an_overflow_in_a_recurrence_is_the_recurrences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "evidence", "cause"),
+    ("observed", "cause"),
     [
-        ("clip-after-step", {"max_norm": 1.0}, "clip-misuse"),
-        ("clip-scaled", {"max_norm": 1.0}, "clip-misuse"),
-        ("clip-nothing", {"max_norm": 1.0, "stepped": 4}, "clip-misuse"),
-        ("gradient-not-zeroed", {"tensors": 3, "of": 3}, "grad-accumulation"),
+        (ClipAfterStep(max_norm=1.0, parameters=3), "clip-misuse"),
+        (ClipScaled(max_norm=1.0, parameters=3), "clip-misuse"),
+        (ClipNothing(max_norm=1.0, stepped=4), "clip-misuse"),
+        (GradientsNotZeroed(tensors=3, of=3), "grad-accumulation"),
     ],
 )
-def test_what_the_script_does_wrong_is_the_cause(kind: str, evidence: dict, cause: str) -> None:
+def test_what_the_script_does_wrong_is_the_cause(observed: Observed, cause: str) -> None:
     norms = [2.0**i for i in range(40)]
-    seen = (Observation(kind, 1, "train.py", 33, evidence),)
+    seen = (Observation(observed, 1, "train.py", 33),)
     made = record(block=steps(norms, [float(n) for n in norms]), observations=seen)
     found = diagnose([made], "failed")
     assert found is not None

@@ -9,7 +9,7 @@ from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import CAUSES
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.diagnosis import Alternative, Diagnosis
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, OptimizerMade, OptimizerSettings
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
 from gainstage.prescribe.candidate import SIMPLEST_FIRST, candidate
@@ -27,7 +27,8 @@ from gainstage.treat.settings import SETTINGS
 def record(eps: float = 1e-8) -> RankRecord:
     none = np.zeros(0)
     whole = none.astype(np.int32)
-    seen = Observation("optimizer", 0, "t.py", 3, {"class": "Adam", "settings": {"eps": eps}})
+    made = OptimizerMade(class_name="Adam", settings=OptimizerSettings(eps=eps))
+    seen = Observation(made, 0, "t.py", 3)
     return RankRecord(
         tensors=(TensorInfo("w", None, (4, 4), "float32"),),
         block=to_block([], 1),

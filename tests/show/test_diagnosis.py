@@ -13,7 +13,7 @@ import pytest
 from gainstage.diagnose.remedies import remedies_for
 from gainstage.diagnose.weights import Cause
 from gainstage.facts.diagnosis import Alternative, CauseSite, Diagnosis, Evidence, Remedy
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import ClipPartial, Observation
 from gainstage.facts.record import RankRecord
 from gainstage.show.audit import clip_audit
 from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
@@ -131,7 +131,7 @@ def test_paths_are_told_from_where_one_stands(tmp_path: Path) -> None:
 def test_the_clip_audit_replays_limits_over_healthy_steps() -> None:
     norms = [float(n) for n in range(1, 101)] + [1e9]
     rows = [(i, 0.0, 1.0, 0.1, n, 50.0, min(1.0, 50 / n), 0, [n]) for i, n in enumerate(norms)]
-    seen = Observation("clip-partial", 0, "/x/train.py", 9, {"parameters": 2, "stepped": 5})
+    seen = Observation(ClipPartial(parameters=2, stepped=5), 0, "/x/train.py", 9)
     audit = clip_audit(to_block(rows, 1), [seen], 100, INFO)
     assert audit["said"][0] == "/x/train.py:9 clips only 2 of the 5 tensors stepped"
     assert audit["said"][1] == "clipping acted on 51 of the 101 steps it saw (50%)"

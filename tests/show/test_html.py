@@ -18,11 +18,11 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from conftest import FRONTEND, Ran, finish
 from gainstage.errors import ConfigError
+from gainstage.facts.codec import to_json
 from gainstage.facts.fault import Fault, Site
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import ClipScaled, Observation
 from gainstage.show.autopsy import trials_json
 from gainstage.show.html import render_report, write_report
-from gainstage.store.journal import to_json
 from gainstage.store.reader import load
 from gainstage.store.sites import append_fault, append_observation
 
@@ -75,7 +75,7 @@ def exploded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = Site("log", ATTACK, ATTACK, f"/{ATTACK}.py", 1)
     fault = Fault(60, "domain", "loss", site, f"a message {ATTACK}", ATTACK, 3, (1, 2), (site,))
     append_fault(ran.folder, 0, replace(fault, evidence={ATTACK: {"operand": ATTACK}}))
-    append_observation(ran.folder, 0, Observation("clip-scaled", 0, f"/{ATTACK}.py", 3))
+    append_observation(ran.folder, 0, Observation(ClipScaled(parameters=2), 0, f"/{ATTACK}.py", 3))
     return ran.folder
 
 

@@ -25,10 +25,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import environment
 from gainstage import cli
+from gainstage.facts.codec import to_json
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.serve.door import host_name
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
-from gainstage.store.journal import append_line, to_json
+from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
 
 ATTACK = "</script><img src=x onerror=alert(1)>"

@@ -34,7 +34,7 @@ from gainstage.facts.blocks import (
     WeightBlock,
 )
 from gainstage.facts.fault import Fault
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
 from gainstage.graph.sites.site_map import SiteMap
@@ -108,7 +108,7 @@ class Session:
         self._alarms: set[str] = set()
         self._new_sites: SiteMap | None = None
         self._faults: deque[Fault] = deque()
-        self._observations: deque[Observation] = deque()
+        self._observations: deque[Observation[Observed]] = deque()
         self._panel: LivePanel | None = None
         self._sinks: LiveSinks | None = None
         self._notes_said = 0
@@ -253,7 +253,7 @@ class Session:
         except OSError as error:
             self._on_warning(f"the fault of step {fault.step} was not written: {error}")
 
-    def on_observation(self, observation: Observation) -> None:
+    def on_observation(self, observation: Observation[Observed]) -> None:
         """Note something that the script does; the writer's thread puts it on disk."""
         self._observations.append(observation)
 
@@ -359,9 +359,9 @@ class Session:
         if self._sinks is not None:
             self._sinks.take(writer.tensors, block, changed)
 
-    def _write_sites(self) -> list[Observation]:
+    def _write_sites(self) -> list[Observation[Observed]]:
         """Put new sites and observations on disk, and return these."""
-        seen: list[Observation] = []
+        seen: list[Observation[Observed]] = []
         sites, self._new_sites = self._new_sites, None
         if sites is not None:
             write_sites(self.config.folder, self.rank or 0, sites.sites, sites.graphs())

@@ -30,8 +30,8 @@ def report(
     ] = False,
 ) -> None:
     """Show what a run's record says, also while it runs or after it was killed."""
+    from gainstage.facts.codec import to_json
     from gainstage.show.terminal import print_summary
-    from gainstage.store.journal import to_json
 
     run = load_run(folder)
     findings = run.findings
@@ -65,11 +65,11 @@ def diagnose(
 
     Columns that no option names are chosen by name.
     """
+    from gainstage.facts.codec import to_json
     from gainstage.show.answers import Shown
     from gainstage.show.terminal import print_shown, safe
     from gainstage.store.foreign.log import read_log
     from gainstage.store.foreign.names import Names
-    from gainstage.store.journal import to_json
 
     read = read_log(log, Names(loss=loss, norm=norm, lr=lr, step=step))
     findings = read.findings

@@ -81,8 +81,8 @@ def _executor(name: str) -> Any:
 
 
 def _print_prescription(prescription: Prescription, *, as_json: bool, diff: bool) -> None:
+    from gainstage.facts.codec import to_json
     from gainstage.show.prescription import print_prescription
-    from gainstage.store.journal import to_json
 
     print_prescription(prescription, file=sys.stderr if as_json or diff else sys.stdout)
     if as_json:

@@ -141,8 +141,8 @@ def check(
     Exit code 0 if all is well, 3 if trouble is foretold, the script's own if it fails before.
     """
     from gainstage.attach.check.check_run import checked
+    from gainstage.facts.codec import to_json
     from gainstage.show.ledger import print_ledger
-    from gainstage.store.journal import to_json
 
     done = checked(
         target, arguments or [], is_module=module, steps=steps, out=out, output_on_stderr=as_json

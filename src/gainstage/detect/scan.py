@@ -35,7 +35,7 @@ from gainstage.facts.blocks import (
 )
 from gainstage.facts.fault import Fault
 from gainstage.facts.findings import Findings
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.record import RankRecord
 from gainstage.facts.symptom import SEVERITIES, Severity, Symptom
 from gainstage.facts.tensor import TensorInfo
@@ -118,7 +118,7 @@ def see(
     state: ScanState,
     profiles: Iterable[tuple[ProfileBlock, TimeBlock]] = (),
     faults: Iterable[Fault] = (),
-    observations: Iterable[Observation] = (),
+    observations: Iterable[Observation[Observed]] = (),
 ) -> ScanState:
     """Take in sampled graphs, what the autopsy found, and what the script was seen to do.
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gainstage.facts.fault import Fault
-from gainstage.facts.observation import Observation, ObservationKind
+from gainstage.facts.observation import (
+    ClipAfterStep,
+    ClipNothing,
+    ClipPartial,
+    ClipScaled,
+    Observation,
+    Observed,
+    OptimizerMade,
+    OptimizerSettings,
+    ParametersUnstepped,
+)
 from gainstage.facts.record import RankRecord
 
 _LOG = (
@@ -55,11 +63,11 @@ def dtype_change(fault: Fault | None) -> str:
     return f"{_where(fault)}: compute it in float32, with .float() on what goes in"
 
 
-_CLIPS: dict[ObservationKind, str] = {
-    "clip-nothing": "clip a list of the parameters: an iterator can be read once",
-    "clip-scaled": "take the loss scale out before, by scaler.unscale_(optimizer)",
-    "clip-after-step": "clip between backward and the step",
-    "clip-partial": "clip all parameters that are stepped, in one call",
+_CLIPS: dict[type[Observed], str] = {
+    ClipNothing: "clip a list of the parameters: an iterator can be read once",
+    ClipScaled: "take the loss scale out before, by scaler.unscale_(optimizer)",
+    ClipAfterStep: "clip between backward and the step",
+    ClipPartial: "clip all parameters that are stepped, in one call",
 }
 
 
@@ -73,25 +81,28 @@ def clip_changes(record: RankRecord) -> list[str]:
     ]
 
 
-def settings_change(made: Observation | None) -> str:
+def settings_change(made: Observation[OptimizerMade] | None) -> str:
     """Return which of an optimizer's settings let weights grow without end, and usual ones."""
-    settings: dict[str, Any] = {} if made is None else made.evidence.get("settings") or {}
-    momentum, decay = settings.get("momentum") or 0.0, settings.get("weight_decay") or 0.0
+    settings = OptimizerSettings() if made is None else made.evidence.settings
+    momentum, decay = settings.momentum or 0.0, settings.weight_decay or 0.0
+    betas = [beta for beta in settings.betas or () if beta is not None]
     advice = [
         "momentum below 1, such as 0.9" if momentum >= 1 else "",
-        "betas below 1, such as (0.9, 0.999)" if max(settings.get("betas") or (0.0,)) >= 1 else "",
-        "maximize=False" if settings.get("maximize") is True else "",
+        "betas below 1, such as (0.9, 0.999)" if max(betas, default=0.0) >= 1 else "",
+        "maximize=False" if settings.maximize else "",
         f"weight_decay={-decay:g}, of the other sign" if decay < 0 else "",
     ]
     said = ", ".join(filter(None, advice))
     if made is None or not said:
         return "take out what changes weights besides the optimizer's update, or bound it"
-    return f"{made.evidence.get('class', 'the optimizer')}, line {made.line}: {said}"
+    return f"{made.evidence.class_name}, line {made.line}: {said}"
 
 
-def unheld_change(unheld: Observation, made: Observation | None) -> str:
+def unheld_change(
+    unheld: Observation[ParametersUnstepped], made: Observation[OptimizerMade] | None
+) -> str:
     """Return how parameters that came after the optimizer get into it."""
-    names = ", ".join(unheld.evidence.get("names") or ())
+    names = ", ".join(unheld.evidence.names)
     line = "" if made is None or made.line is None else f", line {made.line},"
     return (
         f"make the optimizer{line} once all layers are there, or call add_param_group when a layer "

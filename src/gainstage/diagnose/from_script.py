@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import (
+    BatchNormOfFew,
+    ClipAfterStep,
+    ClipNothing,
+    ClipPartial,
+    ClipScaled,
+    GradientsAccumulated,
+    GradientsNotZeroed,
+    LossMade,
+    Observation,
+    OptimizerMade,
+    ParametersUnstepped,
+)
 from gainstage.facts.record import RankRecord
 
 _SUMMED = 8
@@ -19,72 +30,72 @@ _FAR_BITS = 6.0
 def script_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     """Yield rows of the evidence table, with words."""
     yield from _clipping(record)
-    left = record.first("gradient-not-zeroed")
+    left = record.first(GradientsNotZeroed)
     if left is not None:
-        tensors, of = left.evidence.get("tensors"), left.evidence.get("of")
+        tensors, of = left.evidence.tensors, left.evidence.of
         yield (
             "gradients-not-zeroed",
             f"{tensors} of {of} gradients of the step before were still there as backward began "
             f"at step {left.step}, line {left.line}",
         )
-    unheld = record.first("parameters-unheld")
+    unheld = record.first(ParametersUnstepped)
     # What nothing steps makes no NaN: a first wrong operation has a cause of its own.
     if unheld is not None and record.fault is None:
-        tensors, of = unheld.evidence.get("tensors"), unheld.evidence.get("of")
+        tensors, of = unheld.evidence.tensors, unheld.evidence.of
         yield (
             "parameters-unheld",
             f"{tensors} of {of} tensors of the network are in no optimizer, and were made after it",
         )
-    loss = record.first("loss")
-    if loss is not None and loss.evidence.get("reduction") == "sum":
-        count = loss.evidence.get("summed_elements", 1)
+    loss = record.first(LossMade)
+    if loss is not None and loss.evidence.reduction == "sum":
+        count = loss.evidence.summed_elements
         if count >= _SUMMED:
             yield "loss-is-a-sum", f"the loss is a sum over {count:,} elements, not their mean"
-    elif loss is not None and loss.evidence.get("reduction") == "mean":
+    elif loss is not None and loss.evidence.reduction == "mean":
         yield "loss-is-a-mean", "the loss is a mean"
-    many = record.first("accumulation")
-    if many is not None and not many.evidence.get("divided"):
-        calls = many.evidence.get("calls", 1)
+    many = record.first(GradientsAccumulated)
+    if many is not None and not many.evidence.divided:
+        calls = many.evidence.calls
         yield (
             "accumulates-undivided",
             f"{calls} or more backward calls add up for one step, and the loss is not divided",
         )
-    norm = record.first("batch-norm")
+    norm = record.first(BatchNormOfFew)
     if norm is not None:
-        values = norm.evidence.get("values")
+        values = norm.evidence.values
         yield (
             "batch-too-small-for-statistics",
             f"a batch norm takes its statistics from {values} values a channel",
         )
     losses = record.block.loss[np.isfinite(record.block.loss)]
     is_loss = bool(len(losses)) and float(losses.min()) >= 0
-    for made in record.by_kind.get("optimizer", []):
+    for made in record.observed(OptimizerMade):
         yield from _settings(made, is_loss=is_loss)
 
 
 def _clipping(record: RankRecord) -> Iterator[tuple[str, str]]:
-    late = record.first("clip-after-step")
+    late = record.first(ClipAfterStep)
     if late is not None:
         yield (
             "clips-after-step",
             f"line {late.line} clips after the optimizer has stepped, so nothing is held",
         )
-    scaled = record.first("clip-scaled")
+    scaled = record.first(ClipScaled)
     if scaled is not None:
         yield (
             "clips-scaled-gradients",
             f"line {scaled.line} clips gradients that still hold the loss scale",
         )
-    nothing = record.first("clip-nothing")
+    nothing = record.first(ClipNothing)
     if nothing is not None:
         yield (
             "clips-nothing",
             f"line {nothing.line} clips nothing: what it is given holds no parameter with a "
             "gradient, as an iterator that was used up by then",
         )
-    part = record.first("clip-partial")
+    part = record.first(ClipPartial)
     if part is not None:
-        clipped, stepped = part.evidence.get("parameters"), part.evidence.get("stepped")
+        clipped, stepped = part.evidence.parameters, part.evidence.stepped
         yield "clips-part", f"line {part.line} clips {clipped} of the {stepped} tensors stepped"
     limits = record.block.max_norm
     active = np.isfinite(limits) & (record.block.clip_coefficient < 1.0)
@@ -99,19 +110,16 @@ def _clipping(record: RankRecord) -> Iterator[tuple[str, str]]:
             )
 
 
-def _settings(made: Observation, *, is_loss: bool) -> Iterator[tuple[str, str]]:
-    settings: dict[str, Any] = made.evidence.get("settings") or {}
-    name = made.evidence.get("class", "the optimizer")
-    if settings.get("eps") == 0:
+def _settings(made: Observation[OptimizerMade], *, is_loss: bool) -> Iterator[tuple[str, str]]:
+    settings, name = made.evidence.settings, made.evidence.class_name
+    if settings.eps == 0:
         yield "eps-is-zero", f"{name} has eps=0, line {made.line}"
-    momentum = settings.get("momentum")
-    betas = settings.get("betas") or ()
-    decay = settings.get("weight_decay")
+    momentum, betas, decay = settings.momentum, settings.betas or (), settings.weight_decay
     wrong = [
-        f"momentum={momentum:g}" if isinstance(momentum, (int, float)) and momentum >= 1 else "",
-        f"betas={betas}" if any(isinstance(b, (int, float)) and b >= 1 for b in betas) else "",
-        "maximize=True" if settings.get("maximize") is True and is_loss else "",
-        f"weight_decay={decay:g}" if isinstance(decay, (int, float)) and decay < 0 else "",
+        f"momentum={momentum:g}" if momentum is not None and momentum >= 1 else "",
+        f"betas={list(betas)}" if any(b is not None and b >= 1 for b in betas) else "",
+        "maximize=True" if settings.maximize and is_loss else "",
+        f"weight_decay={decay:g}" if decay is not None and decay < 0 else "",
     ]
     said = ", ".join(filter(None, wrong))
     if said:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
 from gainstage.detect.update.update_bounds import largest_updates
+from gainstage.facts.observation import OptimizerMade
 from gainstage.facts.record import RankRecord
 
 _LARGE_UPDATE = 0.1
@@ -45,7 +46,7 @@ def update_ratios(record: RankRecord) -> tuple[NDArray[np.float64], NDArray[np.i
     kin the first one, which moves each element by the learning rate, whatever its gradient (see
     `largest_updates`). Empty for other optimizers, and where the weights have not been sampled.
     """
-    block, made = record.block, record.first("optimizer")
+    block, made = record.block, record.first(OptimizerMade)
     none = np.zeros(0), np.zeros(0, np.int64), math.inf
     if made is None or not len(record.weights):
         return none
@@ -54,7 +55,7 @@ def update_ratios(record: RankRecord) -> tuple[NDArray[np.float64], NDArray[np.i
     finite = np.isfinite(block.grad_norm) & np.isfinite(block.lr)
     if not finite.any() or weight == 0:
         return none
-    match made.evidence.get("class"):
+    match made.evidence.class_name:
         case "SGD":
             clipped = np.isfinite(block.clip_coefficient)
             norm = block.grad_norm * np.where(clipped, block.clip_coefficient, 1)

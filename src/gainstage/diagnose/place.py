@@ -13,7 +13,18 @@ from gainstage.diagnose.from_profiles import FADED_BITS
 from gainstage.diagnose.weights import Cause
 from gainstage.facts.diagnosis import CauseSite
 from gainstage.facts.fault import Fault, Phase, Site
-from gainstage.facts.observation import Observation, ObservationKind
+from gainstage.facts.observation import (
+    BackwardCalled,
+    ClipAfterStep,
+    ClipCalled,
+    ClipNothing,
+    ClipPartial,
+    ClipScaled,
+    Observation,
+    Observed,
+    OptimizerMade,
+    OptimizerStepped,
+)
 from gainstage.facts.record import RankRecord
 
 _FROM_FAULT: set[Cause] = {
@@ -37,7 +48,7 @@ def place_of_cause(cause: Cause, record: RankRecord) -> CauseSite:
     if cause == "optimizer-config":
         if fault is not None and fault.kind == "update":
             return _of_fault(fault)
-        return _of_observation("optimizer", record.first("optimizer"))
+        return _of_observation("optimizer", record.first(OptimizerMade))
     is_known = fault is not None and (fault.kind != "unknown" or bool(fault.site.op))
     if cause in _FROM_FAULT and fault is not None and is_known and fault.kind != "update":
         return _of_fault(fault)
@@ -45,21 +56,14 @@ def place_of_cause(cause: Cause, record: RankRecord) -> CauseSite:
         return _of_fault(fault)
     match cause:
         case "clip-misuse":
-            kinds: tuple[ObservationKind, ...] = (
-                "clip-after-step",
-                "clip-scaled",
-                "clip-nothing",
-                "clip-partial",
-                "clip",
-            )
-            for kind in kinds:
+            for kind in (ClipAfterStep, ClipScaled, ClipNothing, ClipPartial, ClipCalled):
                 seen = record.first(kind)
                 if seen is not None:
                     return _of_observation("optimizer", seen)
         case "grad-accumulation":
-            return _of_observation("backward", record.first("backward"))
+            return _of_observation("backward", record.first(BackwardCalled))
         case "learning-rate":
-            return _of_observation("optimizer", record.first("optimizer-step"))
+            return _of_observation("optimizer", record.first(OptimizerStepped))
         case "loss-reduction":
             return _site("loss", record.loss_site, None)
         case "unbounded-objective":
@@ -175,7 +179,7 @@ def _of_fault(fault: Fault) -> CauseSite:
     return _site(fault.phase, fault.site, fault)
 
 
-def _of_observation(phase: Phase, seen: Observation | None) -> CauseSite:
+def _of_observation(phase: Phase, seen: Observation[Observed] | None) -> CauseSite:
     site = None if seen is None else Site("", None, None, seen.file, seen.line)
     return _site(phase, site, None)
 

@@ -17,6 +17,15 @@ from gainstage.diagnose.code_change import (
 from gainstage.diagnose.from_weights import update_ratios
 from gainstage.diagnose.weights import Cause
 from gainstage.facts.diagnosis import Remedy, Setting
+from gainstage.facts.observation import (
+    ClipCalled,
+    ClipNothing,
+    GradientsAccumulated,
+    GradientsNotZeroed,
+    LossMade,
+    OptimizerMade,
+    ParametersUnstepped,
+)
 from gainstage.facts.record import RankRecord
 
 _HEALTHY_STEPS = 20
@@ -89,10 +98,10 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[Remedy]:
             why = "the loss is a sum, not a mean"
             return [clip, _remedy("lower-lr", why, factor=_mean_factor(record))]
         case "grad-accumulation":
-            left = record.first("gradient-not-zeroed") is not None
+            left = record.first(GradientsNotZeroed) is not None
             what = (
                 "call zero_grad before backward"
-                if left or record.first("accumulation") is None
+                if left or record.first(GradientsAccumulated) is None
                 else "divide each loss by the number of backward calls that add up for a step"
             )
             return [_remedy("code-change", what), clip]
@@ -104,11 +113,11 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[Remedy]:
                 slower,
             ]
         case "optimizer-config":
-            made, fault = record.first("optimizer"), record.fault
-            settings = {} if made is None else made.evidence.get("settings") or {}
-            if settings.get("eps") == 0 or (fault is not None and fault.kind == "update"):
+            made, fault = record.first(OptimizerMade), record.fault
+            has_no_eps = made is not None and made.evidence.settings.eps == 0
+            if has_no_eps or (fault is not None and fault.kind == "update"):
                 return [_remedy("raise-eps", "the update divides by zero", eps=1e-8), slower]
-            unheld = record.first("parameters-unheld")
+            unheld = record.first(ParametersUnstepped)
             if unheld is not None:
                 return [_remedy("code-change", unheld_change(unheld, made))]
             return [
@@ -121,8 +130,8 @@ def remedies_for(cause: Cause, record: RankRecord) -> list[Remedy]:
 def _slower(record: RankRecord) -> Remedy:
     """Return a tenth of the learning rate, or less where even that update would be far off."""
     ratios, _, _ = update_ratios(record)
-    made = record.first("optimizer")
-    kind = "" if made is None else str(made.evidence.get("class"))
+    made = record.first(OptimizerMade)
+    kind = "" if made is None else made.evidence.class_name
     usual = _USUAL_UPDATE.get(kind, _ADAMS_UPDATE)
     first = float(ratios[0]) if len(ratios) and record.block.step[0] == 0 else 0.0
     if not math.isfinite(first) or _A_TENTH * first <= _MUCH * usual:
@@ -134,9 +143,9 @@ def _slower(record: RankRecord) -> Remedy:
 
 def _mean_factor(record: RankRecord) -> float:
     """Return what makes the gradient of a sum that of a mean."""
-    seen = record.first("loss")
-    summed = None if seen is None else seen.evidence.get("summed_elements")
-    if not isinstance(summed, int) or summed < 2:
+    seen = record.first(LossMade)
+    summed = 1 if seen is None else seen.evidence.summed_elements
+    if summed < 2:
         return 0.01
     return float(f"{1 / summed:.3g}")
 
@@ -157,9 +166,9 @@ def _healthy_norms(record: RankRecord) -> NDArray[np.float64]:
 
 
 def _own_limit(record: RankRecord) -> float:
-    seen = record.first("clip") or record.first("clip-nothing")
-    limit = None if seen is None else seen.evidence.get("max_norm")
-    if not isinstance(limit, (int, float)) or limit <= 0:
+    seen = record.first(ClipCalled) or record.first(ClipNothing)
+    limit = None if seen is None else seen.evidence.max_norm
+    if limit is None or limit <= 0:
         return _USUAL_LIMIT
     norms = record.block.grad_norm[np.isfinite(record.block.grad_norm)]
     is_far = len(norms) > 0 and limit > _FAR * float(norms.max())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from gainstage.facts.blocks import ProfileBlock, StepBlock, TimeBlock, WeightBlock
 from gainstage.facts.fault import Fault, Site
-from gainstage.facts.observation import Observation, ObservationKind
+from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
+
+E = TypeVar("E", bound=Observed)
 
 _STREAM_ADDS = 4
 
@@ -24,21 +27,13 @@ class RankRecord:
     times: TimeBlock
     sites: tuple[Site, ...]
     faults: tuple[Fault, ...]
-    observations: tuple[Observation, ...]
+    observations: tuple[Observation[Observed], ...]
     symptoms: tuple[Symptom, ...] = ()
     rank: int = 0
     loss_site: Site | None = None
     """Where the loss was made, as the graph of the first backward call tells."""
     stream_adds: int = 0
     """Sums of two tracked values within modules in that graph: additions to a residual stream."""
-    by_kind: dict[ObservationKind, list[Observation]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Sort the observations."""
-        found: dict[ObservationKind, list[Observation]] = {}
-        for each in self.observations:
-            found.setdefault(each.kind, []).append(each)
-        object.__setattr__(self, "by_kind", found)
 
     @property
     def fault(self) -> Fault | None:
@@ -50,9 +45,17 @@ class RankRecord:
         """Tell whether sums within the model carry a residual stream; a recurrence's are none."""
         return self.stream_adds >= _STREAM_ADDS and not len(self.times)
 
-    def first(self, kind: ObservationKind) -> Observation | None:
+    def first(self, kind: type[E]) -> Observation[E] | None:
         """Return the first observation of a kind."""
-        return self.by_kind.get(kind, [None])[0]
+        return next(iter(self.observed(kind)), None)
+
+    def observed(self, kind: type[E]) -> list[Observation[E]]:
+        """Return all observations of a kind, in order."""
+        return [
+            cast("Observation[E]", each)
+            for each in self.observations
+            if isinstance(each.evidence, kind)
+        ]
 
     def symptom(self, name: str) -> Symptom | None:
         """Return a symptom by its id."""

@@ -14,11 +14,11 @@ from typing import Any, cast
 import gainstage
 from gainstage.errors import ConfigError, GainstageError, RunFolderError
 from gainstage.facts.blocks import StepBlock
+from gainstage.facts.codec import json_safe
 from gainstage.show.answers import shown_of
 from gainstage.show.heatmap_png import heatmap
 from gainstage.show.terminal import safe, summary
 from gainstage.store.folder import RUN_INFO, read_run_info
-from gainstage.store.journal import json_safe
 from gainstage.store.query import query as run_query
 from gainstage.store.reader import Run, load
 

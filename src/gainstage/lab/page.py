@@ -16,10 +16,11 @@ import torch
 
 from gainstage import __version__
 from gainstage.errors import ConfigError
+from gainstage.facts.codec import to_json
 from gainstage.lab.markup import STYLE, body
 from gainstage.lab.topic_page import TopicPage
 from gainstage.lab.validate import DTYPES
-from gainstage.store.journal import to_json, write_text
+from gainstage.store.journal import write_text
 
 _PAGE_STYLE = """
 :root { color-scheme: light dark; --text: #1f2733; --ground: #ffffff; --focus: #0072b2; }

@@ -17,6 +17,7 @@ from gainstage.diagnose.remedies import advised_limit, remedies_for
 from gainstage.diagnose.weights import Cause
 from gainstage.errors import ConfigError
 from gainstage.facts.diagnosis import BY_HAND, Diagnosis, Remedy
+from gainstage.facts.observation import ClipCalled, ClipNothing, OptimizerMade
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.candidate import Candidate, candidate
 from gainstage.treat.treatment import Spec, parse
@@ -48,9 +49,8 @@ class BaselineFacts:
 
 def facts_of(record: RankRecord) -> BaselineFacts:
     """Return the facts of a baseline's record."""
-    seen = record.first("optimizer")
-    settings: object = None if seen is None else seen.evidence.get("settings")
-    eps = cast("dict[str, object]", settings).get("eps") if isinstance(settings, dict) else None
+    made = record.first(OptimizerMade)
+    eps = None if made is None else made.evidence.settings.eps
     block = record.block
     return BaselineFacts(
         is_nonfinite=record.fault is not None
@@ -59,7 +59,7 @@ def facts_of(record: RankRecord) -> BaselineFacts:
         eps=float(eps) if isinstance(eps, (int, float)) else None,
         is_half=_is_half(record),
         has_matrices=any(len(tensor.shape) > 1 for tensor in record.tensors),
-        clips=any(record.first(kind) is not None for kind in ("clip", "clip-nothing")),
+        clips=any(record.first(kind) is not None for kind in (ClipCalled, ClipNothing)),
         advised_max_norm=advised_limit(record),
         steps=len(block),
     )

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from gainstage.facts.blocks import StepBlock
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import (
+    ClipAfterStep,
+    ClipCalled,
+    ClipPartial,
+    ClipScaled,
+    Observation,
+    Observed,
+)
 from gainstage.show.wording import near_path
 
 _PERCENTILES = (50, 90, 99)
@@ -17,7 +24,7 @@ _FEWEST_STEPS = 20
 
 def clip_audit(
     block: StepBlock,
-    observations: Sequence[Observation],
+    observations: Sequence[Observation[Observed]],
     alarm: int | None,
     info: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -36,21 +43,18 @@ def clip_audit(
     }
 
 
-def _calls(observations: Sequence[Observation], info: Mapping[str, Any]) -> Iterator[str]:
+def _calls(observations: Sequence[Observation[Observed]], info: Mapping[str, Any]) -> Iterator[str]:
     for seen in observations:
-        facts = seen.evidence
         where = f"{near_path(seen.file, info)}:{seen.line}" if seen.file else "the script"
-        match seen.kind:
-            case "clip":
-                of = f"{facts.get('parameters')} tensors"
-                yield f"{where} clips the norm of {of} at {facts.get('max_norm')}"
-            case "clip-after-step":
+        match seen.evidence:
+            case ClipCalled(parameters=given, max_norm=max_norm):
+                yield f"{where} clips the norm of {given} tensors at {max_norm}"
+            case ClipAfterStep():
                 yield f"{where} clips after the optimizer has stepped, so nothing is held"
-            case "clip-scaled":
+            case ClipScaled():
                 yield f"{where} clips gradients that still hold the loss scale: unscale them first"
-            case "clip-partial":
-                of = f"{facts.get('parameters')} of the {facts.get('stepped')} tensors stepped"
-                yield f"{where} clips only {of}"
+            case ClipPartial(parameters=clipped, stepped=stepped):
+                yield f"{where} clips only {clipped} of the {stepped} tensors stepped"
             case _:
                 pass
 

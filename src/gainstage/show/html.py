@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gainstage import __version__
 from gainstage.detect.symptom_json import symptom_json
 from gainstage.errors import ConfigError
+from gainstage.facts.codec import to_json
 from gainstage.show.answers import (
     alarm_step,
     answers,
@@ -32,7 +33,7 @@ from gainstage.show.autopsy import diagnosis_json, faults_json, treatments_json,
 from gainstage.show.figures import figures
 from gainstage.show.profiles import depth_order, ledger, ledger_json, ratios_json, times_json
 from gainstage.show.terminal import summary
-from gainstage.store.journal import to_json, write_text
+from gainstage.store.journal import write_text
 
 if TYPE_CHECKING:
     from gainstage.facts.findings import Findings

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gainstage.facts.codec import to_json
 from gainstage.show.terminal import WIDEST, safe
-from gainstage.store.journal import to_json
 
 MOST_ROWS = 40
 """That a table for people has."""

@@ -4,50 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-_SURROGATE = re.compile("[\\ud800-\\udfff]")
-
-
-def json_safe(value: object) -> Any:
-    """Return `value` in the types JSON has, with NaN and inf as "nan", "inf" and "-inf".
-
-    JSON has no number for those three, and what Python writes by default (`NaN`) is refused by
-    browsers and by other languages. `float("nan")` reads the strings back. NumPy scalars and
-    arrays become numbers and lists; anything else without a JSON type becomes its `str`.
-
-    Example:
-        >>> json_safe({"loss": float("nan"), "shape": (2, 3)})
-        {'loss': 'nan', 'shape': [2, 3]}
-    """
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if isinstance(value, float | np.floating):
-        return _number(float(value))
-    if isinstance(value, np.ndarray | np.generic):
-        return json_safe(cast("object", value.tolist()))
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return {str(key): json_safe(item) for key, item in items}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [json_safe(item) for item in cast("list[object]", value)]
-    return int(value) if isinstance(value, int) else str(value)
-
-
-def to_json(value: object, *, indent: int | None = None) -> str:
-    """Return `value` as JSON that every reader takes (see `json_safe`)."""
-    safe = json_safe(value)
-    text = json.dumps(safe, indent=indent, allow_nan=False, ensure_ascii=False)
-    # A file name that is not UTF-8 comes as lone surrogates, which can only be written as escapes.
-    lone = _SURROGATE.search(text)
-    return json.dumps(safe, indent=indent, allow_nan=False) if lone else text
+from gainstage.facts.codec import json_safe, to_json
 
 
 def write_json(path: Path, value: object) -> None:
@@ -118,9 +80,3 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
             what = "is torn" if number == len(lines) else "is not a JSON object"
             damage.append(f"{path.name}: line {number} {what} and is left out")
     return objects, tuple(damage)
-
-
-def _number(value: float) -> float | str:
-    if math.isfinite(value):
-        return value
-    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"

@@ -27,7 +27,7 @@ from gainstage.facts.blocks import (
 )
 from gainstage.facts.fault import Fault, Site
 from gainstage.facts.findings import Findings
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import RUN_INFO, read_run_info
@@ -221,7 +221,7 @@ class Run:
         """Return the first wrong operations that the autopsy has found."""
         return read_faults(self.folder, rank)
 
-    def observations(self, rank: int = 0) -> tuple[Observation, ...]:
+    def observations(self, rank: int = 0) -> tuple[Observation[Observed], ...]:
         """Return what the script was seen to do."""
         return read_observations(self.folder, rank)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gainstage.facts.codec import DecodeError, from_builtins, json_safe
 from gainstage.facts.fault import Fault, Site
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed
 from gainstage.store.journal import append_line, read_lines, write_json
 
 SITES_SCHEMA = "gainstage.sites/1"
@@ -74,24 +76,22 @@ def read_faults(folder: Path, rank: int) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-def append_observation(folder: Path, rank: int, observation: Observation) -> None:
+def append_observation(folder: Path, rank: int, observation: Observation[Observed]) -> None:
     """Append an observation to the journal of a rank.
 
     Raises:
         OSError: If it cannot be written.
     """
-    append_line(folder / _name("observations", rank, ".jsonl"), asdict(observation))
+    append_line(folder / _name("observations", rank, ".jsonl"), json_safe(observation))
 
 
-def read_observations(folder: Path, rank: int) -> tuple[Observation, ...]:
+def read_observations(folder: Path, rank: int) -> tuple[Observation[Observed], ...]:
     """Return what the script of a rank was seen to do, in order."""
     lines, _ = read_lines(folder / _name("observations", rank, ".jsonl"))
-    found: list[Observation] = []
+    found: list[Observation[Observed]] = []
     for line in lines:
-        try:
-            found.append(Observation(**line))
-        except TypeError:
-            continue  # a line of another version
+        with contextlib.suppress(DecodeError):  # a line of another version
+            found.append(from_builtins(line, Observation))
     return tuple(found)
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from gainstage.detect.symptom_json import message_of
+from gainstage.facts.codec import to_json
 from gainstage.facts.fault import Site
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
-from gainstage.store.journal import to_json
 from gainstage.store.schema import profiles_schema, times_schema
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from torch import Tensor
 
+from gainstage.facts.observation import LossMade, Reduction
 from gainstage.graph.nodes.saved import saved
 
-_REDUCTIONS: Final = {0: "none", 1: "mean", 2: "sum"}
+_REDUCTIONS: Final[dict[int, Reduction]] = {0: "none", 1: "mean", 2: "sum"}
 _PASSED_ON: Final = (
     "AddBackward",
     "SubBackward",
@@ -27,14 +28,14 @@ _STILL_A_SUM: Final = 0.1
 """A smaller factor is taken for a division by the number of elements."""
 
 
-def loss_facts(root: Tensor) -> dict[str, Any]:
+def loss_made(root: Tensor) -> LossMade:
     """Return what a loss was made by: its last operation, and over how many elements it sums.
 
     `summed_elements` counts what is added up without being divided again, as the last operations
     of the graph tell, of the largest term where there are several; 1 for a mean.
     """
     name = "" if root.grad_fn is None else root.grad_fn.name()
-    facts: dict[str, Any] = {"node": name, "summed_elements": 1, "reduction": None}
+    summed_elements, found = 1, cast("Reduction | None", None)
     waiting: deque[tuple[Any, float]] = deque([(root.grad_fn, 1.0)])
     for _ in range(_MOST_NODES):
         if not waiting:
@@ -42,29 +43,29 @@ def loss_facts(root: Tensor) -> dict[str, Any]:
         node, factor = waiting.popleft()
         if node is None:
             continue
-        name = node.name()
+        node_name = node.name()
         reduction = _REDUCTIONS.get(getattr(node, "_saved_reduction", -1))
-        if name.startswith(("SumBackward", "MeanBackward")):
-            reduction = name[: name.index("Backward")].lower()
+        if node_name.startswith(("SumBackward", "MeanBackward")):
+            reduction = "sum" if node_name.startswith("Sum") else "mean"
         if reduction == "sum":
             count = round(min(factor * _elements(node), _MOST_ELEMENTS))
-            if facts["reduction"] is None or count > facts["summed_elements"]:
-                facts["reduction"] = "sum" if count > 1 else "mean"
-                facts["summed_elements"] = max(1, count)
+            if found is None or count > summed_elements:
+                found = "sum" if count > 1 else "mean"
+                summed_elements = max(1, count)
         elif reduction is not None:
-            facts["reduction"] = facts["reduction"] or reduction
-        elif name.startswith(_PASSED_ON):
+            found = found or reduction
+        elif node_name.startswith(_PASSED_ON):
             waiting.extend((parent, factor) for parent, _ in node.next_functions)
-        elif name.startswith(("MulBackward", "DivBackward")):
+        elif node_name.startswith(("MulBackward", "DivBackward")):
             number = saved(node, "other")
             if not isinstance(number, Tensor) or number.requires_grad:
                 continue
             if number.numel() == 1 and number.is_cpu:  # another device would be waited for
                 by = abs(number.item())
-                factor *= by if name.startswith("Mul") else 1 / max(by, 1e-9)
+                factor *= by if node_name.startswith("Mul") else 1 / max(by, 1e-9)
                 if _STILL_A_SUM <= factor < math.inf:
                     waiting.append((node.next_functions[0][0], factor))
-    return facts
+    return LossMade(node=name, summed_elements=summed_elements, reduction=found)
 
 
 def _elements(node: Any) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gainstage.attach.names.parameters import root_modules, user_frames
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed, ParametersUnstepped
 
 _STEPS = 8
 """For which they must be left out: a script may hand new parameters over a little later."""
@@ -26,7 +26,7 @@ _NAMED = 3
 class UnheldParameters:
     """Looks at the leaves of sampled graphs. One a process, in the training thread."""
 
-    def __init__(self, observe: Callable[[Observation], None]) -> None:
+    def __init__(self, observe: Callable[[Observation[Observed]], None]) -> None:
         """Begin with no optimizer.
 
         Args:
@@ -95,6 +95,8 @@ class UnheldParameters:
             self._is_told = True
             user = next(user_frames(frame), None)
             place = (None, None) if user is None else (user.f_code.co_filename, user.f_lineno)
-            facts = {"tensors": len(names), "of": len(named), "names": names[:_NAMED]}
-            self._observe(Observation("parameters-unheld", step, *place, facts))
+            observed = ParametersUnstepped(
+                tensors=len(names), of=len(named), names=tuple(names[:_NAMED])
+            )
+            self._observe(Observation(observed, step, *place))
             return

@@ -17,7 +17,7 @@ from gainstage.attach.sample.graph_watch import GraphWatch
 from gainstage.errors import ConfigError
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.record import RankRecord
 from gainstage.graph.nodes.leaves import leaves_of
 from gainstage.graph.sites.site_map import SiteMap
@@ -46,7 +46,7 @@ class _Kept:
     def on_fault(self, fault: Fault, found: Found | None) -> None:
         self.faults.append(fault)
 
-    def on_observation(self, observation: Observation) -> None: ...
+    def on_observation(self, observation: Observation[Observed]) -> None: ...
 
 
 def check(loss_fn: Callable[[], Tensor], optimizer: Optimizer | None = None) -> GainProfile:

@@ -28,7 +28,7 @@ from gainstage.attach.sample.deep_compiled import EagerForwards
 from gainstage.attach.sample.sample_schedule import FIRST_STEPS, SampleSchedule
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed
 from gainstage.graph.autopsy.backward_overflow import Readings
 from gainstage.graph.autopsy.log_margin import log_margins
 from gainstage.graph.autopsy.values import Values
@@ -67,7 +67,7 @@ class GraphSink(Protocol):
         """Take the first wrong operation of a step that is about to be taken."""
         ...
 
-    def on_observation(self, observation: Observation) -> None:
+    def on_observation(self, observation: Observation[Observed]) -> None:
         """Take something that the script was seen to do."""
         ...
 

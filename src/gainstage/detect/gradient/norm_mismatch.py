@@ -10,37 +10,43 @@ mistake.
 from __future__ import annotations
 
 from gainstage.detect.series.sign import Sign
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import (
+    ClipAfterStep,
+    ClipDuplicates,
+    ClipNothing,
+    ClipPartial,
+    ClipScaled,
+    GradientsNotZeroed,
+    Observation,
+    Observed,
+)
 from gainstage.facts.symptom import Severity
 
 _NOTABLE = 1.05
 
 
-def look(seen: Observation) -> Sign | None:
+def look(seen: Observation[Observed]) -> Sign | None:
     """Return the sign of an observation, None where it shows no wrong norm."""
-    if seen.kind == "gradient-not-zeroed":
-        return _of_running_sum(seen)
-    facts = seen.evidence
-    ratio = facts.get("ratio")
-    times = float(ratio) if isinstance(ratio, (int, float)) else 1.0
+    times = 1.0
     severity: Severity = "info"
-    match seen.kind:
-        case "clip-scaled":
+    match seen.evidence:
+        case GradientsNotZeroed() as left:
+            return _of_running_sum(seen, left)
+        case ClipScaled(ratio=times):
             severity = "warning"
             said = f"it is {times:g} times the gradients' own, for they still hold the loss scale"
-        case "clip-after-step" if facts.get("acts"):
+        case ClipAfterStep(acts=True):
             severity = "warning"
             said = "the step has been taken already, with gradients that no limit has held"
-        case "clip-nothing":
+        case ClipNothing(stepped=stepped):
             severity = "warning"
             said = (
                 "what it is given has no gradient, as an iterator that was used up by then; "
-                f"{facts.get('stepped')} tensors are stepped unclipped"
+                f"{stepped} tensors are stepped unclipped"
             )
-        case "clip-duplicates" if times >= _NOTABLE:
+        case ClipDuplicates(ratio=times) if times >= _NOTABLE:
             said = f"it is {times:.2f} times the gradients' own: parameters are given twice"
-        case "clip-partial":
-            clipped, stepped = facts.get("parameters"), facts.get("stepped")
+        case ClipPartial(parameters=clipped, stepped=stepped):
             said = f"it is that of {clipped} of the {stepped} tensors that are stepped"
         case _:
             return None
@@ -52,23 +58,22 @@ def look(seen: Observation) -> Sign | None:
         seen.step,
         f"the norm that the script clips by{where} is not the true one: {said}",
         last_step=seen.step,
-        evidence={"form": seen.kind, "ratio": times},
+        evidence={"form": seen.evidence.kind, "ratio": times},
     )
 
 
-def _of_running_sum(seen: Observation) -> Sign:
+def _of_running_sum(seen: Observation[Observed], left: GradientsNotZeroed) -> Sign:
     where = "" if seen.line is None else f" in line {seen.line}"
-    facts = seen.evidence
-    tensors, of, times = facts.get("tensors"), facts.get("of"), facts.get("times", 1)
     # All of them, and again: no gradient that this run steps with is that of its loss.
-    is_sure = tensors == of and isinstance(times, int) and times > 1
+    is_sure = left.tensors == left.of and left.times > 1
     return Sign(
         "norm-mismatch",
         "gradient",
         "critical" if is_sure else "warning",
         seen.step,
-        f"the gradients of {tensors} of {of} tensors are running sums: nothing has zeroed them "
-        f"before the backward call{where}, so that step {seen.step} repeats the steps before it",
+        f"the gradients of {left.tensors} of {left.of} tensors are running sums: nothing has "
+        f"zeroed them before the backward call{where}, so that step {seen.step} repeats the steps "
+        "before it",
         last_step=seen.step,
-        evidence={"form": seen.kind},
+        evidence={"form": seen.evidence.kind},
     )

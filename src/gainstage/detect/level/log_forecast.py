@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from gainstage.detect.level.overflow_forecast import forecast
 from gainstage.detect.series.sign import Sign
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import LogNearZero, Observation, Observed
 
 _SAMPLES = 32
 _FEWEST = 4
@@ -34,14 +33,11 @@ class Logs:
     is_told: bool = False
 
 
-def look(state: Logs, seen: Observation) -> Sign | None:
+def look(state: Logs, seen: Observation[Observed]) -> Sign | None:
     """Return the sign of an observation, None where it is of something else."""
-    if seen.kind != "log-near-zero" or state.is_told:
+    if not isinstance(seen.evidence, LogNearZero) or state.is_told:
         return None
-    facts: dict[str, Any] = seen.evidence
-    bits, limit = facts.get("bits"), facts.get("limit_bits")
-    if not isinstance(bits, float) or not isinstance(limit, float):
-        return None
+    bits, limit = seen.evidence.bits, seen.evidence.limit_bits
     place = (seen.file, seen.line, limit)
     series = state.series.get(place)
     if series is None:

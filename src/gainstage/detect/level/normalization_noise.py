@@ -6,16 +6,16 @@ Of n values the mean has a relative error of 1/sqrt(n), and of one value the spr
 from __future__ import annotations
 
 from gainstage.detect.series.sign import Sign
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import BatchNormOfFew, Observation, Observed
 
 _FEWEST = 4
 
 
-def look(seen: Observation) -> Sign | None:
+def look(seen: Observation[Observed]) -> Sign | None:
     """Return the sign of an observation, None where it is of something else."""
-    values, batch = seen.evidence.get("values"), seen.evidence.get("batch")
-    if seen.kind != "batch-norm" or not isinstance(values, int):
+    if not isinstance(seen.evidence, BatchNormOfFew):
         return None
+    values, batch = seen.evidence.values, seen.evidence.batch
     return Sign(
         "normalization-noise",
         "level",

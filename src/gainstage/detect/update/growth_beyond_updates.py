@@ -16,7 +16,7 @@ import numpy as np
 from gainstage.detect.series.sign import Sign
 from gainstage.detect.update.update_bounds import largest_updates
 from gainstage.facts.blocks import StepBlock, WeightBlock
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed, OptimizerMade, OptimizerStepped
 from gainstage.facts.tensor import TensorInfo
 
 _RISES = 3
@@ -28,7 +28,7 @@ _BEYOND = 2.0
 class Updates:
     """Online state: what the updates since the latest sample of the weights can have moved."""
 
-    optimizers: list[Observation] = field(default_factory=list[Observation])
+    optimizers: list[Observation[Observed]] = field(default_factory=list[Observation[Observed]])
     """How they were made, and how one stepped first."""
     momentum: float = 0.0
     """Largest norm that the momentum buffer can have."""
@@ -48,10 +48,11 @@ class Updates:
     """What updates can have moved since then."""
     is_told: bool = False
 
-    def learn(self, observations: Iterable[Observation]) -> None:
+    def learn(self, observations: Iterable[Observation[Observed]]) -> None:
         """Note which optimizers there are; again is no matter."""
         for seen in observations:
-            if seen.kind in ("optimizer", "optimizer-step") and seen not in self.optimizers:
+            is_optimizer = isinstance(seen.evidence, (OptimizerMade, OptimizerStepped))
+            if is_optimizer and seen not in self.optimizers:
                 self.optimizers.append(seen)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gainstage.detect.series.sign import Sign
 from gainstage.facts.blocks import StepBlock
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed, ParametersUnstepped
 
 _PIECES = 8
 _SHARE = 0.2
@@ -73,19 +73,19 @@ def look(state: Skipped, piece: StepBlock) -> Sign | None:
     )
 
 
-def look_at_unheld(seen: Observation) -> Sign | None:
+def look_at_unheld(seen: Observation[Observed]) -> Sign | None:
     """Return the sign of parameters that no optimizer steps; None of another observation."""
-    if seen.kind != "parameters-unheld":
+    if not isinstance(seen.evidence, ParametersUnstepped):
         return None
-    tensors, of, names = (seen.evidence.get(name) for name in ("tensors", "of", "names"))
+    tensors, of, names = seen.evidence.tensors, seen.evidence.of, seen.evidence.names
     return Sign(
         "step-skipped",
         "gradient",
         "critical",  # a fact: what they are meant to learn is not learnt
         seen.step,
-        f"{', '.join(names or ())}: {tensors} of {of} tensors get gradients and no optimizer steps "
+        f"{', '.join(names)}: {tensors} of {of} tensors get gradients and no optimizer steps "
         "them: they were made after it",
         strong=True,
         last_step=seen.step,
-        evidence={"form": seen.kind, "tensors": tensors, "of": of},
+        evidence={"form": seen.evidence.kind, "tensors": tensors, "of": of},
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.facts.observation import Observation
+from gainstage.facts.observation import Observation, Observed, OptimizerMade, OptimizerStepped
 
 _ADAMS = ("Adam", "AdamW", "NAdam")
 _BENDS = 4.0
@@ -20,7 +19,7 @@ Series = NDArray[np.float64]
 
 
 def largest_updates(
-    optimizers: Sequence[Observation],
+    optimizers: Sequence[Observation[Observed]],
     lr: Series,
     norms: Series,
     elements: int,
@@ -42,38 +41,41 @@ def largest_updates(
     Returns:
         A norm a step, and the largest norm of the momentum buffer after them.
     """
-    made = [seen for seen in optimizers if seen.kind == "optimizer"]
-    if len(made) != 1 or any("rates" in seen.evidence for seen in optimizers):
+    made = _made(optimizers)
+    if len(made) != 1 or _has_rates(optimizers):
         return None
-    settings: dict[str, Any] = made[0].evidence.get("settings") or {}
-    match made[0].evidence.get("class"):
-        case "SGD" if 0 <= (share := settings.get("momentum") or 0.0) < 1:
+    settings = made[0].settings
+    match made[0].class_name:
+        case "SGD" if 0 <= (share := settings.momentum or 0.0) < 1:
             buffers = np.zeros(len(norms))
             for at, norm in enumerate(norms.tolist()):
                 buffers[at] = momentum = share * momentum + norm
             with np.errstate(invalid="ignore"):  # a rate of 0 moves nothing, by an inf neither
                 return lr * buffers, momentum
-        case name if name in _ADAMS and len(betas := settings.get("betas") or ()) == 2:
-            most = max(1.0, (1 - betas[0]) / math.sqrt(max(1 - betas[1], 1e-12)))
+        case name if name in _ADAMS and len(betas := settings.betas or ()) == 2:
+            first, second = (beta or 0.0 for beta in betas)
+            most = max(1.0, (1 - first) / math.sqrt(max(1 - second, 1e-12)))
             return lr * most * math.sqrt(elements), momentum
         case _:
             return None
 
 
-def usual_updates(optimizers: Sequence[Observation], lr: Series, elements: Series) -> Series | None:
+def usual_updates(
+    optimizers: Sequence[Observation[Observed]], lr: Series, elements: Series
+) -> Series | None:
     """Return the norm that each step's update of Adam or its kin has about: lr times sqrt(n).
 
     Whatever the gradient is, an element moves by about the rate; of elements that have no gradient,
     such as rows of an embedding, it is too much. None for other optimizers.
     """
-    made = [seen.evidence for seen in optimizers if seen.kind == "optimizer"]
-    if len(made) != 1 or made[0].get("class") not in _ADAMS:
+    made = _made(optimizers)
+    if len(made) != 1 or made[0].class_name not in _ADAMS:
         return None
     return lr * np.sqrt(elements)
 
 
 def largest_falls(
-    optimizers: Sequence[Observation], lr: Series, norms: Series, elements: Series
+    optimizers: Sequence[Observation[Observed]], lr: Series, norms: Series, elements: Series
 ) -> Series | None:
     """Return by how much each step's update can lower its loss, about; None if unknown.
 
@@ -88,12 +90,12 @@ def largest_falls(
         norms: Of the gradients.
         elements: Of the weights that each steps.
     """
-    made = [seen.evidence for seen in optimizers if seen.kind == "optimizer"]
-    kinds = {each.get("class") for each in made}
-    if any("rates" in seen.evidence for seen in optimizers):
+    made = _made(optimizers)
+    kinds = {each.class_name for each in made}
+    if _has_rates(optimizers):
         return None
     if kinds == {"SGD"}:
-        momenta = [(each.get("settings") or {}).get("momentum") or 0.0 for each in made]
+        momenta = [each.settings.momentum or 0.0 for each in made]
         if not 0 <= max(momenta) < 1:
             return None
         with np.errstate(invalid="ignore", over="ignore"):  # of norms that are not finite
@@ -102,3 +104,15 @@ def largest_falls(
         with np.errstate(invalid="ignore"):
             return lr * norms * np.sqrt(elements)
     return None
+
+
+def _made(optimizers: Sequence[Observation[Observed]]) -> list[OptimizerMade]:
+    return [seen.evidence for seen in optimizers if isinstance(seen.evidence, OptimizerMade)]
+
+
+def _has_rates(optimizers: Sequence[Observation[Observed]]) -> bool:
+    """Tell whether the groups of an optimizer have learning rates of their own."""
+    return any(
+        isinstance(seen.evidence, OptimizerStepped) and seen.evidence.rates is not None
+        for seen in optimizers
+    )

@@ -11,6 +11,12 @@ from libcst import matchers as m
 
 from gainstage.diagnose.from_weights import weight_evidence
 from gainstage.facts.fault import Fault
+from gainstage.facts.observation import (
+    ClipNothing,
+    ClipScaled,
+    GradientsNotZeroed,
+    ParametersUnstepped,
+)
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.patch.edits import (
     Edits,
@@ -91,14 +97,14 @@ def _edits(cause: str, source: ScriptSource, record: RankRecord) -> Iterator[_Ed
         case "dtype-overflow":
             yield "float32 where the script asks for half precision", _to_float32
         case "grad-accumulation":
-            if record.first("gradient-not-zeroed") is not None:
+            if record.first(GradientsNotZeroed) is not None:
                 yield "zero_grad after each step", lambda edits: _zero_grad(edits, record)
         case "clip-misuse":
-            nothing = record.first("clip-nothing")
+            nothing = record.first(ClipNothing)
             if nothing is not None and is_of(source, nothing.file):
                 what = f"a list for the iterator that line {nothing.line} clips by"
                 yield what, lambda edits: _keep_listed(edits, nothing.line)
-            scaled = record.first("clip-scaled")
+            scaled = record.first(ClipScaled)
             if scaled is not None and is_of(source, scaled.file):
                 what = f"the loss scale taken out before the clip, line {scaled.line}"
                 yield what, lambda edits: _unscale(edits, record, scaled.line)
@@ -107,7 +113,7 @@ def _edits(cause: str, source: ScriptSource, record: RankRecord) -> Iterator[_Ed
                 "settings within their range",
                 lambda edits: _settings(edits, optimizers_of(source, record)),
             )
-            if record.first("parameters-unheld") is not None:
+            if record.first(ParametersUnstepped) is not None:
                 yield "what the optimizer lacks added to it", lambda edits: _hold(edits, record)
             if not _PUSHED.isdisjoint(name for name, _ in weight_evidence(record)):
                 for line in _writes(source):
@@ -284,12 +290,12 @@ def _take_out(edits: Edits, line: Line) -> None:
 def _settings(edits: Edits, made: list[Made]) -> None:
     """Give settings for which no update shrinks the values that they have by default."""
     for each in made:
-        momentum, decay = each.settings.get("momentum"), each.settings.get("weight_decay")
-        if isinstance(momentum, int | float) and momentum >= 1:
+        momentum, decay = each.settings.momentum, each.settings.weight_decay
+        if momentum is not None and momentum >= 1:
             set_to(edits, each, "momentum", "0.9", position=2)
-        if isinstance(decay, int | float) and decay < 0:
+        if decay is not None and decay < 0:
             set_to(edits, each, "weight_decay", f"{-decay!r}")
-        if any(isinstance(b, int | float) and b >= 1 for b in each.settings.get("betas") or ()):
+        if any(beta is not None and beta >= 1 for beta in each.settings.betas or ()):
             set_to(edits, each, "betas", "(0.9, 0.999)", position=2)
-        if each.settings.get("maximize") is True:
+        if each.settings.maximize:
             set_to(edits, each, "maximize", "False")

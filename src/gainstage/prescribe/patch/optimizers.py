@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import libcst as cst
 from libcst import matchers as m
 
+from gainstage.facts.observation import OptimizerMade, OptimizerSettings, OptimizerStepped
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.patch.edits import Line, NoSafeEditError, ScriptSource
 
@@ -23,7 +23,7 @@ class Made:
     """None where it shares a line with the head of its block, so that nothing fits beside it."""
     target: str | None
     """The code of what it is assigned to."""
-    settings: dict[str, Any]
+    settings: OptimizerSettings
     """Those that it had then, defaults included."""
 
     @property
@@ -54,22 +54,22 @@ def optimizers_of(source: ScriptSource, record: RankRecord) -> list[Made]:
         NoSafeEditError: If there is none, or one cannot be found.
     """
     found: list[Made] = []
-    for seen in record.by_kind.get("optimizer", []):
+    for seen in record.observed(OptimizerMade):
         if not is_of(source, seen.file):
             continue
-        call = _construction(source, seen.line, seen.evidence.get("class"))
+        call = _construction(source, seen.line, seen.evidence.class_name)
         line = None if call is None else source.holder(call, cst.SimpleStatementLine)
         if call is None:
             raise NoSafeEditError(f"line {seen.line} makes an optimizer in a way not understood")
         if all(each.call is not call for each in found):
-            settings = seen.evidence.get("settings") or {}
+            settings = seen.evidence.settings
             found.append(Made(call, line, _target(line, call, source), settings))
     if not found:
         raise NoSafeEditError(f"{source.path.name} makes no optimizer itself")
     return found
 
 
-def _construction(source: ScriptSource, line: int | None, class_name: object) -> cst.Call | None:
+def _construction(source: ScriptSource, line: int | None, class_name: str) -> cst.Call | None:
     """Return the call of a line that makes an optimizer: of its class, or of what stands for it.
 
     `kinds[name](model.parameters(), lr=rate)` is such, where no other call of the line is alike.
@@ -93,7 +93,7 @@ def steps_of(source: ScriptSource, record: RankRecord, made: list[Made]) -> list
     Raises:
         NoSafeEditError: If the record saw none here, or one has a form that edits do not know.
     """
-    seen = record.first("optimizer-step")
+    seen = record.first(OptimizerStepped)
     if seen is None or not is_of(source, seen.file):
         raise NoSafeEditError(f"no step of an optimizer was seen in {source.path.name}")
     found: list[Stepped] = []

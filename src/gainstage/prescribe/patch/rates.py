@@ -47,7 +47,7 @@ def raise_eps(edits: Edits, made: list[Made], eps: float) -> None:
         NoSafeEditError: If eps stands where a change of it cannot be written.
     """
     for each in made:
-        if "eps" in each.settings:
+        if each.settings.eps is not None:
             _set(edits, each, "eps", position=None, change=lambda old: _at_least(old, eps))
 
 
@@ -80,7 +80,7 @@ def _set(edits: Edits, made: Made, name: str, *, position: int | None, change: _
         return
     if position is None and len(plain) > 2:
         raise NoSafeEditError(f"the optimizer's {name} may be among its positional arguments")
-    default = made.settings.get(name)
+    default = getattr(made.settings, name)
     if not isinstance(default, (int, float)):
         raise NoSafeEditError(f"the optimizer's {name} is not known")
     edits.add_keyword(made.call, name, change(_number(float(default))))

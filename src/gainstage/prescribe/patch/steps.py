@@ -5,6 +5,7 @@ from __future__ import annotations
 import libcst as cst
 from libcst import matchers as m
 
+from gainstage.facts.observation import ClipAfterStep
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.patch.edits import Edits, Line, NoSafeEditError, ScriptSource
 from gainstage.prescribe.patch.optimizers import Made, Stepped, parameters_code
@@ -25,7 +26,7 @@ def clip(
         steps: The lines that step.
         call: torch's function with `{}` for the parameters, such as `clip_grad_norm_({}, 1.0)`.
     """
-    late = record.first("clip-after-step")
+    late = record.first(ClipAfterStep)
     for each in steps:
         following = [] if late is None else _same_block(edits.source, each.line)
         for line in following:

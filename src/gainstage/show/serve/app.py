@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from gainstage.facts.codec import to_json
 from gainstage.show.serve.opened import OpenRun, OpenRuns
 from gainstage.show.serve.runs import Shelf, Signature, signature
-from gainstage.store.journal import to_json
 
 _LOOK_EVERY_S = 0.4
 _BEAT_EVERY_S = 15.0
