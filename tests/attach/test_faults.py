@@ -212,7 +212,7 @@ def check(fault: Fault, case: Case, script: Written, *, is_backward: bool = Fals
     """Hold what was said of a fault against what is true."""
     in_module = case.place == "module"
     assert fault.step == BAD_STEP
-    assert (fault.site.op, fault.kind) == (case.op, case.kind), fault.message
+    assert (fault.site.op, fault.kind) == (case.op, case.kind), fault.text
     assert (fault.site.file, fault.site.line) == (str(script.path), script.line)
     assert fault.site.module == ("head" if in_module else None)
     assert fault.phase == ("backward" if is_backward else "forward" if in_module else "loss")

@@ -106,7 +106,7 @@ def test_a_fault_within_a_checkpoint_is_no_accident_of_its_neighbours(
     if reentrant:  # one node, which says so
         assert fault.site.op == "checkpoint"
         assert fault.site.line == line_of(run, "# here")
-        assert "not in the graph" in fault.message
+        assert "not in the graph" in fault.text
     else:  # its nodes are seen, what they saved is packed away
         assert fault.site.line in (line_of(run, ".log()"), line_of(run, "# here"))
 
@@ -187,7 +187,7 @@ def test_a_custom_function_that_fails_is_named_by_its_call(watch: Watch) -> None
     fault = first_fault(run)
     assert told(run) == (4, "loss", "Inverse", line_of(run, "# here"))
     assert fault.kind == "unknown"
-    assert "what it does inside is not in the graph" in fault.message
+    assert "what it does inside is not in the graph" in fault.text
 
 
 def test_views_and_operations_in_place(watch: Watch) -> None:
@@ -243,7 +243,7 @@ def test_a_state_in_half_precision_that_is_put_beside_other_inputs(watch: Watch)
                 net.total[2] += 2000
     """)
     assert told(run)[2:] == ("cat", line_of(run, "# here"))
-    assert run.record().fault.evidence["state"] == "total"
+    assert run.record().fault.evidence.state == "total"
     assert run.findings.diagnosis.cause == "dtype-overflow"
 
 
@@ -385,7 +385,7 @@ def test_float64_modules_called_again_and_shared_weights(watch: Watch) -> None:
     fault = first_fault(run)
     assert told(run) == (4, "loss", "exp", line_of(run, "# here"))
     assert fault.kind == "overflow"
-    assert "float64 (at most 1.8e+308)" in fault.message
+    assert "float64 (at most 1.8e+308)" in fault.text
 
 
 def test_two_losses_two_optimizers_and_accumulated_gradients(watch: Watch) -> None:

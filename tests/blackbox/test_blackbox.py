@@ -21,8 +21,8 @@ from gainstage.attach import session as sessions
 from gainstage.attach.startup.config import size_bytes
 from gainstage.blackbox.replay import replay
 from gainstage.blackbox.rescue import rescue
-from gainstage.blackbox.write import Evidence
-from gainstage.facts.fault import Fault, Site
+from gainstage.blackbox.write import FaultTensors
+from gainstage.facts.fault import Fault, FaultEvidence, Share, Site
 from gainstage.store.blackbox import box_folders, find_box
 
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
@@ -281,10 +281,11 @@ def test_a_line_search_that_gets_lost_is_rescued_before_its_weights_are(tmp_path
     assert made.notes[-1].startswith("made within a step, at evaluation 2 of its closure")
 
 
-def evidence(step: int, x: Tensor) -> Evidence:
+def noted(step: int, x: Tensor) -> tuple[Fault, FaultTensors]:
     site = Site("log", module="", file="/tmp/train.py", line=12)
-    fault = Fault(step, "domain", "forward", site, "log of 0 in 1 of 3", samples=(1,))
-    return Evidence(fault, "log", {"self": x}, {"base": (2, math.inf)}, {"batch.x": x})
+    known = FaultEvidence(reason="outside-domain", domain="log of 0", share=Share(1, 3))
+    fault = Fault(step, "domain", "forward", site, known, samples=(1,))
+    return fault, FaultTensors("log", {"self": x}, {"base": (2, math.inf)}, {"batch.x": x})
 
 
 def reexecute(op: str, inputs: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Tensor:
@@ -302,11 +303,11 @@ def test_the_culprit_and_the_batch_are_kept_and_computed_again(
         optimizer = torch.optim.SGD([weight], lr=0.1)
         loss = (weight * 0).sum()
         loss.backward()
-        recorder.protection.note_fault(evidence(0, torch.ones(3)))  # type: ignore[union-attr]
+        recorder.protection.note_fault(*noted(0, torch.ones(3)))  # type: ignore[union-attr]
         optimizer.step()  # it did no harm
         optimizer.zero_grad()
         torch.log(weight).sum().backward()
-        recorder.protection.note_fault(evidence(1, weight))  # type: ignore[union-attr]
+        recorder.protection.note_fault(*noted(1, weight))  # type: ignore[union-attr]
         assert not box_folders(tmp_path / "run")
         if steps_after:
             optimizer.step()
@@ -346,7 +347,7 @@ def test_a_box_over_its_limit_leaves_out_the_least_needed_first(
             optimizer.zero_grad()
             (layer(torch.ones(1, 10)).sum() * (math.nan if step else 1.0)).backward()
             x = torch.ones(50)
-            recorder.protection.note_fault(evidence(step, x))  # type: ignore[union-attr]
+            recorder.protection.note_fault(*noted(step, x))  # type: ignore[union-attr]
             optimizer.step()
     box = find_box(tmp_path / "run")
     assert [entry["part"] for entry in box.info["left_out"]] == left_out

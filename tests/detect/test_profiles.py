@@ -14,7 +14,7 @@ from gainstage.detect.scan import sampled_graphs
 from gainstage.detect.series.sign import Sign
 from gainstage.detect.update import update_nonfinite
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
-from gainstage.facts.fault import Fault, Site
+from gainstage.facts.fault import Fault, FaultEvidence, Share, Site
 from gainstage.facts.observation import LogNearZero, Observation
 
 
@@ -198,12 +198,16 @@ def test_arguments_that_settle_above_0_are_not() -> None:
     assert near_zero({step: 3.0 * math.log2(1 + step) for step in SAMPLED}, limit=60.0) == []
 
 
+WRITTEN = FaultEvidence(reason="update", share=Share(2, 4))
+
+
 def test_an_update_that_is_not_finite_is_critical_at_the_step_that_made_it() -> None:
-    fault = Fault(3, "update", "optimizer", Site("addcdiv"), "made 2 of 4 NaN", parameter="w")
+    fault = Fault(3, "update", "optimizer", Site("addcdiv"), WRITTEN, parameter="w")
     sign = update_nonfinite.look(fault)
     assert sign is not None
     assert (sign.severity, sign.step) == ("critical", 3)
-    assert update_nonfinite.look(Fault(3, "domain", "loss", Site("log"), "log of 0")) is None
+    assert sign.message == "the update made 2 of 4 elements of w NaN or inf at step 3"
+    assert update_nonfinite.look(Fault(3, "domain", "loss", Site("log"))) is None
 
 
 def test_a_record_is_cut_into_the_graphs_that_were_sampled() -> None:

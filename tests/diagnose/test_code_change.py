@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from gainstage.diagnose.code_change import domain_change, dtype_change
-from gainstage.facts.fault import Fault, Site
+from gainstage.facts.fault import Fault, FaultEvidence, Site
+from gainstage.graph.operations.table import OPERATIONS
+
+HAZARDS = {operation.op: operation.hazard for operation in OPERATIONS.values()}
 
 Make = Callable[[Tensor], Tensor]
 EDITS: dict[str, tuple[float, Make, str, Make]] = {
@@ -48,7 +51,8 @@ def is_finite(make: Make, value: float) -> bool:
 @pytest.mark.parametrize("op", EDITS)
 def test_the_change_named_for_an_operation_makes_value_and_gradient_finite(op: str) -> None:
     value, before, words, after = EDITS[op]
-    fault = Fault(3, "domain", "loss", Site(op, file="train.py", line=20), "…")
+    known = FaultEvidence(hazard=HAZARDS[op])
+    fault = Fault(3, "domain", "loss", Site(op, file="train.py", line=20), known)
     said = domain_change(fault)
     assert said.startswith(f"{op}, line 20: ")
     assert words in said
@@ -58,12 +62,12 @@ def test_the_change_named_for_an_operation_makes_value_and_gradient_finite(op: s
 
 def test_an_operation_without_a_recipe_and_a_fault_that_is_not_known_have_the_general_one() -> None:
     general = "keep the operation inside its domain"
-    assert domain_change(Fault(0, "domain", "loss", Site("lgamma"), "…")) == f"lgamma: {general}"
+    assert domain_change(Fault(0, "domain", "loss", Site("lgamma"))) == f"lgamma: {general}"
     assert domain_change(None) == general
 
 
 def test_what_overflows_half_precision_is_to_be_computed_in_float32() -> None:
-    fault = Fault(3, "overflow", "forward", Site("mul", file="train.py", line=9), "…")
+    fault = Fault(3, "overflow", "forward", Site("mul", file="train.py", line=9))
     assert dtype_change(fault).startswith("mul, line 9: compute it in float32")
     x = torch.full((2,), 300.0, dtype=torch.float16)
     assert not (x * x).isfinite().all()

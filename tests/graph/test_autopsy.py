@@ -1,4 +1,4 @@
-"""The first wrong operation is named on the first offence, forward and backward."""
+"""The first wrong operation is named on the first culprit, forward and backward."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gainstage.graph.autopsy.batch import batch_of
-from gainstage.graph.autopsy.find import Offence, find_forward
+from gainstage.graph.autopsy.find import Culprit, find_forward
 from gainstage.graph.autopsy.replay import rederive, reexecute
 from gainstage.graph.autopsy.singular_derivatives import find_backward, hold, singular
 from gainstage.graph.nodes.walk import walk
@@ -31,7 +31,7 @@ class Scale(nn.Module):
         return x * self.weight
 
 
-def backward_offence(loss: Tensor, model: nn.Module) -> Offence | None:
+def backward_culprit(loss: Tensor, model: nn.Module) -> Culprit | None:
     """Run a backward call as the recorder would, and judge its gradients."""
     nodes = walk([loss])
     held = hold(singular(nodes), nodes)
@@ -46,14 +46,14 @@ def pattern(model: nn.Module) -> dict[int, bool]:
     }
 
 
-def check(offence: Offence | None, case: Case) -> Offence:
+def check(culprit: Culprit | None, case: Case) -> Culprit:
     """Assert what a case must say, and that it can be written as JSON."""
-    assert offence is not None
-    assert (offence.op, offence.kind) == (case.op, case.kind), offence.values
-    assert case.text in offence.values
-    assert offence.samples == case.samples
-    json.dumps({"evidence": offence.evidence, "settings": offence.settings})
-    return offence
+    assert culprit is not None
+    assert (culprit.op, culprit.kind) == (case.op, case.kind), culprit.text
+    assert case.text in culprit.text
+    assert culprit.samples == case.samples
+    json.dumps({"evidence": culprit.evidence.as_json(), "settings": culprit.settings})
+    return culprit
 
 
 @pytest.mark.parametrize("name", FORWARD)
@@ -61,11 +61,11 @@ def test_a_forward_fault_is_named(name: str) -> None:
     case = FORWARD[name]
     loss = case.loss(Scale()(given(case.value)))
     assert not torch.isfinite(loss)
-    offence = check(find_forward([loss]), case)
-    assert not offence.is_backward
-    assert offence.after_last_parameter
-    assert offence.chain[0] == offence.node
-    assert offence.chain[-1] == loss.grad_fn
+    culprit = check(find_forward([loss]), case)
+    assert not culprit.is_backward
+    assert culprit.after_last_parameter
+    assert culprit.chain[0] == culprit.node
+    assert culprit.chain[-1] == loss.grad_fn
 
 
 @pytest.mark.parametrize("name", BACKWARD)
@@ -73,11 +73,11 @@ def test_a_backward_fault_is_named(name: str) -> None:
     case, model = BACKWARD[name], Scale()
     loss = case.loss(model(given(case.value)))
     assert torch.isfinite(loss)
-    offence = check(backward_offence(loss, model), case)
+    culprit = check(backward_culprit(loss, model), case)
     assert pattern(model) == {id(model.weight): False}
-    assert offence.is_backward
-    assert offence.chain[0] == offence.node
-    assert offence.chain[-1].variable is model.weight
+    assert culprit.is_backward
+    assert culprit.chain[0] == culprit.node
+    assert culprit.chain[-1].variable is model.weight
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -87,7 +87,7 @@ def test_a_healthy_step_has_no_fault(name: str) -> None:
     loss = make(model(given(value)))
     assert torch.isfinite(loss)
     assert find_forward([loss]) is None
-    assert backward_offence(loss, model) is None
+    assert backward_culprit(loss, model) is None
     assert all(pattern(model).values())
 
 
@@ -99,22 +99,22 @@ def test_forty_operations_are_covered() -> None:
 @pytest.mark.parametrize("name", ["log", "softmax", "matmul in float16", "norm", "exp"])
 def test_the_culprit_can_be_run_again(name: str) -> None:
     case = FORWARD[name]
-    offence = find_forward([case.loss(Scale()(given(case.value)))])
-    assert offence is not None
-    settings = json.loads(json.dumps(offence.settings))
-    if "self" not in offence.inputs:  # a mask's fill value is not saved
+    culprit = find_forward([case.loss(Scale()(given(case.value)))])
+    assert culprit is not None
+    settings = json.loads(json.dumps(culprit.settings))
+    if "self" not in culprit.inputs:  # a mask's fill value is not saved
         return
-    again = reexecute(settings["kind"], offence.inputs, settings)
-    assert offence.result is not None
-    assert torch.equal(again.nan_to_num(1.5), offence.result.nan_to_num(1.5))
+    again = reexecute(settings["kind"], culprit.inputs, settings)
+    assert culprit.result is not None
+    assert torch.equal(again.nan_to_num(1.5), culprit.result.nan_to_num(1.5))
 
 
 def test_the_derivative_can_be_run_again() -> None:
     model = Scale()
-    offence = backward_offence(model(given(0.0)).sqrt().sum(), model)
-    assert offence is not None
-    settings = json.loads(json.dumps(offence.settings))
-    gradients = rederive(settings["kind"], offence.inputs, settings)
+    culprit = backward_culprit(model(given(0.0)).sqrt().sum(), model)
+    assert culprit is not None
+    settings = json.loads(json.dumps(culprit.settings))
+    gradients = rederive(settings["kind"], culprit.inputs, settings)
     assert torch.isinf(gradients["self"][SAMPLE, 1])
     assert int(torch.isinf(gradients["self"]).sum()) == 1
 
@@ -124,10 +124,10 @@ def test_the_line_of_the_culprit_is_that_of_the_operation() -> None:
         x = Scale()(given(0.0))
         y = x.log()
         loss = (y * 0.5).sum()
-    offence = find_forward([loss])
-    assert offence is not None
-    assert "y = x.log()" in offence.node.metadata["traceback_"][-1]
-    assert traceback.extract_stack()[-1].name in offence.node.metadata["traceback_"][-1]
+    culprit = find_forward([loss])
+    assert culprit is not None
+    assert "y = x.log()" in culprit.node.metadata["traceback_"][-1]
+    assert traceback.extract_stack()[-1].name in culprit.node.metadata["traceback_"][-1]
 
 
 class Net(nn.Module):
@@ -142,13 +142,13 @@ class Net(nn.Module):
 
 
 def test_a_bad_input_is_named_with_its_sample() -> None:
-    offence = find_forward([Net()(given(NAN)).square().mean()])
-    assert offence is not None
-    assert (offence.op, offence.kind, offence.operand) == ("addmm", "input", "mat1")
-    assert offence.samples == (SAMPLE,)
-    assert offence.evidence["first"] == [SAMPLE, 1]
-    assert "holds NaN in 1 of 15 elements" in offence.values
-    assert not offence.after_last_parameter
+    culprit = find_forward([Net()(given(NAN)).square().mean()])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind, culprit.evidence.operand) == ("addmm", "input", "mat1")
+    assert culprit.samples == (SAMPLE,)
+    assert culprit.evidence.first == (SAMPLE, 1)
+    assert "holds NaN in 1 of 15 elements" in culprit.text
+    assert not culprit.after_last_parameter
 
 
 @pytest.mark.parametrize(
@@ -165,90 +165,94 @@ def test_a_bad_input_is_named_with_its_sample() -> None:
 def test_a_bad_target_is_told_from_a_bad_input(loss: Any, value: float) -> None:
     target = torch.rand(5, 2)
     target[SAMPLE, 0] = value
-    offence = find_forward([loss(Net()(given(0.5)), target)])
-    assert offence is not None
-    assert offence.kind == "target"
-    assert offence.samples == (SAMPLE,)
-    assert offence.after_last_parameter
+    culprit = find_forward([loss(Net()(given(0.5)), target)])
+    assert culprit is not None
+    assert culprit.kind == "target"
+    assert culprit.samples == (SAMPLE,)
+    assert culprit.after_last_parameter
 
 
 def test_a_bad_weight_is_a_bad_parameter() -> None:
     net = Net()
     with torch.no_grad():
         net.second.weight[0, 0] = NAN
-    offence = find_forward([net(given(0.5)).mean()])
-    assert offence is not None
-    assert (offence.kind, offence.op) == ("parameter", "leaf")
-    assert offence.node.variable is net.second.weight
-    assert "in 1 of 8 elements" in offence.values
+    culprit = find_forward([net(given(0.5)).mean()])
+    assert culprit is not None
+    assert (culprit.kind, culprit.op) == ("parameter", "leaf")
+    assert culprit.node.variable is net.second.weight
+    assert "in 1 of 8 elements" in culprit.text
 
 
 def test_poisoned_running_statistics_are_named() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
     assert isinstance(net[1].running_mean, Tensor)
     net[1].running_mean[2] = NAN
-    offence = find_forward([net(given(0.5)).mean()])
-    assert offence is not None
-    assert (offence.op, offence.kind, offence.operand) == ("batch_norm", "constant", "running_mean")
+    culprit = find_forward([net(given(0.5)).mean()])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind, culprit.evidence.operand) == (
+        "batch_norm",
+        "constant",
+        "running_mean",
+    )
 
 
 @pytest.mark.parametrize("value", [INF, NAN])
 def test_in_training_an_input_and_not_the_statistics_it_has_poisoned(value: float) -> None:
     net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4))
-    offence = find_forward([net(given(value)).mean()])
-    assert offence is not None
-    assert (offence.op, offence.kind, offence.operand) == ("batch_norm", "input", "input")
-    assert offence.samples == (SAMPLE,)
+    culprit = find_forward([net(given(value)).mean()])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind, culprit.evidence.operand) == ("batch_norm", "input", "input")
+    assert culprit.samples == (SAMPLE,)
 
 
 def test_an_overflow_in_a_hidden_layer_is_forward_and_not_loss() -> None:
     net = Net()
-    offence = find_forward([net.second(net.first(given(0.5)).mul(1e4).exp()).mean()])
-    assert offence is not None
-    assert (offence.op, offence.kind) == ("exp", "overflow")
-    assert not offence.after_last_parameter
+    culprit = find_forward([net.second(net.first(given(0.5)).mul(1e4).exp()).mean()])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind) == ("exp", "overflow")
+    assert not culprit.after_last_parameter
 
 
 def test_a_bad_constant_is_named() -> None:
-    offence = find_forward([(Net()(given(0.5)) * INF).sum()])
-    assert offence is not None
-    assert (offence.op, offence.kind) == ("mul", "constant")
+    culprit = find_forward([(Net()(given(0.5)) * INF).sum()])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind) == ("mul", "constant")
 
 
 def test_weight_decay_does_not_make_a_loss_look_like_a_layer() -> None:
     net = Net()
     decay = sum((p**2).sum() for p in net.parameters())
-    offence = find_forward([net(given(0.5)).mul(0).log().mean() + 1e-3 * decay])
-    assert offence is not None
-    assert offence.op == "log"
-    assert offence.after_last_parameter
+    culprit = find_forward([net(given(0.5)).mul(0).log().mean() + 1e-3 * decay])
+    assert culprit is not None
+    assert culprit.op == "log"
+    assert culprit.after_last_parameter
 
 
 def test_samples_are_found_behind_flattened_time() -> None:
     x = torch.rand(5, 7, 3)
     x[2, 4, 1] = NAN
     net = Net()
-    offence = find_forward([net(x).square().mean()])
-    assert offence is not None
-    assert (offence.kind, offence.samples, offence.time_step) == ("input", (2,), 4)
+    culprit = find_forward([net(x).square().mean()])
+    assert culprit is not None
+    assert (culprit.kind, culprit.samples, culprit.time_step) == ("input", (2,), 4)
 
 
 def test_samples_are_found_in_flattened_targets() -> None:
     logits = Net()(torch.rand(5, 7, 3)).reshape(35, 2)
     target = torch.zeros(35, dtype=torch.long)
     masked = logits.masked_fill((torch.arange(35) == 2 * 7 + 4).unsqueeze(1), -INF)
-    offence = find_forward([F.cross_entropy(masked, target)])
-    assert offence is not None
-    assert (offence.op, offence.samples) == ("log_softmax", (2,))
+    culprit = find_forward([F.cross_entropy(masked, target)])
+    assert culprit is not None
+    assert (culprit.op, culprit.samples) == ("log_softmax", (2,))
 
 
 def test_time_first_data_are_understood() -> None:
     x = torch.rand(7, 5, 3)
     x[4, 2, 1] = NAN
     y = Net()(x).mean(0)
-    offence = find_forward([F.cross_entropy(y, torch.zeros(5, dtype=torch.long))])
-    assert offence is not None
-    assert (offence.kind, offence.samples, offence.time_step) == ("input", (2,), 4)
+    culprit = find_forward([F.cross_entropy(y, torch.zeros(5, dtype=torch.long))])
+    assert culprit is not None
+    assert (culprit.kind, culprit.samples, culprit.time_step) == ("input", (2,), 4)
 
 
 def test_samples_are_not_guessed_where_sizes_do_not_tell() -> None:
@@ -256,9 +260,9 @@ def test_samples_are_not_guessed_where_sizes_do_not_tell() -> None:
     x[0, 0, 0] = NAN
     y = Net()(x).mean()
     other = (Net()(torch.rand(9, 3))).mean()
-    offence = find_forward([y + other])
-    assert offence is not None
-    assert offence.samples is None
+    culprit = find_forward([y + other])
+    assert culprit is not None
+    assert culprit.samples is None
 
 
 def test_rows_of_a_weight_are_not_samples() -> None:
@@ -266,10 +270,10 @@ def test_rows_of_a_weight_are_not_samples() -> None:
     with torch.no_grad():
         net.weight[1] = 0
     scaled = net.weight / net.weight.norm(dim=1, keepdim=True)
-    offence = find_forward([F.linear(given(0.5), scaled).mean()])
-    assert offence is not None
-    assert (offence.op, offence.kind, offence.samples) == ("div", "domain", None)
-    assert offence.evidence["batch_size"] == 5
+    culprit = find_forward([F.linear(given(0.5), scaled).mean()])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind, culprit.samples) == ("div", "domain", None)
+    assert culprit.evidence.batch_size == 5
 
 
 def test_the_batch_is_listed_by_argument() -> None:
@@ -283,10 +287,10 @@ def test_the_batch_is_listed_by_argument() -> None:
 def test_the_nearest_of_two_singular_nodes_is_named() -> None:
     model = Scale()
     x = model(given(0.0))
-    offence = backward_offence((x.sqrt() * 1.0).sqrt().sum(), model)
-    assert offence is not None
-    assert offence.op == "sqrt"
-    assert len(offence.chain) > 3  # the outer one, through which the inner one got its inf
+    culprit = backward_culprit((x.sqrt() * 1.0).sqrt().sum(), model)
+    assert culprit is not None
+    assert culprit.op == "sqrt"
+    assert len(culprit.chain) > 3  # the outer one, through which the inner one got its inf
 
 
 def test_a_singular_node_that_no_bad_gradient_hangs_on_is_left_alone() -> None:
@@ -298,9 +302,9 @@ def test_a_singular_node_that_no_bad_gradient_hangs_on_is_left_alone() -> None:
     both = {**pattern(first), **pattern(second)}
     assert both == {id(first.weight): False, id(second.weight): True}
     assert find_backward(held, {id(first.weight): True, id(second.weight): False}) is None
-    offence = find_backward(held, both)
-    assert offence is not None
-    assert offence.op == "sqrt"
+    culprit = find_backward(held, both)
+    assert culprit is not None
+    assert culprit.op == "sqrt"
 
 
 @pytest.mark.parametrize(

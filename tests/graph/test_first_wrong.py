@@ -102,15 +102,15 @@ def test_the_first_wrong_node_is_named(
             made.append(Made(TWO[kind - len(ONE)](a.value, b.value), [a, b]))
     loss = made[-1].value.sum()
     root = Made(loss, [made[-1]])
-    offence = find_forward([loss])
+    culprit = find_forward([loss])
     if torch.isfinite(loss):
-        assert offence is None
+        assert culprit is None
         return
     expected = brute_force(root)
-    assert offence is not None
+    assert culprit is not None
     assert expected.value.grad_fn is not None
     inside = walked_back(expected)
-    assert offence.node in inside, (offence.op, offence.values, expected.value.grad_fn)
+    assert culprit.node in inside, (culprit.op, culprit.text, expected.value.grad_fn)
 
 
 def walked_back(made: Made) -> list[object]:

@@ -82,13 +82,13 @@ def test_packed_tensors_are_not_unpacked() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, unpack):
         loss = given(0.0).requires_grad_().log().mean()
-    offence = find_forward([loss])
+    culprit = find_forward([loss])
     nodes = walk([loss])
     hold(singular(nodes), nodes)
     batch_of(nodes)
     assert unpacked == []
-    assert offence is not None
-    assert offence.op == "log"
+    assert culprit is not None
+    assert culprit.op == "log"
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -102,10 +102,10 @@ def test_a_checkpointed_region_is_not_computed_again(reentrant: bool) -> None:
     x = given(0.0).requires_grad_()
     y = checkpoint(region, x, use_reentrant=reentrant)
     assert isinstance(y, Tensor)
-    offence = find_forward([(y * 2).mean()])
+    culprit = find_forward([(y * 2).mean()])
     assert len(calls) == 1
-    assert offence is not None
-    assert offence.op == ("checkpoint" if reentrant else "log")
+    assert culprit is not None
+    assert culprit.op == ("checkpoint" if reentrant else "log")
 
 
 def test_a_custom_function_is_named() -> None:
@@ -120,18 +120,18 @@ def test_a_custom_function_is_named() -> None:
             return g
 
     x = tracked(-1.0)
-    offence = find_forward([(Root.apply(x) * x).sum()])
-    assert offence is not None
-    assert (offence.op, offence.kind, offence.samples) == ("Root", "unknown", (SAMPLE,))
-    assert "Root gives NaN for finite arguments" in offence.values
+    culprit = find_forward([(Root.apply(x) * x).sum()])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind, culprit.samples) == ("Root", "unknown", (SAMPLE,))
+    assert "Root gives NaN for finite arguments" in culprit.text
 
 
 def test_a_kind_that_is_not_in_the_table_is_named_by_rule() -> None:
     x = given(0.5).requires_grad_()
     y = torch.special.zeta(x, x.detach())  # below its domain
     assert not torch.isfinite(y).all()
-    offence = find_forward([y.sum()])
-    assert offence is None or offence.op in ("special_zeta", "sum")
+    culprit = find_forward([y.sum()])
+    assert culprit is None or culprit.op in ("special_zeta", "sum")
 
 
 def test_freed_graphs_and_values_written_over_are_unknown() -> None:
@@ -144,9 +144,9 @@ def test_freed_graphs_and_values_written_over_are_unknown() -> None:
     y = x.log()
     with torch.no_grad():
         x.add_(1)
-    offence = find_forward([y.sum()])
-    assert offence is not None
-    assert offence.op in ("log", "sum")
+    culprit = find_forward([y.sum()])
+    assert culprit is not None
+    assert culprit.op in ("log", "sum")
 
 
 def test_held_tensors_that_were_written_over_are_not_trusted() -> None:
@@ -164,9 +164,9 @@ def test_held_tensors_that_were_written_over_are_not_trusted() -> None:
 def test_other_dtypes(dtype: torch.dtype) -> None:
     y = (given(0.0).to(dtype) * torch.ones(3, dtype=dtype, requires_grad=True)).log()
     loss = (y.abs() if dtype.is_complex else y).float().sum()
-    offence = find_forward([loss])
-    assert offence is not None
-    assert (offence.op, offence.kind, offence.samples) == ("log", "domain", (SAMPLE,))
+    culprit = find_forward([loss])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind, culprit.samples) == ("log", "domain", (SAMPLE,))
 
 
 def test_sparse_gradients_and_embeddings() -> None:
@@ -175,9 +175,9 @@ def test_sparse_gradients_and_embeddings() -> None:
         table.weight[2, 0] = 0.0
     index = torch.tensor([[0, 1], [3, 2], [4, 5]])
     loss = table(index).abs().log().mean()
-    offence = find_forward([loss])
-    assert offence is not None
-    assert (offence.op, offence.samples, offence.time_step) == ("log", (1,), None)
+    culprit = find_forward([loss])
+    assert culprit is not None
+    assert (culprit.op, culprit.samples, culprit.time_step) == ("log", (1,), None)
     weight = torch.eye(3).to_sparse().requires_grad_()
     dense = torch.sparse.mm(weight, given(NAN)[2:].requires_grad_())
     assert find_forward([dense.sum()]) is not None
@@ -187,34 +187,34 @@ def test_autocast_of_the_script_does_not_reach_the_autopsy() -> None:
     net = nn.Linear(3, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = (net(given(0.5)).float() * 0).log().mean()
-        offence = find_forward([loss])
-    assert offence is not None
-    assert (offence.op, offence.kind) == ("log", "domain")
-    assert torch.isneginf(offence.result).all()  # type: ignore[arg-type]
+        culprit = find_forward([loss])
+    assert culprit is not None
+    assert (culprit.op, culprit.kind) == ("log", "domain")
+    assert torch.isneginf(culprit.result).all()  # type: ignore[arg-type]
 
 
 def test_views_and_in_place_operations() -> None:
     y = tracked(0.5)
     y[SAMPLE] = y[SAMPLE] * 0
-    offence = find_forward([y.log().sum()])
-    assert offence is not None
-    assert (offence.op, offence.samples) == ("log", (SAMPLE,))
+    culprit = find_forward([y.log().sum()])
+    assert culprit is not None
+    assert (culprit.op, culprit.samples) == ("log", (SAMPLE,))
 
 
 def test_double_backward_graphs() -> None:
     x = given(0.0).requires_grad_()
     (gradient,) = torch.autograd.grad((x + 1e-30).sqrt().sum(), x, create_graph=True)
-    offence = find_forward([(gradient**4).sum()])
-    assert offence is not None
-    assert offence.kind in ("overflow", "domain")
+    culprit = find_forward([(gradient**4).sum()])
+    assert culprit is not None
+    assert culprit.kind in ("overflow", "domain")
 
 
 def test_several_outputs_and_unused_ones() -> None:
     x = given(0.5).requires_grad_()
     first, second = (x * 1.0).split([2, 1], dim=1)
-    offence = find_forward([first.sum() + (second * 0).log().sum()])
-    assert offence is not None
-    assert offence.op == "log"
+    culprit = find_forward([first.sum() + (second * 0).log().sum()])
+    assert culprit is not None
+    assert culprit.op == "log"
 
 
 def test_a_root_without_a_graph_is_no_fault() -> None:
@@ -227,10 +227,10 @@ def test_twenty_thousand_nodes_are_judged() -> None:
     y = tracked(0.0).log()
     for _ in range(count // 2):
         y = y * 0.5 + 1.0
-    offence = find_forward([y.sum()])
-    assert offence is not None
-    assert (offence.op, offence.samples) == ("log", (SAMPLE,))
-    assert len(offence.chain) == 2 * (count // 2) + 2
+    culprit = find_forward([y.sum()])
+    assert culprit is not None
+    assert (culprit.op, culprit.samples) == ("log", (SAMPLE,))
+    assert len(culprit.chain) == 2 * (count // 2) + 2
 
 
 RECURRENT: list[Callable[..., nn.Module]] = [nn.RNN, nn.GRU, nn.LSTM]
@@ -242,10 +242,10 @@ def test_recurrent_layers_pass_on_a_bad_input(layer: Callable[..., nn.Module]) -
     x = torch.rand(5, 6, 3)
     x[SAMPLE, 4, 0] = NAN
     out = layer(3, 4, batch_first=True)(x)[0]
-    offence = find_forward([F.mse_loss(out[:, -1], torch.rand(5, 4))])
-    assert offence is not None
-    assert offence.kind == "input"
-    assert offence.samples == (SAMPLE,)
+    culprit = find_forward([F.mse_loss(out[:, -1], torch.rand(5, 4))])
+    assert culprit is not None
+    assert culprit.kind == "input"
+    assert culprit.samples == (SAMPLE,)
 
 
 def test_the_faults_of_the_table_are_distinct() -> None:

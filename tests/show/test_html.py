@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from conftest import FRONTEND, Ran, finish
 from gainstage.errors import ConfigError
 from gainstage.facts.codec import to_json
-from gainstage.facts.fault import Fault, Site
+from gainstage.facts.fault import Fault, FaultEvidence, Site
 from gainstage.facts.observation import ClipScaled, Observation
 from gainstage.show.autopsy import trials_json
 from gainstage.show.html import render_report, write_report
@@ -73,8 +72,10 @@ def exploded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ran.code == 0, ran.err
     (ran.folder / "trials.json").write_text(json.dumps(TRIALS))
     site = Site("log", ATTACK, ATTACK, f"/{ATTACK}.py", 1)
-    fault = Fault(60, "domain", "loss", site, f"a message {ATTACK}", ATTACK, 3, (1, 2), (site,))
-    append_fault(ran.folder, 0, replace(fault, evidence={ATTACK: {"operand": ATTACK}}))
+    known = FaultEvidence(reason="outside-domain", domain=ATTACK, operands={ATTACK: ATTACK})
+    append_fault(
+        ran.folder, 0, Fault(60, "domain", "loss", site, known, ATTACK, 3, (1, 2), (site,))
+    )
     append_observation(ran.folder, 0, Observation(ClipScaled(parameters=2), 0, f"/{ATTACK}.py", 3))
     return ran.folder
 

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from gainstage.attach.check.script_check import ScriptCheck
-from gainstage.attach.fault.fault_watch import Found
 from gainstage.attach.fault.unseen_loss import Scope
 from gainstage.attach.hooks import attach
 from gainstage.attach.live_sinks import LiveSinks
@@ -23,7 +22,7 @@ from gainstage.attach.record.protection import Protection
 from gainstage.attach.record.recorder import Recorder
 from gainstage.attach.sample.graph_watch import GraphWatch
 from gainstage.attach.startup.config import RunConfig
-from gainstage.blackbox.write import BlackBox, Evidence
+from gainstage.blackbox.write import BlackBox, FaultTensors
 from gainstage.detect import scan
 from gainstage.detect.symptom_json import message_of, symptom_json
 from gainstage.errors import GainstageError, RunFolderError
@@ -239,15 +238,11 @@ class Session:
         if self._writer is not None:
             self._writer.append_profile(profile)
 
-    def on_fault(self, fault: Fault, found: Found | None) -> None:
+    def on_fault(self, fault: Fault, tensors: FaultTensors | None) -> None:
         """Put the first wrong operation of a step on disk, before the optimizer steps."""
         self._faults.append(fault)
-        if found is not None:
-            offence = found.offence
-            settings = {name: each for name, each in offence.settings.items() if name != "kind"}
-            kind = str(offence.settings["kind"])
-            evidence = Evidence(fault, kind, offence.inputs, settings, found.batch)
-            self.protection.note_fault(evidence)
+        if tensors is not None:
+            self.protection.note_fault(fault, tensors)
         try:
             append_fault(self.config.folder, self.rank or 0, fault)
         except OSError as error:

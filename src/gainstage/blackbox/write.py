@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import time
@@ -24,12 +23,11 @@ from gainstage.store.state_tree import encode
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the autopsy of a step found, to go into its black box."""
+class FaultTensors:
+    """What a fault was computed from, as long as its step is not judged."""
 
-    fault: Fault
-    op: str | None = None
-    """The culprit's kind of node, as `graph.replay.reexecute` takes it."""
+    kind: str
+    """The culprit's kind of node, as `graph.autopsy.replay.reexecute` takes it."""
     inputs: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """What the culprit was computed from, by the names that `reexecute` knows."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -38,10 +36,16 @@ class Evidence:
     """The data of the step."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    fault: Fault
+    tensors: FaultTensors
+
+
 class BlackBox:
     """Writes one box a process, for the first failure. Never raises: a failure costs one warning.
 
-    Nothing is held between steps but the evidence of a step that is not judged yet.
+    Nothing is held between steps but the fault of a step that is not judged yet.
     """
 
     def __init__(
@@ -64,21 +68,20 @@ class BlackBox:
         self._place = place
         self._limit = limit_bytes
         self._warn = warn
-        self._evidence: Evidence | None = None
+        self._noted: _Noted | None = None
 
-    def note(self, evidence: Evidence) -> None:
+    def note(self, fault: Fault, tensors: FaultTensors) -> None:
         """Hold what the autopsy found until its step is judged; the first of a step counts."""
-        held = self._evidence
-        if not self.is_done and (held is None or held.fault.step != evidence.fault.step):
-            self._evidence = evidence
+        if not self.is_done and not self.has_fault_of(fault.step):
+            self._noted = _Noted(fault, tensors)
 
     def forget(self) -> None:
-        """Let go of evidence: a loss scaler has left the step out."""
-        self._evidence = None
+        """Let go of a fault: a loss scaler has left its step out."""
+        self._noted = None
 
-    def has_evidence_of(self, step: int) -> bool:
+    def has_fault_of(self, step: int) -> bool:
         """Tell whether the autopsy found something in a step that was not judged since."""
-        return self._evidence is not None and self._evidence.fault.step == step
+        return self._noted is not None and self._noted.fault.step == step
 
     def write(self, step: int, training: Callable[[], Training], facts: Mapping[str, Any]) -> None:
         """Write the box, if this is the first failure.
@@ -91,11 +94,11 @@ class BlackBox:
         if self.is_done:
             return
         self.is_done = True
-        evidence = self._evidence if self.has_evidence_of(step) else None
-        self._evidence = None
+        noted = self._noted if self.has_fault_of(step) else None
+        self._noted = None
         try:
             run, rank = self._place()
-            self.path = _write(run, rank, step, training(), facts, evidence, self._limit)
+            self.path = _write(run, rank, step, training(), facts, noted, self._limit)
         except Exception as error:
             self._warn(
                 f"no black box of step {step}: {type(error).__name__}: {error}; training goes on"
@@ -108,7 +111,7 @@ def _write(
     step: int,
     training: Training,
     facts: Mapping[str, Any],
-    evidence: Evidence | None,
+    noted: _Noted | None,
     limit: int,
 ) -> Path:
     shelves: dict[Part, Shelf] = {part: Shelf() for part in PARTS}
@@ -120,7 +123,7 @@ def _write(
         **facts,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        **_evidence_layout(evidence, shelves),
+        **_fault_layout(noted, shelves),
         "model": model_layout(training, shelves["model"]),
         "optimizers": [
             optimizer_layout(training, number, shelves["optimizer"])
@@ -161,8 +164,8 @@ def _fit(shelves: dict[Part, Shelf], limit: int) -> list[dict[str, str]]:
     return left_out
 
 
-def _evidence_layout(evidence: Evidence | None, shelves: dict[Part, Shelf]) -> dict[str, Any]:
-    if evidence is None:
+def _fault_layout(noted: _Noted | None, shelves: dict[Part, Shelf]) -> dict[str, Any]:
+    if noted is None:
         return {"fault": None, "culprit": None, "batch": None}
     left_out: list[dict[str, str]] = []
 
@@ -180,13 +183,12 @@ def _evidence_layout(evidence: Evidence | None, shelves: dict[Part, Shelf]) -> d
             return {"$dtype": str(value).removeprefix("torch.")}
         return {"$left_out": f"a {type(value).__name__}"}
 
-    culprit = None
-    if evidence.op is not None:
-        culprit = {
-            "op": evidence.op,
-            "inputs": {name: put("saved", name, each) for name, each in evidence.inputs.items()},
-            "settings": encode(dict(evidence.settings), put_setting),
-            "left_out": left_out,
-        }
-    batch = {name: put("batch", name, tensor) for name, tensor in evidence.batch.items()}
-    return {"fault": dataclasses.asdict(evidence.fault), "culprit": culprit, "batch": batch}
+    tensors = noted.tensors
+    culprit = {
+        "op": tensors.kind,
+        "inputs": {name: put("saved", name, tensor) for name, tensor in tensors.inputs.items()},
+        "settings": encode(dict(tensors.settings), put_setting),
+        "left_out": left_out,
+    }
+    batch = {name: put("batch", name, tensor) for name, tensor in tensors.batch.items()}
+    return {"fault": noted.fault.as_json(), "culprit": culprit, "batch": batch}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gainstage.facts.fault import Fault
+from gainstage.facts.fault import Fault, Hazard
 from gainstage.facts.observation import (
     ClipAfterStep,
     ClipNothing,
@@ -16,43 +16,31 @@ from gainstage.facts.observation import (
 )
 from gainstage.facts.record import RankRecord
 
-_LOG = (
-    "clamp its argument from below, x.clamp(min=1e-8); of a probability take the logits instead: "
-    "log_softmax, logsigmoid, binary_cross_entropy_with_logits"
-)
-_ROOT = "add an eps within the root, (x + 1e-8).sqrt(): at 0 its derivative is infinite"
-_ARC = "clamp its argument within the domain, x.clamp(-1 + 1e-6, 1 - 1e-6)"
-_DIVISOR = "keep the divisor away from 0: add an eps, or clamp it from below"
-_EXP = "bound its argument from above, or work with logarithms: logsumexp, log_softmax, softplus"
-_MASK = (
-    "a row that is masked as a whole has nothing left to weigh: leave one place of it open, or "
-    "mask by a large finite number, such as torch.finfo(x.dtype).min"
-)
-_EQUAL_VALUES = (
-    "its derivative is infinite where singular values or eigenvalues coincide: add a small "
-    "multiple of the identity, or take the norm of the matrix"
-)
-
-_BY_OP = {
-    **dict.fromkeys(("log", "log2", "log10", "log1p", "xlogy", "logit", "kl_div"), _LOG),
-    **dict.fromkeys(("sqrt", "rsqrt", "hypot", "cdist", "dist"), _ROOT),
-    **dict.fromkeys(("norm", "linalg_vector_norm", "std", "var"), _ROOT),
-    **dict.fromkeys(("acos", "asin", "atanh", "erfinv"), _ARC),
-    "acosh": "clamp its argument from below, x.clamp(min=1 + 1e-6)",
-    "pow": "clamp the base from below, x.clamp(min=1e-8), unless the exponent is a whole number",
-    **dict.fromkeys(("div", "reciprocal", "fmod", "remainder", "cosine_similarity"), _DIVISOR),
-    **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), _EXP),
-    **dict.fromkeys(("softmax", "log_softmax", "logsumexp", "scaled_dot_product_attention"), _MASK),
-    **dict.fromkeys(("svd", "linalg_svd", "linalg_eigh", "eigh"), _EQUAL_VALUES),
-    "mean": "there is nothing to take the mean of: leave such a batch out",
+_BY_HAZARD: dict[Hazard, str] = {
+    "logarithm": "clamp its argument from below, x.clamp(min=1e-8); of a probability take the "
+    "logits instead: log_softmax, logsigmoid, binary_cross_entropy_with_logits",
+    "root": "add an eps within the root, (x + 1e-8).sqrt(): at 0 its derivative is infinite",
+    "within-one": "clamp its argument within the domain, x.clamp(-1 + 1e-6, 1 - 1e-6)",
+    "from-one": "clamp its argument from below, x.clamp(min=1 + 1e-6)",
+    "power": "clamp the base from below, x.clamp(min=1e-8), unless the exponent is a whole number",
+    "divisor": "keep the divisor away from 0: add an eps, or clamp it from below",
+    "exponential": "bound its argument from above, or work with logarithms: logsumexp, "
+    "log_softmax, softplus",
+    "masked-row": "a row that is masked as a whole has nothing left to weigh: leave one place of "
+    "it open, or mask by a large finite number, such as torch.finfo(x.dtype).min",
+    "equal-values": "its derivative is infinite where singular values or eigenvalues coincide: "
+    "add a small multiple of the identity, or take the norm of the matrix",
+    "no-elements": "there is nothing to take the mean of: leave such a batch out",
 }
+_ANY_HAZARD = "keep the operation inside its domain"
 
 
 def domain_change(fault: Fault | None) -> str:
     """Return how to keep a faulty operation inside its domain, with its line where known."""
     if fault is None:
-        return "keep the operation inside its domain"
-    advice = _BY_OP.get(fault.site.op, "keep the operation inside its domain")
+        return _ANY_HAZARD
+    hazard = fault.evidence.hazard
+    advice = _ANY_HAZARD if hazard is None else _BY_HAZARD[hazard]
     return f"{_where(fault)}: {advice}"
 
 

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 
 from gainstage.diagnose.from_profiles import time_evidence
 from gainstage.diagnose.from_steps import fell_below_zero
-from gainstage.facts.fault import Fault
+from gainstage.facts.fault import Fault, FaultEvidence
 from gainstage.facts.record import RankRecord
 
-_NORMALIZATIONS = {
-    "batch_norm",
-    "layer_norm",
-    "group_norm",
-    "instance_norm",
-    "rms_norm",
-    "native_batch_norm",
-    "native_layer_norm",
-    "var",
-    "std",
-}
-_EXPONENTIALS = {"exp", "expm1", "exp2", "sinh", "cosh", "pow", "softplus"}
-_NORMS = {"linalg_vector_norm", "norm"}
+_EXPONENTIAL = ("exponential", "power")
 _HALF = ("float16", "bfloat16")
 _MODERATE = 1e6
 """A larger input is itself what has gone wrong; an exponential overflows float32 from 88 on."""
@@ -35,62 +22,82 @@ def fault_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
     fault = record.fault
     if fault is None:
         return
-    where = place_of(fault)
+    what, where, known = fault.text, place_of(fault), fault.evidence
     match fault.kind:
         case "domain":
-            if fault.phase == "loss" and _is_by_norm(fault):
-                # Behind the last layer it makes unit vectors; within the network it is a layer.
-                yield "divided-by-norm", f"{fault.message}, the divisor being a norm{where}"
-            elif fault.evidence.get("by_spread"):
-                yield "divided-by-spread", f"{fault.message}, the divisor being a spread{where}"
-            elif fault.site.op in _NORMALIZATIONS:
-                yield "in-normalization", f"{fault.message}{where}"
-            else:
-                yield "left-domain", f"{fault.message}{where}"
-            if "hidden" in fault.message:
+            yield _of_domain(fault), f"{what}{_divisor_words(fault)}{where}"
+            if known.is_hidden:
                 yield "hidden-nonfinite", "the value is hidden from the loss, not from its gradient"
         case "singular-derivative":
-            name = "in-normalization" if fault.site.op in _NORMALIZATIONS else "singular-derivative"
-            yield name, f"{fault.message}{where}"
+            name = "in-normalization" if _is_normalization(known) else "singular-derivative"
+            yield name, f"{what}{where}"
         case "overflow":
-            half = next((name for name in _HALF if name in fault.message), None)
-            if half is not None:
-                yield "half-overflow", f"{fault.message}{where}"
-            else:
-                yield "overflow", f"{fault.message}{where}"
-                if fault.evidence.get("brought_in"):
-                    yield (
-                        "huge-data",
-                        "what overflows came in with the data: the network's own values, which "
-                        f"they were put together with, are 2^20 times smaller{where}",
-                    )
-                if _is_in_recurrence(fault, record):
-                    yield (
-                        "overflow-in-recurrence",
-                        "what overflows is the state that a recurrence carries from one time step "
-                        f"to the next{where}",
-                    )
-                if fault.site.op in _EXPONENTIALS and _largest_input(fault) < _MODERATE:
-                    yield "exp-overflow", f"{fault.site.op} overflows for moderate inputs{where}"
-                losses = record.block.loss[np.isfinite(record.block.loss)]
-                if fault.phase == "loss" and fell_below_zero(losses):
-                    yield (
-                        "density-without-bound",
-                        f"{fault.site.op} in the loss overflows, of a loss that fell below zero: a "
-                        f"variance that may vanish{where}",
-                    )
+            yield from _overflow_evidence(fault, record)
         case "input" | "target":
-            yield "bad-input", f"{fault.message}{where}"
-            yield from _input_evidence(fault)
+            yield "bad-input", f"{what}{where}"
+            yield from _input_evidence(known)
         case "constant":
-            yield "bad-constant", f"{fault.message}{where}"
+            yield "bad-constant", f"{what}{where}"
         case "update":
-            divides = fault.site.op == "addcdiv" and "0/0" in fault.message
-            yield ("update-divides-by-zero" if divides else "update-nonfinite"), fault.message
+            divides = known.second_moment is not None
+            yield ("update-divides-by-zero" if divides else "update-nonfinite"), what
         case "unknown" if fault.phase == "backward":
-            yield "of-a-finite-loss", fault.message
+            yield "of-a-finite-loss", what
         case "parameter" | "unknown":
             return
+
+
+def _of_domain(fault: Fault) -> str:
+    if _is_by_norm(fault):
+        return "divided-by-norm"
+    if fault.evidence.divisor is not None:
+        return "divided-by-spread"
+    return "in-normalization" if _is_normalization(fault.evidence) else "left-domain"
+
+
+def _divisor_words(fault: Fault) -> str:
+    if fault.evidence.divisor is None:
+        return ""
+    return f", the divisor being a {'norm' if _is_by_norm(fault) else 'spread'}"
+
+
+def _is_by_norm(fault: Fault) -> bool:
+    """Tell whether it makes unit vectors behind the last layer; in the network it is a layer."""
+    return fault.phase == "loss" and fault.evidence.divisor == "norm"
+
+
+def _is_normalization(known: FaultEvidence) -> bool:
+    return known.normalizes or known.dispersion == "deviation"
+
+
+def _overflow_evidence(fault: Fault, record: RankRecord) -> Iterator[tuple[str, str]]:
+    what, where, op, known = fault.text, place_of(fault), fault.site.op, fault.evidence
+    if known.dtype in _HALF:
+        yield "half-overflow", f"{what}{where}"
+        return
+    yield "overflow", f"{what}{where}"
+    if known.brought_in:
+        yield (
+            "huge-data",
+            "what overflows came in with the data: the network's own values, which they were put "
+            f"together with, are 2^20 times smaller{where}",
+        )
+    if _is_in_recurrence(fault, record):
+        yield (
+            "overflow-in-recurrence",
+            "what overflows is the state that a recurrence carries from one time step to the "
+            f"next{where}",
+        )
+    largest = max((known.largest_input or {}).values(), default=0.0)
+    if known.hazard in _EXPONENTIAL and largest < _MODERATE:
+        yield "exp-overflow", f"{op} overflows for moderate inputs{where}"
+    losses = record.block.loss[np.isfinite(record.block.loss)]
+    if fault.phase == "loss" and fell_below_zero(losses):
+        yield (
+            "density-without-bound",
+            f"{op} in the loss overflows, of a loss that fell below zero: a variance that may "
+            f"vanish{where}",
+        )
 
 
 def _is_in_recurrence(fault: Fault, record: RankRecord) -> bool:
@@ -114,9 +121,9 @@ def place_of(fault: Fault) -> str:
     return f"{inside}, line {site.line}" if site.line is not None else inside
 
 
-def _input_evidence(fault: Fault) -> Iterator[tuple[str, str]]:
+def _input_evidence(known: FaultEvidence) -> Iterator[tuple[str, str]]:
     """A missing value spoils an element; a spread of 0, divided by, all that it is a spread of."""
-    match fault.evidence.get("fills"):
+    match known.fills:
         case "elements":
             yield "bad-elements", "single elements are not finite, their neighbours are"
         case "features":
@@ -126,27 +133,16 @@ def _input_evidence(fault: Fault) -> Iterator[tuple[str, str]]:
                 "bad-samples",
                 "whole samples are not finite: missing, or divided by a spread of 0",
             )
-        case _:
+        case None:
             pass
-    state, dtype = fault.evidence.get("state"), fault.evidence.get("state_dtype")
-    if state:
-        what = f"`{state}`, a buffer in {dtype}, is not finite: what the script writes into it"
+    if known.state is not None:
+        dtype = known.state_dtype
+        what = (
+            f"`{known.state}`, a buffer in {dtype}, is not finite: what the script writes into it"
+        )
         if dtype in _HALF:
             yield "half-state-overflows", f"{what} passes {dtype}'s range"
         else:
             yield "state-is-not-finite", f"{what} is to blame, not the data"
-    raw = fault.evidence.get("raw")
-    if raw:
-        yield "raw-data-is-finite", f"`{raw}`, as large, is finite as the step is taken"
-
-
-def _largest_input(fault: Fault) -> float:
-    inputs: object = fault.evidence.get("largest_input")
-    known = cast("dict[str, float]", inputs).values() if isinstance(inputs, dict) else ()
-    return max(known, default=0.0)
-
-
-def _is_by_norm(fault: Fault) -> bool:
-    makers: object = fault.evidence.get("operands")
-    known = cast("dict[str, str]", makers).values() if isinstance(makers, dict) else ()
-    return bool(fault.evidence.get("by_spread")) and not _NORMS.isdisjoint(known)
+    if known.raw:
+        yield "raw-data-is-finite", f"`{known.raw}`, as large, is finite as the step is taken"

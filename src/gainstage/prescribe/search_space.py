@@ -26,6 +26,7 @@ HALF_DECADES = (1.0, 0.3, 0.1, 0.03, 0.01)
 _LEAST_CONFIDENCE = 0.02
 """Below it an alternative cause is not treated before the general ladder."""
 _TORCHS_EPS = 1e-8
+_HALF = {"float16", "bfloat16"}
 _FP16_BITS = 20.0
 """Largest value plus headroom of a node, in bits: 16 for float16, 128 for the others."""
 
@@ -72,8 +73,10 @@ def _is_half(record: RankRecord) -> bool:
         whole = largest + profiles.headroom_bits
     return (
         bool((whole[np.isfinite(whole)] < _FP16_BITS).any())
-        or any(tensor.dtype in ("float16", "bfloat16") for tensor in record.tensors)
-        or any("float16" in fault.message or "half" in fault.message for fault in record.faults)
+        or any(tensor.dtype in _HALF for tensor in record.tensors)
+        or any(
+            _HALF & {fault.evidence.dtype, fault.evidence.state_dtype} for fault in record.faults
+        )
         or bool((record.block.skipped > 0).any())
     )
 

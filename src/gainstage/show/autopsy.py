@@ -61,7 +61,7 @@ def faults_json(faults: Sequence[Fault], info: Mapping[str, Any]) -> list[Json]:
             "step": fault.step,
             "kind": fault.kind,
             "phase": fault.phase,
-            "message": fault.message,
+            "message": fault.text,
             "place": place_words(
                 CauseSite(
                     op=fault.site.op,
@@ -73,7 +73,7 @@ def faults_json(faults: Sequence[Fault], info: Mapping[str, Any]) -> list[Json]:
             ),
             "chain": [_link(site, info) for site in fault.chain[:MOST_CHAIN]],
             "longer": max(0, len(fault.chain) - MOST_CHAIN),
-            "values": [[name, _plain(value)] for name, value in fault.evidence.items()],
+            "values": [[name, _plain(value)] for name, value in fault.evidence.as_json().items()],
         }
         for fault in faults[:MOST_FAULTS]
     ]

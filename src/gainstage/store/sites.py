@@ -54,7 +54,7 @@ def append_fault(folder: Path, rank: int, fault: Fault) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    append_line(folder / _name("faults", rank, ".jsonl"), asdict(fault))
+    append_line(folder / _name("faults", rank, ".jsonl"), fault.as_json())
 
 
 def read_faults(folder: Path, rank: int) -> tuple[Fault, ...]:
@@ -62,17 +62,8 @@ def read_faults(folder: Path, rank: int) -> tuple[Fault, ...]:
     lines, _ = read_lines(folder / _name("faults", rank, ".jsonl"))
     faults: list[Fault] = []
     for line in lines:
-        try:
-            samples = line.get("samples")
-            fields: dict[str, Any] = {
-                **line,
-                "site": _site(line["site"]),
-                "chain": tuple(_site(each) for each in line["chain"]),
-                "samples": None if samples is None else tuple(samples),
-            }
-            faults.append(Fault(**fields))
-        except (KeyError, TypeError):
-            continue  # a line of another version
+        with contextlib.suppress(DecodeError):  # a line of another version
+            faults.append(from_builtins(line, Fault))
     return tuple(faults)
 
 

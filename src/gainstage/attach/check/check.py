@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gainstage.attach.check.measure import named, read_norms, read_sharpness, read_weights
-from gainstage.attach.fault.fault_watch import Found
 from gainstage.attach.names.columns import Columns
 from gainstage.attach.sample.graph_watch import GraphWatch
+from gainstage.blackbox.write import FaultTensors
 from gainstage.errors import ConfigError
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
@@ -43,7 +43,7 @@ class _Kept:
     def on_profile(self, profile: ReadLater) -> None:
         self.profiles.append(profile)
 
-    def on_fault(self, fault: Fault, found: Found | None) -> None:
+    def on_fault(self, fault: Fault, tensors: FaultTensors | None) -> None:
         self.faults.append(fault)
 
     def on_observation(self, observation: Observation[Observed]) -> None: ...

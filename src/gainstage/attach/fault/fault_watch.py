@@ -16,15 +16,16 @@ from typing import Any
 from torch import Tensor
 
 from gainstage.attach.fault.bad_input_source import finite_twin, nonfinite_buffer
-from gainstage.detect.loss.loss_nonfinite import UNSEEN
-from gainstage.facts.fault import Fault, Phase, Site
+from gainstage.blackbox.write import FaultTensors
+from gainstage.facts.fault import Fault, FaultEvidence, Phase, Site
 from gainstage.graph.autopsy.backward_overflow import Readings, find_on_way_back
 from gainstage.graph.autopsy.batch import batch_of, entering
 from gainstage.graph.autopsy.blame import untracked
 from gainstage.graph.autopsy.custom import CustomGradients, is_custom
-from gainstage.graph.autopsy.find import Offence, find_forward
+from gainstage.graph.autopsy.dispersion import divisor_of
+from gainstage.graph.autopsy.find import Culprit, find_forward
 from gainstage.graph.autopsy.singular_derivatives import Held, find_backward, hold, singular
-from gainstage.graph.autopsy.spread import divides_by_spread
+from gainstage.graph.nodes.finite import dtype_name
 from gainstage.graph.nodes.readers import source_of
 from gainstage.graph.nodes.walk import is_leaf
 from gainstage.graph.operations.table import op_of, operation_of
@@ -40,14 +41,23 @@ _PARTIAL = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An offence, with the sites of the graph it lies in."""
+class _Located:
+    """A culprit, with the sites of the graph it lies in."""
 
-    offence: Offence
+    culprit: Culprit
     site: Site
     chain: tuple[Site, ...]
-    batch: dict[str, Tensor]
+    batch: Mapping[str, Tensor]
     """The data that entered the graph, where it was whole when looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedFault:
+    """The fault of a step, and where it was found the culprit itself, with all its tensors."""
+
+    fault: Fault
+    culprit: Culprit | None
+    batch: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class FaultWatch:
         self._sites = sites
         self._singular: dict[tuple[str, ...], _Suspects] = {}
         self._has_suspects = False
-        self._loss: Found | None = None
+        self._loss: _Located | None = None
         self._held: list[tuple[Held, Match, list[Any]]] = []
         self._custom: list[tuple[CustomGradients, Match, list[Any]]] = []
         self.most_bytes_held = 0
@@ -108,20 +118,13 @@ class FaultWatch:
         self.is_loss_bad = True
         if self._loss is not None or self.faults >= _MOST_FAULTS:
             return
-        offence = find_forward(roots)
-        if offence is not None:
-            batch = batch_of(nodes)
-            if offence.kind == "input":
-                # Of operations that save nothing, such as `cat`, the value is gone.
-                value = dict(untracked(offence.node)).get(offence.operand or "")
-                raw = None if value is None else finite_twin(value, sys._getframe(), batch.values())
-                more: dict[str, Any] = {"raw": raw}
-                state = nonfinite_buffer(sys._getframe())
-                if state is not None:
-                    name, buffer = state
-                    more |= {"state": name, "state_dtype": str(buffer.dtype).removeprefix("torch.")}
-                offence = replace(offence, evidence={**offence.evidence, **more})
-            self._loss = self._place(offence, nodes, self._sites.match(nodes), batch)
+        culprit = find_forward(roots)
+        if culprit is None:
+            return
+        batch = batch_of(nodes)
+        if culprit.kind == "input":
+            culprit = replace(culprit, evidence=_with_source(culprit, batch))
+        self._loss = self._place(culprit, nodes, self._sites.match(nodes), batch)
 
     def keep(self, nodes: Sequence[Any], graph: Sequence[Any]) -> None:
         """Keep what the suspects among the nodes have saved, until the step is judged.
@@ -169,7 +172,7 @@ class FaultWatch:
         norms: Mapping[int, float | None],
         names: Callable[[int], str | None],
         read: Sequence[Readings] = (),
-    ) -> tuple[Fault, Found | None] | None:
+    ) -> JudgedFault | None:
         """Return the fault of a step whose loss or gradients are not finite, None if none is told.
 
         Args:
@@ -188,7 +191,7 @@ class FaultWatch:
         if found is None and not was_bad:
             found = self._in_custom(bad) or self._on_way_back(read, bad)
         self.forget()
-        if found is not None and found.offence.kind == "parameter" and self.faults:
+        if found is not None and found.culprit.kind == "parameter" and self.faults:
             # What an earlier fault has left behind: of weights that are gone no later step tells
             # more, and looking into each would take as long as the step itself.
             self.faults = _MOST_FAULTS
@@ -196,11 +199,10 @@ class FaultWatch:
         self.faults += 1
         parameter = next((name for key in bad if (name := names(key))), None)
         if found is None:
-            return _unexplained(step, parameter, len(bad), len(norms), in_loss=was_bad), None
-        fault = _fault(step, found, parameter)
-        if is_last:
-            fault = replace(fault, evidence={**fault.evidence, UNSEEN: True})
-        return fault, found
+            unexplained = _unexplained(step, parameter, len(bad), len(norms), in_loss=was_bad)
+            return JudgedFault(unexplained, None, {})
+        fault = _fault(step, found, parameter, no_backward=is_last)
+        return JudgedFault(fault, found.culprit, found.batch)
 
     def forget(self) -> None:
         """Drop what was found and held: the step is left out."""
@@ -212,31 +214,31 @@ class FaultWatch:
 
     def _backward(
         self, held: Sequence[tuple[Held, Match, list[Any]]], norms: Mapping[int, float | None]
-    ) -> Found | None:
+    ) -> _Located | None:
         finite = {key: math.isfinite(norm) for key, norm in norms.items() if norm is not None}
         for each, match, nodes in held:
-            offence = find_backward(each, finite)
-            if offence is not None:
-                return self._place(offence, nodes, match, {})
+            culprit = find_backward(each, finite)
+            if culprit is not None:
+                return self._place(culprit, nodes, match, {})
         return None
 
-    def _in_custom(self, bad: Mapping[int, float]) -> Found | None:
+    def _in_custom(self, bad: Mapping[int, float]) -> _Located | None:
         for custom, match, nodes in self._custom:
-            offence = custom.find(bad)
-            if offence is not None:
-                return self._place(offence, nodes, match, {})
+            culprit = custom.find(bad)
+            if culprit is not None:
+                return self._place(culprit, nodes, match, {})
         return None
 
-    def _on_way_back(self, read: Sequence[Readings], bad: Mapping[int, float]) -> Found | None:
+    def _on_way_back(self, read: Sequence[Readings], bad: Mapping[int, float]) -> _Located | None:
         for each in read:
-            offence = find_on_way_back(each, bad)
-            if offence is not None:
-                return self._place(offence, each.nodes, self._sites.match(each.nodes), {})
+            culprit = find_on_way_back(each, bad)
+            if culprit is not None:
+                return self._place(culprit, each.nodes, self._sites.match(each.nodes), {})
         return None
 
     def _place(
-        self, offence: Offence, nodes: Sequence[Any], match: Match, batch: dict[str, Tensor]
-    ) -> Found:
+        self, culprit: Culprit, nodes: Sequence[Any], match: Match, batch: Mapping[str, Tensor]
+    ) -> _Located:
         places = {node: place for place, node in enumerate(nodes)}
 
         def site_of(node: Any, op: str | None = None) -> Site | None:
@@ -246,14 +248,47 @@ class FaultWatch:
                 return site
             return Site(op, site.module, site.function, site.file, site.line)
 
-        chain = [site_of(node) for node in offence.chain]
+        chain = [site_of(node) for node in culprit.chain]
         known = [site for site in chain if site is not None]
         if len(known) > _CHAIN:
             known = [*known[: _CHAIN - _PARTIAL], *known[-_PARTIAL:]]
-        site = site_of(offence.node, offence.op)
-        more = {"operands": _makers(offence.node), "by_spread": divides_by_spread(offence.node)}
-        offence = replace(offence, evidence={**offence.evidence, **more})
-        return Found(offence, site or Site(offence.op), tuple(known), batch)
+        site = site_of(culprit.node, culprit.op) or Site(culprit.op)
+        return _Located(replace(culprit, evidence=_with_traits(culprit)), site, tuple(known), batch)
+
+
+def tensors_of(culprit: Culprit, batch: Mapping[str, Tensor]) -> FaultTensors:
+    """Return what a black box keeps of a culprit."""
+    settings = {name: value for name, value in culprit.settings.items() if name != "kind"}
+    return FaultTensors(str(culprit.settings["kind"]), culprit.inputs, settings, batch)
+
+
+def _with_source(culprit: Culprit, batch: Mapping[str, Tensor]) -> FaultEvidence:
+    """Return the evidence of a bad input, with what the script may have made it of."""
+    # Of operations that save nothing, such as `cat`, the value is gone.
+    value = dict(untracked(culprit.node)).get(culprit.evidence.operand or "")
+    frame = sys._getframe()
+    raw = None if value is None else finite_twin(value, frame, batch.values())
+    state = nonfinite_buffer(frame)
+    return replace(
+        culprit.evidence,
+        raw=raw,
+        state=None if state is None else state[0],
+        state_dtype=None if state is None else dtype_name(state[1].dtype),
+    )
+
+
+def _with_traits(culprit: Culprit) -> FaultEvidence:
+    """Return the evidence with what is known of the kind of operation, and of its operands."""
+    operation = operation_of(culprit.node)
+    return replace(
+        culprit.evidence,
+        operands=_makers(culprit.node) or None,
+        divisor=divisor_of(culprit.node),
+        normalizes=operation.normalizes,
+        dispersion=operation.dispersion,
+        hazard=operation.hazard,
+        clamp=operation.clamp,
+    )
 
 
 def _makers(node: Any) -> dict[str, str]:
@@ -267,44 +302,42 @@ def _makers(node: Any) -> dict[str, str]:
     return makers
 
 
-def _fault(step: int, found: Found, parameter: str | None) -> Fault:
-    offence, site = found.offence, found.site
+def _fault(step: int, found: _Located, parameter: str | None, *, no_backward: bool) -> Fault:
+    culprit = found.culprit
     phase: Phase = "forward"
-    if offence.kind in ("input", "target"):
+    if culprit.kind in ("input", "target"):
         phase = "input"
-    elif offence.kind == "parameter":
+    elif culprit.kind == "parameter":
         phase = "optimizer"
-    elif offence.is_backward:
+    elif culprit.is_backward:
         phase = "backward"
-    elif offence.after_last_parameter:
+    elif culprit.after_last_parameter:
         phase = "loss"
     return Fault(
         step=step,
-        kind=offence.kind,
+        kind=culprit.kind,
         phase=phase,
-        site=site,
-        message=offence.values,
+        site=found.site,
+        evidence=replace(culprit.evidence, no_backward=no_backward),
         parameter=parameter if phase == "backward" else None,
-        time_step=offence.time_step,
-        samples=offence.samples,
+        time_step=culprit.time_step,
+        samples=culprit.samples,
         chain=found.chain,
-        evidence=offence.evidence,
     )
 
 
 def _unexplained(step: int, parameter: str | None, bad: int, of: int, *, in_loss: bool) -> Fault:
     if in_loss:
-        message = "the loss is not finite, and no operation of its graph shows why"
+        evidence = FaultEvidence(reason="unexplained-loss")
     else:
-        message = (
-            f"{bad} of {of} gradients are not finite, of a finite loss; no operation with an "
-            "infinite derivative explains it, so a product overflowed on the way back"
+        evidence = FaultEvidence(
+            reason="unexplained-gradient", nonfinite_gradients=bad, gradients=of
         )
     return Fault(
         step=step,
         kind="unknown",
         phase="loss" if in_loss else "backward",
         site=Site(op=""),
-        message=message,
+        evidence=evidence,
         parameter=parameter,
     )

@@ -12,7 +12,8 @@ from gainstage.attach.names.columns import Columns, Plan
 from gainstage.attach.names.loss_scale import LossScale
 from gainstage.attach.names.parameters import root_modules, variables_of
 from gainstage.blackbox.training_state import Training
-from gainstage.blackbox.write import BlackBox, Evidence
+from gainstage.blackbox.write import BlackBox, FaultTensors
+from gainstage.facts.fault import Fault
 from gainstage.treat.guard.guard import Guard
 
 
@@ -30,17 +31,17 @@ class Protection:
         self._guard = guard
         self._lrs: dict[int, object] = {}
 
-    def note_fault(self, evidence: Evidence) -> None:
+    def note_fault(self, fault: Fault, tensors: FaultTensors) -> None:
         """Hold what the autopsy of a step found, for the black box if the step does harm.
 
         A loss scaler may yet leave the step out. Else it is written before the optimizer steps, or
         as the process ends where no step follows.
         """
-        self._blackbox.note(evidence)
+        self._blackbox.note(fault, tensors)
 
     def has_fault_of(self, step: int) -> bool:
         """Tell whether a fault was noted in a step that was not made."""
-        return self._blackbox.has_evidence_of(step)
+        return self._blackbox.has_fault_of(step)
 
     def reads_closures(self, plan: Plan) -> bool:
         """Tell whether a closure is read as it returns, for a box made before its step ends.

@@ -20,12 +20,13 @@ from torch.optim import Optimizer
 
 from gainstage.attach.audit.script_audit import ScriptAudit
 from gainstage.attach.audit.unstepped_parameters import UnheldParameters
-from gainstage.attach.fault.fault_watch import FaultWatch, Found
+from gainstage.attach.fault.fault_watch import FaultWatch, tensors_of
 from gainstage.attach.fault.update_fault import update_fault
 from gainstage.attach.names.columns import Columns
 from gainstage.attach.names.module_names import module_names
 from gainstage.attach.sample.deep_compiled import EagerForwards
 from gainstage.attach.sample.sample_schedule import FIRST_STEPS, SampleSchedule
+from gainstage.blackbox.write import FaultTensors
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
 from gainstage.facts.observation import Observation, Observed
@@ -63,7 +64,7 @@ class GraphSink(Protocol):
         """Take the levels of a sampled backward call; what computes them may wait for a device."""
         ...
 
-    def on_fault(self, fault: Fault, found: Found | None) -> None:
+    def on_fault(self, fault: Fault, tensors: FaultTensors | None) -> None:
         """Take the first wrong operation of a step that is about to be taken."""
         ...
 
@@ -361,11 +362,11 @@ class GraphWatch:
         found = self.faults.judge(step, by_id, columns.name_of, read)
         if found is None:
             return
-        fault, place = found
-        if fault.kind == "parameter" and place is not None:
-            offence = place.offence
-            fault = update_fault(fault, offence, optimizer, columns, self.audit.step_site)
-        self._sink.on_fault(fault, place)
+        fault, culprit, batch = found.fault, found.culprit, found.batch
+        if fault.kind == "parameter" and culprit is not None:
+            weight = getattr(culprit.node, "variable", None)
+            fault = update_fault(fault, weight, optimizer, columns, self.audit.step_site)
+        self._sink.on_fault(fault, None if culprit is None else tensors_of(culprit, batch))
 
     def _hand_over(self, step: int, by_id: Mapping[int, int]) -> None:
         sampled, self._step.sampled = self._step.sampled, []

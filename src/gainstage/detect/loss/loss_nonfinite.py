@@ -8,9 +8,6 @@ from gainstage.detect.series.sign import Sign
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.fault import Fault
 
-UNSEEN = "no_backward"
-"""In a fault's evidence: the script stopped at the loss, so that no row holds it."""
-
 
 def look(block: StepBlock) -> Sign | None:
     """Return the sign of a block, None where every loss in it is finite."""
@@ -33,9 +30,9 @@ def look(block: StepBlock) -> Sign | None:
 
 def look_at_fault(fault: Fault) -> Sign | None:
     """Return the sign of a loss that no row holds, for the script stopped at it."""
-    if not fault.evidence.get(UNSEEN):
+    if not fault.evidence.no_backward:
         return None
-    value = fault.evidence.get("value", "nan")
+    value = fault.evidence.value or "nan"
     return Sign(
         "loss-nonfinite",
         "loss",

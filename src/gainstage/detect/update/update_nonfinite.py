@@ -18,7 +18,7 @@ def look(fault: Fault) -> Sign | None:
         "weight",
         "critical",
         fault.step,
-        f"{fault.message} at step {fault.step}",
+        f"{fault.text} at step {fault.step}",
         last_step=fault.step,
         evidence={"parameter": fault.parameter, "op": fault.site.op},
     )

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
-from gainstage.graph.autopsy.find import Offence
+from gainstage.facts.fault import FaultEvidence
+from gainstage.graph.autopsy.find import Culprit
 from gainstage.graph.autopsy.path import loss_side, path_up
 from gainstage.graph.levels.measure import magnitude_bits
 from gainstage.graph.levels.profile import NodeReading
-from gainstage.graph.nodes.finite import status_of
+from gainstage.graph.nodes.finite import dtype_name, largest_finite, status_of
 from gainstage.graph.nodes.walk import Node, consumers_of, is_leaf, leaves_above
 from gainstage.graph.operations.table import kind_of, op_of
 
@@ -40,7 +41,7 @@ class _Turn:
     is_nan: bool
 
 
-def find_on_way_back(read: Readings, bad: Mapping[int, float]) -> Offence | None:
+def find_on_way_back(read: Readings, bad: Mapping[int, float]) -> Culprit | None:
     """Return the node that took in a finite gradient and gave out one that is not.
 
     Of several the one nearest to the loss. Waits for the device.
@@ -60,27 +61,25 @@ def find_on_way_back(read: Readings, bad: Mapping[int, float]) -> Offence | None
     turn = _within(read, bits) if math.inf in bits.values() else _at_leaf(read, bits, bad)
     if turn is None:
         return None
-    node, op = turn.node, op_of(turn.node)
-    dtype = str(turn.dtype).removeprefix("torch.")
-    if turn.is_nan:
-        values = f"{op} makes NaN of a finite gradient of magnitude 2^{turn.bits:.1f} at most"
-    else:
-        limit = torch.finfo(turn.dtype).max
-        values = (
-            f"the gradient overflows {dtype} (at most {limit:.3g}) on its way back through {op}; "
-            f"largest magnitude before 2^{turn.bits:.1f}"
-        )
+    node = turn.node
+    evidence = FaultEvidence(
+        reason="gradient-nan" if turn.is_nan else "gradient-overflow",
+        value="nan" if turn.is_nan else "inf",
+        dtype=dtype_name(turn.dtype),
+        largest_finite=largest_finite(turn.dtype),
+        largest_gradient_bits=turn.bits,
+        nonfinite_gradients=len(bad),
+    )
     leaves = {leaf for leaf in leaves_above(node) if id(leaf.variable) in bad}
-    return Offence(
+    return Culprit(
         node=node,
-        op=op,
+        op=op_of(node),
         kind="unknown" if turn.is_nan else "overflow",
+        evidence=evidence,
         is_backward=True,
-        values=values,
         chain=path_up(node, leaves),
         after_last_parameter=loss_side(node, consumers_of(read.nodes)),
         settings={"kind": kind_of(node)},
-        evidence={"largest_gradient_bits": turn.bits, "nonfinite_gradients": len(bad)},
     )
 
 

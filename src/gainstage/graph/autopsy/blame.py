@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gainstage.facts.fault import NonfiniteValue
 from gainstage.graph.autopsy.values import Values
 from gainstage.graph.nodes.finite import largest, nonfinite, status_of
 from gainstage.graph.nodes.saved import saved, saved_tensors
@@ -43,8 +44,8 @@ class Suspect:
 
     node: Node
     output: int
-    value: str
-    """What it gives out: `nan` or `inf`."""
+    value: NonfiniteValue
+    """What it gives out."""
     reason: Reason
     operand: str | None = None
     """Where `reason` is `operand`: the argument, not tracked by autograd, that was not finite."""
@@ -56,8 +57,8 @@ class Suspect:
 class _Trail:
     node: Node
     output: int
-    value: str
-    blamed: tuple[Node, int, str] | None
+    value: NonfiniteValue
+    blamed: tuple[Node, int, NonfiniteValue] | None
     """Who is to blame if the inf turns out to be a mask: (node, output, value)."""
 
 
@@ -164,7 +165,7 @@ def _passes_masks(values: Values, trail: _Trail, parent: Node, output: int) -> b
     return bool(torch.equal(nonfinite(before), nonfinite(after)))
 
 
-def _bad_operand(node: Node, value: str) -> str | None:
+def _bad_operand(node: Node, value: NonfiniteValue) -> str | None:
     """Return the saved argument, not tracked by autograd, that holds the value."""
     # In training a batch norm writes its running statistics, and does not read them.
     written = _RUNNING if getattr(node, "_saved_training", False) else ()

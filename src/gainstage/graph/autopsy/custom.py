@@ -13,8 +13,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from gainstage.facts.fault import FaultEvidence, Share
 from gainstage.graph.autopsy.batch import batch_in, entering, samples_of
-from gainstage.graph.autopsy.find import Offence
+from gainstage.graph.autopsy.find import Culprit
 from gainstage.graph.autopsy.path import loss_side, path_up
 from gainstage.graph.nodes.finite import nonfinite, status_of
 from gainstage.graph.nodes.walk import Node, consumers_of, leaves_above
@@ -63,7 +64,7 @@ class CustomGradients:
         self._handles = []
         self._seen = []
 
-    def find(self, bad: Mapping[int, float]) -> Offence | None:
+    def find(self, bad: Mapping[int, float]) -> Culprit | None:
         """Return the node nearest to the loss that made a bad gradient of a finite one.
 
         Args:
@@ -73,28 +74,30 @@ class CustomGradients:
             for node, made, given in self._seen:
                 wrong = [each for each in made if _is_bad(each)]
                 if wrong and not any(map(_is_bad, given)):
-                    return self._offence(node, wrong[0], bad)
+                    return self._culprit(node, wrong[0], bad)
         return None
 
-    def _offence(self, node: Node, made: Tensor, bad: Mapping[int, float]) -> Offence:
+    def _culprit(self, node: Node, made: Tensor, bad: Mapping[int, float]) -> Culprit:
         where = nonfinite(made)
-        what = "NaN" if bool(torch.isnan(made).any()) else "inf"
-        name = node.name().removesuffix("Backward")
+        evidence = FaultEvidence(
+            reason="custom-backward",
+            value="nan" if bool(torch.isnan(made).any()) else "inf",
+            share=Share(int(where.sum()), where.numel()),
+            nonfinite_gradients=len(bad),
+        )
         consumers = consumers_of(self._graph)
         samples, time_step = samples_of(where, batch_in(self._entrances, consumers), node)
-        return Offence(
+        return Culprit(
             node=node,
             op=op_of(node),
             kind="singular-derivative",
+            evidence=evidence,
             is_backward=True,
-            values=f"the backward pass of {name} makes {what} of a finite gradient in "
-            f"{int(where.sum())} of {where.numel()} elements",
             samples=samples,
             time_step=time_step,
             chain=path_up(node, {each for each in leaves_above(node) if id(each.variable) in bad}),
             after_last_parameter=loss_side(node, consumers),
             settings={"kind": kind_of(node)},
-            evidence={"nonfinite_gradients": len(bad)},
         )
 
 

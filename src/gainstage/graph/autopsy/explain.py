@@ -1,17 +1,22 @@
-"""Why an operation's result is not finite, in words and numbers."""
+"""Why an operation's result is not finite, in numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gainstage.facts.fault import FaultKind
+from gainstage.facts.fault import FaultEvidence, FaultKind, Share
 from gainstage.graph.autopsy.values import evaluate, in_float64
-from gainstage.graph.nodes.finite import largest, nonfinite, status_of
+from gainstage.graph.nodes.finite import (
+    dtype_name,
+    largest,
+    largest_finite,
+    nonfinite,
+    status_of,
+)
 from gainstage.graph.operations.operation import Operands, Operation, real_of
 
 WIDE_LIMIT = 2**26
@@ -23,10 +28,9 @@ class Explanation:
     """What went wrong in one operation."""
 
     kind: FaultKind
-    text: str
     where: Tensor | None
     """A mask of the offending elements, in the shape that tells most of the samples."""
-    evidence: dict[str, Any] = field(default_factory=dict[str, Any])
+    evidence: FaultEvidence
 
 
 def explain(operation: Operation, operands: Operands, result: Tensor | None) -> Explanation:
@@ -44,37 +48,40 @@ def explain(operation: Operation, operands: Operands, result: Tensor | None) -> 
     if operation.recover is not None and recovered and result is not None:
         operands["self"] = operation.recover(result)
     evidence = _measure(operation, operands, result, recovered=recovered)
-    left = _left_domain(operation, operands, result)
+    left = _left_domain(operation, operands, result, evidence)
     if left is not None:
-        text, where, counts = left
-        return Explanation("domain", text, where, evidence | counts)
+        return left
     where = _elementwise(operation, operands, result)
+    evidence = replace(evidence, share=share_of(where))
     if result is not None and bool(torch.isnan(real_of(result)).any()):
         return _of_nan(operation, operands, where, evidence, recovered=recovered)
     if _takes_in_inf(operands) and not recovered:
-        text = f"{operation.op} of values that a mask had set to inf{_share(where)}"
-        return Explanation("domain", text, where, evidence)
-    text = f"{operation.op} overflows {_dtype(result, operands)}{_share(where)}"
-    return Explanation("overflow", text + _growth(evidence), where, evidence)
+        return Explanation("domain", where, replace(evidence, reason="masked-to-inf"))
+    return Explanation("overflow", where, replace(evidence, reason="overflow"))
 
 
-def of_operand(op: str, name: str, value: Tensor | None, result: Tensor | None) -> Explanation:
+def of_operand(name: str, value: Tensor | None, result: Tensor | None) -> Explanation:
     """Return the account of an untracked argument that was not finite when it entered the graph."""
     if value is None:
         where = None if result is None else nonfinite(result)
-        text = f"operand `{name}` of {op}, which autograd does not track, is not finite"
-        return Explanation("constant", text + _share(where), where)
+        unread = FaultEvidence(reason="nonfinite-operand", operand=name, share=share_of(where))
+        return Explanation("constant", where, unread)
     where = nonfinite(value)
     kind: FaultKind = "constant" if value.dim() == 0 else "input"
-    what = "NaN" if bool(torch.isnan(real_of(value)).any()) else "inf"
-    shape = "×".join(str(size) for size in value.shape) or "scalar"
-    text = f"operand `{name}` ({shape}) of {op} holds {what}{_share(where)} as it enters the graph"
-    first = where.nonzero()[0].tolist() if value.dim() else []
-    evidence = {"nonfinite": int(where.sum()), "first": first, "fills": _filled(where)}
-    return Explanation(kind, text, where, evidence)
+    evidence = FaultEvidence(
+        reason="nonfinite-operand",
+        operand=name,
+        operand_shape=tuple(value.shape),
+        operand_value="nan" if bool(torch.isnan(real_of(value)).any()) else "inf",
+        share=share_of(where),
+        nonfinite=int(where.sum()),
+        first=tuple(where.nonzero()[0].tolist()) if value.dim() else None,
+        fills=_filled(where),
+    )
+    return Explanation(kind, where, evidence)
 
 
-def _filled(where: Tensor) -> str | None:
+def _filled(where: Tensor) -> Literal["whole", "samples", "features", "elements"] | None:
     """Return what the offending elements fill; the first dimension counts samples."""
     if where.dim() < 2 or where.shape[-1] < 2:
         return None
@@ -92,26 +99,24 @@ def _of_nan(
     operation: Operation,
     operands: Operands,
     where: Tensor | None,
-    evidence: dict[str, Any],
+    evidence: FaultEvidence,
     *,
     recovered: bool,
 ) -> Explanation:
     if _takes_in_inf(operands) and not recovered:
-        text = f"{operation.op} makes NaN of an inf{_share(where)}"
-        return Explanation("domain", text, where, evidence)
-    if evidence.get("float64_finite") and not recovered:
-        text = f"{operation.op} overflows inside: inf - inf{_share(where)}{_growth(evidence)}"
-        return Explanation("overflow", text, where, evidence)
+        return Explanation("domain", where, replace(evidence, reason="nan-of-inf"))
+    if evidence.float64_finite and not recovered:
+        return Explanation("overflow", where, replace(evidence, reason="overflow-inside"))
     if operation.domain:
-        text = f"{operation.domain[-1].text}{_share(where)}"
-        return Explanation("domain", text, where, evidence)
-    text = f"{operation.op} gives NaN{_share(where)}"
-    return Explanation("unknown", text, where, evidence)
+        words = operation.domain[-1].text
+        inferred = replace(evidence, reason="outside-domain", domain=words)
+        return Explanation("domain", where, inferred)
+    return Explanation("unknown", where, replace(evidence, reason="nan"))
 
 
 def _left_domain(
-    operation: Operation, operands: Operands, result: Tensor | None
-) -> tuple[str, Tensor | None, dict[str, Any]] | None:
+    operation: Operation, operands: Operands, result: Tensor | None, evidence: FaultEvidence
+) -> Explanation | None:
     """Return the first way out of the domain that explains a bad element, or None."""
     bad = None if result is None else nonfinite(result)
     for domain in operation.domain:
@@ -123,20 +128,24 @@ def _left_domain(
             mask = mask & bad
         if not bool(mask.any()):
             continue
-        count, total = int(mask.sum()), mask.numel()
-        text = domain.text + (f" in {count} of {total} elements" if mask.dim() else "")
+        smallest = None
         if domain.operand is not None:
-            text += _smallest(operands[domain.operand], mask)
-        return text, mask if mask.dim() else bad, {"count": count, "elements": total}
+            smallest = _smallest(operands[domain.operand], mask)
+        left = replace(
+            evidence,
+            reason="outside-domain",
+            domain=domain.text,
+            share=share_of(mask),
+            smallest_positive=smallest,
+        )
+        return Explanation("domain", mask if mask.dim() else bad, left)
     return None
 
 
-def _smallest(value: Tensor, mask: Tensor) -> str:
+def _smallest(value: Tensor, mask: Tensor) -> float | None:
     real = real_of(value)
     others = real[(real > 0) & torch.isfinite(real)]
-    if not others.numel() or bool(mask.all()):
-        return ""
-    return f"; smallest positive value elsewhere {float(others.min()):.2g}"
+    return None if not others.numel() or bool(mask.all()) else float(others.min())
 
 
 def _elementwise(operation: Operation, operands: Operands, result: Tensor | None) -> Tensor | None:
@@ -151,14 +160,16 @@ def _elementwise(operation: Operation, operands: Operands, result: Tensor | None
 
 def _measure(
     operation: Operation, operands: Operands, result: Tensor | None, *, recovered: bool
-) -> dict[str, Any]:
-    evidence: dict[str, Any] = {}
+) -> FaultEvidence:
     tensors = {} if recovered else tensors_of(operands)
-    if tensors:
-        evidence["largest_input"] = {name: largest(tensor) for name, tensor in tensors.items()}
-    if result is not None:
-        evidence["elements"] = result.numel()
-        evidence["nonfinite"] = int(nonfinite(result).sum())
+    dtype = operands.get("dtype") if result is None else result.dtype
+    evidence = FaultEvidence(
+        largest_input={name: largest(each) for name, each in tensors.items()} or None,
+        dtype=None if dtype is None else dtype_name(dtype),
+        largest_finite=None if dtype is None else largest_finite(dtype),
+        elements=None if result is None else result.numel(),
+        nonfinite=None if result is None else int(nonfinite(result).sum()),
+    )
     if not tensors or sum(t.numel() for t in tensors.values()) > WIDE_LIMIT:
         return evidence
     try:
@@ -166,10 +177,9 @@ def _measure(
     except (RuntimeError, TypeError):  # a device without float64
         return evidence
     status = None if wide is None else status_of(wide)
-    if wide is not None and status is not None:
-        evidence["float64_finite"] = status.finite
-        evidence["largest_float64"] = largest(wide)
-    return evidence
+    if wide is None or status is None:
+        return evidence
+    return replace(evidence, float64_finite=status.finite, largest_float64=largest(wide))
 
 
 def tensors_of(operands: Operands) -> dict[str, Tensor]:
@@ -186,28 +196,8 @@ def _takes_in_inf(operands: Operands) -> bool:
     return any(status is not None and status.inf for status in statuses)
 
 
-def _growth(evidence: Mapping[str, Any]) -> str:
-    inputs: dict[str, float] = evidence.get("largest_input", {})
-    text = ""
-    if inputs:
-        name = max(inputs, key=lambda n: inputs[n])
-        text = f"; largest input magnitude {inputs[name]:.3g} (`{name}`)"
-    if evidence.get("float64_finite"):
-        text += f"; in float64 the result reaches {evidence['largest_float64']:.3g}"
-    elif "float64_finite" in evidence:
-        text += "; float64 overflows too"
-    return text
-
-
-def _share(where: Tensor | None) -> str:
+def share_of(where: Tensor | None) -> Share | None:
+    """Return how many elements a mask holds; None of a mask of one number."""
     if where is None or where.dim() == 0:
-        return ""
-    return f" in {int(where.sum())} of {where.numel()} elements"
-
-
-def _dtype(result: Tensor | None, operands: Operands) -> str:
-    dtype: Any = operands.get("dtype") if result is None else result.dtype
-    if dtype is None:
-        return "its dtype"
-    name = str(dtype).removeprefix("torch.")
-    return f"{name} (at most {torch.finfo(dtype).max:.3g})"
+        return None
+    return Share(int(where.sum()), where.numel())

@@ -6,16 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from gainstage.facts.fault import FaultKind
+from gainstage.facts.fault import FaultEvidence, FaultKind, Share
+from gainstage.facts.fault_text import fault_text
 from gainstage.graph.autopsy.batch import batch_in, entering, looks_up, samples_of
 from gainstage.graph.autopsy.blame import Suspect, first_wrong, has_unsaved_operand, untracked
-from gainstage.graph.autopsy.explain import Explanation, explain, of_operand
+from gainstage.graph.autopsy.explain import Explanation, explain, of_operand, share_of
 from gainstage.graph.autopsy.path import above, loss_side, path_down
 from gainstage.graph.autopsy.values import Values
-from gainstage.graph.nodes.finite import largest, nonfinite, status_of
+from gainstage.graph.nodes.finite import (
+    dtype_name,
+    largest,
+    largest_finite,
+    nonfinite,
+    status_of,
+)
 from gainstage.graph.nodes.isolated_thread import apart
 from gainstage.graph.nodes.saved import saved_tensors
 from gainstage.graph.nodes.walk import Node, is_leaf, walk
@@ -28,8 +34,8 @@ _FACTORS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offence:
-    """The first wrong operation of a step."""
+class Culprit:
+    """The first wrong operation of a step, while its graph and its tensors are there."""
 
     node: Node
     op: str
@@ -37,10 +43,7 @@ class Offence:
     kind: FaultKind
     is_backward: bool = False
     """Whether the forward pass stayed finite and only a derivative did not."""
-    values: str
-    """Such as `log of 0 in 3 of 40 elements; smallest positive value elsewhere 2.1e-31`."""
-    operand: str | None = None
-    """For `input`, `target`, `constant`: the argument that was not finite as it entered."""
+    evidence: FaultEvidence
     samples: tuple[int, ...] | None = None
     """Positions in the batch; None when unsure, or when more than 16."""
     time_step: int | None = None
@@ -52,11 +55,15 @@ class Offence:
     inputs: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """The arguments by torch's names, not copied: enough for `reexecute` where all are known."""
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
-    evidence: dict[str, Any] = field(default_factory=dict[str, Any])
-    """JSON types only."""
+    """All other arguments, in JSON's types, and the node's `kind`."""
+
+    @property
+    def text(self) -> str:
+        """Return what went wrong in one sentence."""
+        return fault_text(self.op, self.evidence)
 
 
-def find_forward(roots: Iterable[Tensor]) -> Offence | None:
+def find_forward(roots: Iterable[Tensor]) -> Culprit | None:
     """Return the first wrong operation behind roots that are NaN or inf.
 
     Call it as backward begins, while the nodes still hold what they saved. It changes nothing: no
@@ -70,7 +77,7 @@ def find_forward(roots: Iterable[Tensor]) -> Offence | None:
     return apart(lambda: _find_forward(given))
 
 
-def _find_forward(roots: list[Tensor]) -> Offence | None:
+def _find_forward(roots: list[Tensor]) -> Culprit | None:
     if all((status := status_of(root)) is None or status.finite for root in roots):
         return None
     nodes = walk(roots)
@@ -94,12 +101,17 @@ def _find_forward(roots: list[Tensor]) -> Offence | None:
     )
     if found.where is not None and kind != "parameter" and from_batch:
         samples, time_step = samples_of(found.where, batch, node)
-    return Offence(
+    return Culprit(
         node=node,
         op=op_of(node),
         kind=kind,
-        values=found.text,
-        operand=suspect.operand,
+        evidence=replace(
+            found.evidence,
+            operand=suspect.operand,
+            value=suspect.value,
+            batch_size=batch.size,
+            brought_in=kind == "overflow" and _is_brought_in(node, values),
+        ),
         samples=samples,
         time_step=time_step,
         chain=path_down(node, {root.grad_fn for root in roots}, values.consumers),
@@ -107,12 +119,6 @@ def _find_forward(roots: list[Tensor]) -> Offence | None:
         result=values.value(node, suspect.output),
         inputs=inputs_of(operands),
         settings=settings_of(operands, node),
-        evidence=found.evidence
-        | {
-            "value": suspect.value,
-            "batch_size": batch.size,
-            "brought_in": kind == "overflow" and _is_brought_in(node, values),
-        },
     )
 
 
@@ -147,33 +153,43 @@ def _is_brought_in(node: Node, values: Values) -> bool:
 
 
 def _account(suspect: Suspect, values: Values, operands: dict[str, Any]) -> Explanation:
-    node, op = suspect.node, op_of(suspect.node)
+    node = suspect.node
     result = values.value(node, suspect.output)
-    if suspect.reason == "leaf":
-        where = None if result is None else nonfinite(result)
-        count = "" if where is None else f" in {int(where.sum())} of {where.numel()} elements"
-        return Explanation("parameter", f"a parameter was not finite before the step{count}", where)
-    if suspect.reason == "operand":
-        name = suspect.operand or "other"
-        given = dict(untracked(node)).get(name)
-        return of_operand(op, name, given, result)
-    if suspect.reason == "opaque":
-        where = None if result is None else nonfinite(result)
-        text = f"{op} gives {'NaN' if suspect.value == 'nan' else 'inf'} for finite arguments"
-        text += "; what it does inside is not in the graph"
-        known = [each for _, each in saved_tensors(node) if each.is_floating_point()]
-        top = max((largest(each.detach()) for each in known if each.numel()), default=0.0)
-        dtype = next((each.dtype for each in (result, *known) if each is not None), None)
-        # The root of the limit, for a power of the value may overflow a float itself.
-        if dtype is not None and top >= torch.finfo(dtype).max ** (1 / _FACTORS):
-            text = f"{op} overflows {str(dtype).removeprefix('torch.')}"
-            return Explanation("overflow", f"{text}; largest input magnitude {top:.3g}", where)
-        return Explanation("unknown", text, where)
-    found = explain(operation_of(node), operands, result)
-    if suspect.unseen:
-        text = f"{found.text}; inferred from the result, its argument was not saved"
-        return replace(found, text=text)
-    return found
+    where = None if result is None else nonfinite(result)
+    match suspect.reason:
+        case "leaf":
+            # A weight of one number has a share, too: it is one of many weights.
+            share = None if where is None else Share(int(where.sum()), where.numel())
+            evidence = FaultEvidence(reason="nonfinite-parameter", share=share)
+            return Explanation("parameter", where, evidence)
+        case "operand":
+            name = suspect.operand or "other"
+            return of_operand(name, dict(untracked(node)).get(name), result)
+        case "opaque":
+            return _of_opaque(node, result, where)
+        case "made":
+            found = explain(operation_of(node), operands, result)
+            evidence = replace(found.evidence, argument_unsaved=suspect.unseen)
+            return replace(found, evidence=evidence)
+
+
+def _of_opaque(node: Node, result: Tensor | None, where: Tensor | None) -> Explanation:
+    """Return the account of an operation whose inside is not in the graph."""
+    known = [(name, each) for name, each in saved_tensors(node) if each.is_floating_point()]
+    inputs = {name: largest(each.detach()) for name, each in known if each.numel()}
+    dtype = next((t.dtype for t in (result, *(each for _, each in known)) if t is not None), None)
+    limit = None if dtype is None else largest_finite(dtype)
+    # The root of the limit, for a power of the value may overflow a float itself.
+    if limit is None or max(inputs.values(), default=0.0) < limit ** (1 / _FACTORS):
+        return Explanation("unknown", where, FaultEvidence(reason="opaque"))
+    evidence = FaultEvidence(
+        reason="overflow",
+        dtype=None if dtype is None else dtype_name(dtype),
+        largest_finite=limit,
+        largest_input=inputs,
+        share=share_of(where),
+    )
+    return Explanation("overflow", where, evidence)
 
 
 def _kind(suspect: Suspect, found: Explanation, in_loss: bool) -> FaultKind:

@@ -7,19 +7,20 @@ infinite keep theirs a little longer, until the step is judged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gainstage.facts.fault import FaultEvidence
 from gainstage.graph.autopsy.batch import Entrance, batch_in, entering, samples_of
 from gainstage.graph.autopsy.derivative import Derivative, derivative_of
-from gainstage.graph.autopsy.explain import explain
-from gainstage.graph.autopsy.find import Offence, inputs_of, settings_of
+from gainstage.graph.autopsy.explain import explain, share_of
+from gainstage.graph.autopsy.find import Culprit, inputs_of, settings_of
 from gainstage.graph.autopsy.path import loss_side, path_down, path_up
 from gainstage.graph.autopsy.values import evaluate, given_of, in_float64
-from gainstage.graph.nodes.finite import status_of
+from gainstage.graph.nodes.finite import dtype_name, largest_finite, status_of
 from gainstage.graph.nodes.isolated_thread import apart
 from gainstage.graph.nodes.saved import output_shape, saved
 from gainstage.graph.nodes.walk import Consumers, Node, consumers_of, forward_number, leaves_above
@@ -126,7 +127,7 @@ def _storages(tensors: list[Tensor]) -> dict[int, int]:
     }
 
 
-def find_backward(held: Held, finite: Mapping[int, bool]) -> Offence | None:
+def find_backward(held: Held, finite: Mapping[int, bool]) -> Culprit | None:
     """Return the node whose derivative made gradients non-finite although the loss was finite.
 
     Of the held nodes whose derivative is not finite, the one nearest to the loss above which all
@@ -147,7 +148,7 @@ def find_backward(held: Held, finite: Mapping[int, bool]) -> Offence | None:
     return apart(lambda: _find_backward(held, bad))
 
 
-def _find_backward(held: Held, bad: set[int]) -> Offence | None:
+def _find_backward(held: Held, bad: set[int]) -> Culprit | None:
     consumers = consumers_of(held.graph)
     best: tuple[int, HeldNode, Derivative] | None = None
     for entry in sorted(held.entries, key=lambda e: forward_number(e.node), reverse=True):
@@ -166,7 +167,7 @@ def _find_backward(held: Held, bad: set[int]) -> Offence | None:
             break
     if best is None:
         return None
-    return _offence(held, bad, *best)
+    return _culprit(held, bad, *best)
 
 
 def _judge(entry: HeldNode, taken: set[int]) -> Derivative | None:
@@ -208,37 +209,34 @@ def completed(node: Node, operation: Operation, held: Mapping[str, Any]) -> dict
     return operands
 
 
-def _offence(
+def _culprit(
     held: Held, bad: set[int], explained: int, entry: HeldNode, found: Derivative
-) -> Offence:
+) -> Culprit:
     node, operation = entry.node, operation_of(entry.node)
     consumers = consumers_of(held.graph)
     operands = completed(node, operation, entry.operands)
     result = next(iter(evaluate(operation, operands)), None)
     where = next(iter(found.bad.values()))
     status = None if result is None else status_of(result)
-    evidence: dict[str, Any] = {"explained": explained, "nonfinite_gradients": len(bad)}
     if status is not None and not status.finite and result is not None:
         told = entry.operands if operation.recover is not None else operands
         account = explain(operation, told, result)
         kind, where = account.kind, account.where if account.where is not None else where
-        hiding = _hidden_by(node, held, consumers)
-        text = f"{account.text}; {hiding}, yet backward multiplies its 0 by the infinite derivative"
-        evidence |= account.evidence
+        hidden_by = _hidden_by(node, held, consumers)
+        evidence = replace(account.evidence, is_hidden=True, hidden_by=hidden_by)
     else:
         wide = derivative_of(operation, in_float64(operands), list(found.bad), found.outputs)
         overflows = wide is not None and not wide.bad
         kind = "overflow" if overflows else "singular-derivative"
-        text = _derivative_text(operation, operands, found, overflows=overflows)
-        evidence["float64_finite"] = overflows
+        evidence = _of_derivative(node, operands, found, overflows=overflows)
     leaves = {leaf for leaf in leaves_above(node) if id(leaf.variable) in bad}
     samples, time_step = samples_of(where, batch_in(held.entrances, consumers), node)
-    return Offence(
+    return Culprit(
         node=node,
         op=op_of(node),
         kind=kind,
+        evidence=replace(evidence, explained=explained, nonfinite_gradients=len(bad)),
         is_backward=True,
-        values=text,
         samples=samples,
         time_step=time_step,
         chain=path_up(node, leaves),
@@ -246,31 +244,42 @@ def _offence(
         result=result,
         inputs=inputs_of(operands),
         settings=settings_of(operands, node),
-        evidence=evidence,
     )
 
 
-def _hidden_by(node: Node, held: Held, consumers: Consumers) -> str:
+def _hidden_by(node: Node, held: Held, consumers: Consumers) -> str | None:
+    """Return the operation that keeps a node's result from the loss."""
     ends = [each for each in held.graph if each not in consumers]
     for each in path_down(node, ends, consumers)[1:]:
         operation = operation_of(each)
         if operation.masks or operation.op in ("index", "masked_select", "clamp", "nan_to_num"):
-            return f"hidden from the loss by {operation.op}"
-    return "hidden from the loss"
+            return operation.op
+    return None
 
 
-def _derivative_text(
-    operation: Operation, operands: Mapping[str, Any], found: Derivative, *, overflows: bool
-) -> str:
+def _of_derivative(
+    node: Node, operands: Mapping[str, Any], found: Derivative, *, overflows: bool
+) -> FaultEvidence:
     name, where = next(iter(found.bad.items()))
-    share = f" in {int(where.sum())} of {where.numel()} elements" if where.dim() else ""
-    if overflows:
-        return f"the derivative of {operation.op} overflows{share}; float64 would hold it"
     value = operands.get(name)
-    at = ""
-    if isinstance(value, Tensor) and operation.op not in ("linalg_svd", "linalg_eigh"):
-        first = value[where.expand(value.shape)] if where.dim() else value.reshape(-1)
-        at = f" at {name} = {complex(first[0]) if value.is_complex() else float(first[0]):.3g}"
-    elif operation.op in ("linalg_svd", "linalg_eigh"):
-        at = " where two values are equal"
-    return f"the derivative of {operation.op} is not finite{at}{share}"
+    dtype = value.dtype if isinstance(value, Tensor) else None
+    evidence = FaultEvidence(
+        reason="derivative-overflow",
+        float64_finite=overflows,
+        share=share_of(where),
+        argument=name,
+        dtype=None if dtype is None else dtype_name(dtype),
+        largest_finite=None if dtype is None else largest_finite(dtype),
+    )
+    if overflows:
+        return evidence
+    if operation_of(node).hazard == "equal-values":
+        return replace(evidence, reason="derivative-of-equal-values")
+    evidence = replace(evidence, reason="derivative-infinite")
+    if not isinstance(value, Tensor):
+        return evidence
+    first = (value[where.expand(value.shape)] if where.dim() else value.reshape(-1))[0]
+    if value.is_complex():
+        at = complex(first)
+        return replace(evidence, at=at.real, at_imaginary=at.imag)
+    return replace(evidence, at=float(first))

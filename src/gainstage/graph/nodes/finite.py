@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gainstage.facts.fault import NonfiniteValue
+
 
 class Status(NamedTuple):
     """Whether a tensor holds NaN, and whether it holds inf of either sign."""
@@ -20,8 +22,8 @@ class Status(NamedTuple):
         """Return whether it holds neither."""
         return not (self.nan or self.inf)
 
-    def holds(self, value: str) -> bool:
-        """Return whether it holds `nan`, or `inf`."""
+    def holds(self, value: NonfiniteValue) -> bool:
+        """Return whether it holds a value."""
         return self.nan if value == "nan" else self.inf
 
 
@@ -73,3 +75,13 @@ def nonfinite(tensor: Tensor) -> Tensor:
     if plain.layout is not torch.strided:
         plain = plain.to_dense()
     return ~torch.isfinite(plain)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return torch's name of a dtype without the prefix, such as `float16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def largest_finite(dtype: torch.dtype) -> float | None:
+    """Return the largest finite value of a dtype; None for one of integers."""
+    return torch.finfo(dtype).max if dtype.is_floating_point or dtype.is_complex else None

@@ -65,6 +65,7 @@ def _pole_of_power(a: Operands) -> Tensor:
     return (base == 0) & (exponent < 0)
 
 
+POSITIVE = "min=1e-8"
 POWER = (
     Domain("a fractional power of a negative number", _root_of_negative),
     Domain("a negative power of 0", _pole_of_power),
@@ -80,13 +81,36 @@ def logarithm(op: str, function: Any) -> Operation:
         where(f"{op} of 0", lambda x: x == 0, "self"),
         where(f"{op} of a negative number", lambda x: x < 0, "self"),
         singular=always,
+        hazard="logarithm",
+        clamp=POSITIVE,
     )
 
 
 def beyond_one(op: str, function: Any, *more: Domain) -> Operation:
     """Return a function that is defined on [-1, 1]."""
     outside = where(f"{op} of a value outside [-1, 1]", lambda x: x.abs() > 1)
-    return unary(op, function, outside, *more, singular=always)
+    return unary(
+        op,
+        function,
+        outside,
+        *more,
+        singular=always,
+        hazard="within-one",
+        clamp="-1 + 1e-6, 1 - 1e-6",
+    )
+
+
+def exponential(op: str, function: Any, recover: Any = None) -> Operation:
+    """Return a function that overflows for moderate arguments."""
+    return unary(
+        op,
+        function,
+        makes="inf",
+        singular=always,
+        recover=recover,
+        hazard="exponential",
+        clamp="max=20.0",
+    )
 
 
 def non_positive_integer(x: Tensor) -> Tensor:
@@ -98,7 +122,12 @@ MATHEMATICS = {
     "AbsBackward0": unary("abs", torch.abs, makes=""),
     "AcosBackward0": beyond_one("acos", torch.acos),
     "AcoshBackward0": unary(
-        "acosh", torch.acosh, where("acosh of a value below 1", lambda x: x < 1), singular=always
+        "acosh",
+        torch.acosh,
+        where("acosh of a value below 1", lambda x: x < 1),
+        singular=always,
+        hazard="from-one",
+        clamp="min=1 + 1e-6",
     ),
     "AsinBackward0": beyond_one("asin", torch.asin),
     "AsinhBackward0": unary("asinh", torch.asinh, makes=""),
@@ -107,7 +136,7 @@ MATHEMATICS = {
         "atanh", torch.atanh, where("atanh of -1 or 1", lambda x: x.abs() == 1)
     ),
     "CosBackward0": unary("cos", torch.cos, makes=""),
-    "CoshBackward0": unary("cosh", torch.cosh, makes="inf", singular=always),
+    "CoshBackward0": exponential("cosh", torch.cosh),
     "DigammaBackward0": unary(
         "digamma",
         torch.digamma,
@@ -119,11 +148,9 @@ MATHEMATICS = {
     "ErfinvBackward0": beyond_one(
         "erfinv", torch.erfinv, where("erfinv of -1 or 1", lambda x: x.abs() == 1)
     ),
-    "ExpBackward0": unary("exp", torch.exp, makes="inf", singular=always, recover=torch.log),
-    "Exp2Backward0": unary("exp2", torch.exp2, makes="inf", singular=always, recover=torch.log2),
-    "Expm1Backward0": unary(
-        "expm1", torch.expm1, makes="inf", singular=always, recover=torch.log1p
-    ),
+    "ExpBackward0": exponential("exp", torch.exp, torch.log),
+    "Exp2Backward0": exponential("exp2", torch.exp2, torch.log2),
+    "Expm1Backward0": exponential("expm1", torch.expm1, torch.log1p),
     "LgammaBackward0": unary(
         "lgamma",
         torch.lgamma,
@@ -139,6 +166,8 @@ MATHEMATICS = {
         where("log1p of -1", lambda x: x == -1),
         where("log1p of a value below -1", lambda x: x < -1),
         singular=always,
+        hazard="logarithm",
+        clamp="min=-1 + 1e-6",
     ),
     "LogitBackward0": Operation(
         op="logit",
@@ -149,6 +178,7 @@ MATHEMATICS = {
             where("logit of a value outside [0, 1]", lambda x: (x < 0) | (x > 1)),
         ),
         singular=lambda a: a["eps"] is None,
+        hazard="logarithm",
     ),
     "NegBackward0": unary("neg", torch.neg, makes=""),
     "ReciprocalBackward0": unary(
@@ -158,6 +188,7 @@ MATHEMATICS = {
         makes="inf",
         singular=always,
         recover=torch.reciprocal,
+        hazard="divisor",
     ),
     "RsqrtBackward0": unary(
         "rsqrt",
@@ -166,10 +197,12 @@ MATHEMATICS = {
         where("rsqrt of a negative number", lambda x: x < 0),
         singular=always,
         recover=lambda r: r.reciprocal().square(),
+        hazard="root",
+        clamp=POSITIVE,
     ),
     "SinBackward0": unary("sin", torch.sin, makes=""),
     "SincBackward0": unary("sinc", torch.sinc, makes=""),
-    "SinhBackward0": unary("sinh", torch.sinh, makes="inf", singular=always),
+    "SinhBackward0": exponential("sinh", torch.sinh),
     "SpecialEntrBackward0": unary("entr", torch.special.entr, makes="inf", singular=always),
     "SqrtBackward0": unary(
         "sqrt",
@@ -178,6 +211,8 @@ MATHEMATICS = {
         makes="nan",
         singular=always,
         recover=torch.square,
+        hazard="root",
+        clamp=POSITIVE,
     ),
     "TanBackward0": unary("tan", torch.tan, makes=""),
 }
@@ -277,6 +312,7 @@ ARITHMETIC = {
         forward=lambda a: torch.div(a["self"], a["other"]),
         domain=DIVISION,
         singular=scalar_is_not_zero("other"),
+        hazard="divisor",
     ),
     "DivBackward1": Operation(
         op="div",
@@ -284,6 +320,7 @@ ARITHMETIC = {
         settings=("other",),
         domain=DIVISION,
         singular=scalar_is_not_zero("other"),
+        hazard="divisor",
     ),
     "PowBackward0": Operation(
         op="pow",
@@ -291,6 +328,8 @@ ARITHMETIC = {
         settings=("exponent",),
         domain=POWER,
         singular=power_is_singular,
+        hazard="power",
+        clamp=POSITIVE,
     ),
     "PowBackward1": Operation(
         op="pow",
@@ -298,6 +337,8 @@ ARITHMETIC = {
         forward=lambda a: torch.pow(a["self"], a["exponent"]),
         domain=POWER,
         singular=always,
+        hazard="power",
+        clamp=POSITIVE,
     ),
     "PowBackward2": Operation(
         op="pow",
@@ -306,6 +347,8 @@ ARITHMETIC = {
         settings=("self",),
         domain=POWER,
         singular=always,
+        hazard="power",
+        clamp=POSITIVE,
     ),
     "AddcdivBackward0": Operation(
         op="addcdiv",
@@ -335,6 +378,7 @@ ARITHMETIC = {
         forward=lambda a: torch.hypot(a["self"], a["other"]),
         makes="inf",
         singular=always,
+        hazard="root",
     ),
     "LerpBackward0": Operation(
         op="lerp",
@@ -365,6 +409,7 @@ ARITHMETIC = {
             Domain("xlogy of x and a negative number", lambda a: a["other"] < 0),
         ),
         singular=always,
+        hazard="logarithm",
     ),
     "ClampBackward1": Operation(
         op="clamp",
@@ -385,6 +430,10 @@ ARITHMETIC = {
         makes="",
     ),
     "NanToNumBackward0": Operation(op="nan_to_num", makes=""),
+    "FmodBackward0": Operation(op="fmod", edges=(), hazard="divisor"),
+    "FmodBackward1": Operation(op="fmod", edges=(), hazard="divisor"),
+    "RemainderBackward0": Operation(op="remainder", edges=(), hazard="divisor"),
+    "RemainderBackward1": Operation(op="remainder", edges=(), hazard="divisor"),
 }
 
 ELEMENTWISE = MATHEMATICS | ACTIVATIONS | ARITHMETIC

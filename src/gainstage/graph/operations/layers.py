@@ -142,6 +142,7 @@ def attention(result: str) -> Operation:
         domain=(Domain("attention with every key masked", _masked_out),)
         if result == "attn_mask"
         else (),
+        hazard="masked-row",
     )
 
 
@@ -161,6 +162,7 @@ LAYERS = {
         data=("result2",),
         settings=("normalized_shape",),
         domain=(Domain("0/0: layer_norm of equal values without eps", _constant_rows),),
+        normalizes=True,
     ),
     "NativeBatchNormBackward0": Operation(
         op="batch_norm",
@@ -168,11 +170,16 @@ LAYERS = {
         forward=_batch_norm,
         data=("running_mean", "running_var"),
         settings=("training", "eps"),
+        normalizes=True,
     ),
     "NativeGroupNormBackward0": Operation(
-        op="group_norm", edges=NORMS, forward=_group_norm, settings=("group", "eps")
+        op="group_norm",
+        edges=NORMS,
+        forward=_group_norm,
+        settings=("group", "eps"),
+        normalizes=True,
     ),
-    "FusedRmsNormBackward0": Operation(op="rms_norm", edges=("input", "weight")),
+    "FusedRmsNormBackward0": Operation(op="rms_norm", edges=("input", "weight"), normalizes=True),
     "NativeDropoutBackward0": Operation(
         op="dropout",
         forward=lambda a: a["self"] * a["result1"] / (1 - a["p"]),
@@ -197,6 +204,7 @@ LAYERS = {
     "BinaryCrossEntropyWithLogitsBackward0": loss(
         "binary_cross_entropy_with_logits", "weight", "pos_weight", "reduction"
     ),
+    "KlDivBackward0": Operation(op="kl_div", edges=(), hazard="logarithm"),
     "CtcLossBackward0": Operation(
         op="ctc_loss",
         edges=("log_probs",),

@@ -112,12 +112,14 @@ LINEAR_ALGEBRA = {
         forward=lambda a: linalg.svd(a["A"], full_matrices=a["full_matrices"]),
         settings=("full_matrices",),
         singular=always,
+        hazard="equal-values",
     ),
     "LinalgEighBackward0": Operation(
         op="linalg_eigh",
         edges=("A",),
         forward=lambda a: linalg.eigh(a["A"]),
         singular=always,
+        hazard="equal-values",
     ),
     "LinalgDetBackward0": Operation(
         op="linalg_det", edges=("A",), forward=lambda a: linalg.det(a["A"]), makes="inf"

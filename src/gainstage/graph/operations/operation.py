@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gainstage.facts.fault import Dispersion, Hazard
+
 Operands = Mapping[str, Any]
 """Arguments by torch's names: tensors, settings like `dim`, the result's `shape` and `dtype`."""
 
@@ -52,6 +54,14 @@ class Operation:
     """Computes the only argument from the result, for kinds that save nothing else."""
     singular: Callable[[Operands], bool] | None = None
     """Tells from the settings whether the derivative can be infinite; None where it never is."""
+    hazard: Hazard | None = None
+    """How it gets out of its domain: what the repair of a fault depends on."""
+    clamp: str | None = None
+    """Arguments of `clamp` that keep its argument within its domain: `min=1e-8`."""
+    normalizes: bool = False
+    """Whether it is a normalisation layer."""
+    dispersion: Dispersion | None = None
+    """Whether it measures how far values lie apart: a deviation, or a norm."""
 
     def edge_name(self, edge: int) -> str:
         """Return the argument that an edge stands for."""
@@ -72,6 +82,8 @@ def unary(
     makes: str = "nan inf",
     singular: Callable[[Operands], bool] | None = None,
     recover: Callable[[Tensor], Tensor] | None = None,
+    hazard: Hazard | None = None,
+    clamp: str | None = None,
 ) -> Operation:
     """Return the operation of a function of one tensor without settings."""
     return Operation(
@@ -81,6 +93,8 @@ def unary(
         makes=makes,
         singular=singular,
         recover=recover,
+        hazard=hazard,
+        clamp=clamp,
     )
 
 

@@ -70,6 +70,8 @@ def deviation(op: str, function: Any) -> Operation:
         forward=forward,
         settings=("correction", *OVER),
         domain=(Domain(f"{op} of too few values for its correction", _too_few),),
+        hazard=None if op.endswith("_mean") else "root",
+        dispersion="deviation",
     )
 
 
@@ -83,6 +85,8 @@ def norm(op: str, order: str, *settings: str) -> Operation:
         settings=(order, *settings),
         makes="inf",
         singular=norm_is_singular,
+        hazard="root",
+        dispersion="norm",
     )
 
 
@@ -96,6 +100,7 @@ def softmax(op: str, function: Any, recover: Callable[[Tensor], Tensor]) -> Oper
         makes="nan",
         singular=always,
         recover=recover,
+        hazard="masked-row",
     )
 
 
@@ -133,13 +138,17 @@ REDUCTIONS = {
         makes="inf",
     ),
     "MeanBackward0": Operation(
-        op="mean", forward=lambda a: torch.mean(a["self"]), domain=(MEAN_OF_NONE,)
+        op="mean",
+        forward=lambda a: torch.mean(a["self"]),
+        domain=(MEAN_OF_NONE,),
+        hazard="no-elements",
     ),
     "MeanBackward1": Operation(
         op="mean",
         forward=lambda a: torch.mean(a["self"], dims_of(a), a["keepdim"]),
         settings=OVER,
         domain=(MEAN_OF_NONE,),
+        hazard="no-elements",
     ),
     "ProdBackward0": Operation(op="prod", forward=lambda a: torch.prod(a["self"]), makes="inf"),
     "ProdBackward1": Operation(
@@ -167,6 +176,7 @@ REDUCTIONS = {
         domain=(Domain("logsumexp of all -inf", _all_lowest_over_dims),),
         makes="inf",
         singular=always,
+        hazard="masked-row",
     ),
     "LogcumsumexpBackward0": Operation(
         op="logcumsumexp",
@@ -175,7 +185,9 @@ REDUCTIONS = {
         makes="",
     ),
     "SoftmaxBackward0": softmax("softmax", torch.softmax, torch.log),
-    "SafeSoftmaxBackward0": Operation(op="softmax", settings=("dim",), makes=""),
+    "SafeSoftmaxBackward0": Operation(
+        op="softmax", settings=("dim",), makes="", hazard="masked-row"
+    ),
     "LogSoftmaxBackward0": softmax("log_softmax", torch.log_softmax, torch.clone),
     "VarBackward0": deviation("var", torch.var),
     "StdBackward0": deviation("std", torch.std),
@@ -193,6 +205,7 @@ REDUCTIONS = {
         settings=("p",),
         makes="inf",
         singular=norm_is_singular,
+        hazard="root",
     ),
     "CdistBackward0": Operation(
         op="cdist",
@@ -201,11 +214,13 @@ REDUCTIONS = {
         settings=("p",),
         makes="inf",
         singular=norm_is_singular,
+        hazard="root",
     ),
     "EuclideanDistBackward0": Operation(
         op="cdist",
         edges=("x1", "x2"),
         forward=lambda a: torch.cdist(a["x1"], a["x2"]),
+        hazard="root",
     ),
     "AmaxBackward0": Operation(
         op="amax",

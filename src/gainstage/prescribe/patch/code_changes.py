@@ -29,14 +29,6 @@ from gainstage.prescribe.patch.edits import (
 from gainstage.prescribe.patch.optimizers import Made, is_of, optimizers_of, steps_of
 from gainstage.prescribe.patch.rates import set_to
 
-_CLAMPED = {
-    **dict.fromkeys(("log", "log2", "log10", "sqrt", "rsqrt", "pow"), "min=1e-8"),
-    "log1p": "min=-1 + 1e-6",
-    **dict.fromkeys(("acos", "asin", "atanh", "erfinv"), "-1 + 1e-6, 1 - 1e-6"),
-    "acosh": "min=1 + 1e-6",
-    **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), "max=20.0"),
-}
-"""What keeps an operation's argument in its domain, and its value or derivative finite."""
 _DIVISIONS = ("div", "true_divide", "divide")
 _ADDED = (1e-8, 1e-2)
 """To a divisor: what only keeps it from 0, and what also bounds the quotient of a small spread."""
@@ -126,15 +118,14 @@ def _edits(cause: str, source: ScriptSource, record: RankRecord) -> Iterator[_Ed
 
 
 def _of_operation(fault: Fault) -> Iterator[_Edit]:
-    op, line = fault.site.op, fault.site.line
+    op, line, bounds = fault.site.op, fault.site.line, fault.evidence.clamp
     if op in _DIVISIONS:
         for added in _ADDED:
             yield (
                 f"{added:g} added to the divisor, line {line}",
                 lambda edits, added=added: _add_to_divisor(edits, line, added),
             )
-    elif op in _CLAMPED:
-        bounds = _CLAMPED[op]
+    elif bounds is not None:
         yield (
             f"{op} of its argument clamped, ({bounds}), line {line}",
             lambda edits: _clamp_argument(edits, op, line, bounds),

@@ -1,0 +1,50 @@
+"""Whether a value is a dispersion: a standard deviation or a norm, also one written by hand."""
+
+from __future__ import annotations
+
+from gainstage.facts.fault import Dispersion
+from gainstage.graph.nodes.readers import source_of
+from gainstage.graph.nodes.walk import Node, is_leaf
+from gainstage.graph.operations.table import op_of, operation_of
+
+_ROOTS = {"sqrt", "pow", "rsqrt"}
+_GUARDS = {"add", "clamp", "clamp_min", "maximum", "sub", "rsub"}
+_AVERAGES = {"mean", "sum"}
+_SQUARES = {"pow", "mul", "square"}
+
+
+def divisor_of(node: Node) -> Dispersion | None:
+    """Return by what a division, or a root of a reciprocal, divides; None where by nothing such.
+
+    `x / x.std()` and `x / ((x - x.mean()) ** 2).mean().sqrt()` divide by a deviation, and
+    `torch.rsqrt(x.var() + eps)` too; `x / x.norm()` by a norm.
+    """
+    op, parents = op_of(node), [parent for parent, _ in node.next_functions]
+    if op == "div":
+        return _dispersion_of(parents[1]) if len(parents) > 1 else None
+    return _dispersion_of(parents[0]) if op in ("rsqrt", "reciprocal") and parents else None
+
+
+def _dispersion_of(node: Node) -> Dispersion | None:
+    source = _before_guard(node)
+    if source is None:
+        return None
+    if operation_of(source).dispersion is not None:
+        return operation_of(source).dispersion
+    if op_of(source) in _ROOTS:
+        source = _before_guard(source.next_functions[0][0])
+    if source is None:
+        return None
+    if op_of(source) not in _AVERAGES:
+        return operation_of(source).dispersion
+    square = source_of(source.next_functions[0][0])
+    is_square = square is not None and not is_leaf(square) and op_of(square) in _SQUARES
+    return "deviation" if is_square else None
+
+
+def _before_guard(node: Node) -> Node:
+    """Return what made a value, back through views and the eps or lower bound that guards it."""
+    source = source_of(node)
+    while source is not None and not is_leaf(source) and op_of(source) in _GUARDS:
+        source = source_of(source.next_functions[0][0])
+    return None if source is None or is_leaf(source) else source
