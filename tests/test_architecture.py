@@ -26,7 +26,7 @@ ALLOWED = {
     "treat": {"facts", "errors", "norms", "graph"},
     "blackbox": {"facts", "errors", "norms", "graph", "store"},
     "prescribe": {"facts", "errors", "diagnose", "store", "treat"},
-    "show": {"facts", "errors", "detect", "ledger", "store"},
+    "show": {"facts", "errors", "detect", "diagnose", "ledger", "store"},
     "lab": {
         "facts",
         "errors",
@@ -88,6 +88,7 @@ SUB_ROOMS = {
         "series": set[str](),
         "update": {"series"},
     },
+    "diagnose": {".": {"causes"}, "causes": {"."}},
     "graph": {
         "autopsy": {"levels", "nodes", "operations"},
         "levels": {"nodes"},

@@ -20,7 +20,6 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LONG_FUNCTIONS = {
     "attach/watch.py watch",
     "diagnose/from_faults.py fault_evidence",
-    "diagnose/remedies.py remedies_for",
     "norms/replace.py replacements",
     "prescribe/prescribe.py _prescribe",
 }

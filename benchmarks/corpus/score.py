@@ -17,6 +17,7 @@ from benchmarks.corpus.play import TRUTH
 import gainstage
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.findings import Findings
+from gainstage.facts.symptom import first_alarm
 
 _RUNAWAY = 100.0
 
@@ -63,8 +64,7 @@ class Outcome:
     @property
     def alarm_step(self) -> int | None:
         """The first step with more than a note, in a run that was called sick."""
-        steps = [each.step for each in self.findings.symptoms if each.severity != "info"]
-        return min(steps, default=None) if self.alarmed else None
+        return first_alarm(self.findings.symptoms) if self.alarmed else None
 
     @property
     def lead(self) -> int | None:

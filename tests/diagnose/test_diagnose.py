@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainstage.detect import scan
+from gainstage.diagnose.causes import CAUSE, CAUSES
 from gainstage.diagnose.diagnose import diagnose
-from gainstage.diagnose.evidence import evidence_of
 from gainstage.diagnose.rank import rank
-from gainstage.diagnose.remedies import remedies_for
-from gainstage.diagnose.weights import CAUSES, PRIOR, WEIGHTS, Cause
 from gainstage.facts.blocks import (
     ProfileBlock,
     StepBlock,
@@ -41,6 +39,7 @@ from gainstage.facts.tensor import TensorInfo
 
 TENSORS = (TensorInfo("w", "", (4, 4), "float32"),)
 ONE = np.ones((1, 1))
+EVIDENCE = sorted({name for kind in CAUSES for name in kind.weighs})
 LINE = Site("log", "head", "forward", "train.py", 12)
 
 
@@ -137,8 +136,8 @@ def test_a_fault_of_the_autopsy_names_its_cause(made: RankRecord, cause: str) ->
     assert cause_of(made) == cause
 
 
-def lower_lr_of(cause: Cause, made: RankRecord) -> float:
-    (found,) = [e for e in remedies_for(cause, made) if e.remedy == "lower-lr"]
+def lower_lr_of(cause: str, made: RankRecord) -> float:
+    (found,) = [e for e in CAUSE[cause].remedies(made) if e.remedy == "lower-lr"]
     return found.settings["factor"]
 
 
@@ -319,13 +318,6 @@ def test_of_two_ranks_the_one_that_explains_is_told_with_its_number() -> None:
     assert found.site.phase == "forward"
 
 
-def test_every_row_of_the_table_names_known_causes_and_every_piece_of_evidence_a_row() -> None:
-    for name, row in WEIGHTS.items():
-        assert row.keys() <= set(CAUSES), name
-    for made in (failing("domain"), failing("overflow"), record()):
-        assert {each.name for each in evidence_of(made)} <= WEIGHTS.keys()
-
-
 def test_a_loss_that_falls_without_bound_is_not_explained_by_what_it_makes_grow() -> None:
     grows = ["levels-climb-along-a-residual-stream", "depth-grows-later-along-a-residual-stream"]
     seen = [*grows, "grew-before", "loss-falls-without-bound", "loss-is-a-mean"]
@@ -333,7 +325,7 @@ def test_a_loss_that_falls_without_bound_is_not_explained_by_what_it_makes_grow(
     assert rank(grows)[0].cause == "residual-growth"
 
 
-@given(st.lists(st.sampled_from(sorted(WEIGHTS))))
+@given(st.lists(st.sampled_from(EVIDENCE)))
 def test_confidences_are_ordered_and_leave_room_for_an_unknown_cause(names: list[str]) -> None:
     ranked = rank(names)
     confidences = [each.confidence for each in ranked]
@@ -344,5 +336,5 @@ def test_confidences_are_ordered_and_leave_room_for_an_unknown_cause(names: list
 
 def test_without_evidence_the_prior_decides_and_is_unsure() -> None:
     best = rank([])[0]
-    assert best.cause == max(PRIOR, key=PRIOR.__getitem__)
+    assert best.cause == max(CAUSES, key=lambda kind: kind.prior_bits).id
     assert best.confidence < 0.3

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gainstage.diagnose.remedies import remedies_for
-from gainstage.diagnose.weights import CAUSES
+from gainstage.diagnose.causes import CAUSE
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.diagnosis import Alternative, Diagnosis
 from gainstage.facts.observation import Observation, OptimizerMade, OptimizerSettings
@@ -46,7 +45,7 @@ def diagnosis(cause: str) -> Diagnosis:
         cause,
         confidence=0.7,
         alternatives=(Alternative("bad-data", 0.2), Alternative("init-scale", 0.01)),
-        remedies=tuple(remedies_for(cause, record())),
+        remedies=tuple(CAUSE[cause].remedies(record())),
     )
 
 
@@ -62,7 +61,7 @@ def test_the_diagnosis_comes_first_then_its_alternatives_then_one_of_each_kind()
     ]
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize("cause", CAUSE)
 def test_every_cause_has_something_to_try_and_nothing_twice(cause: str) -> None:
     facts = BaselineFacts(steps=300, eps=1e-12, is_half=True)
     found = first_round(diagnosis(cause), facts, record())

@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
-from gainstage.diagnose.remedies import remedies_for
-from gainstage.diagnose.weights import Cause
 from gainstage.facts.diagnosis import Alternative, CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.observation import ClipPartial, Observation
 from gainstage.facts.record import RankRecord
 from gainstage.show.audit import clip_audit
 from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
 from gainstage.show.source import source_of
-from gainstage.show.wording import CAUSES, near_path, treat_text
+from gainstage.show.wording import near_path
 from gainstage.store.ring import to_block, to_weight_block
-from gainstage.treat.treatment import parse
 from recorded import along_time, levels
 
 INFO: dict[str, Any] = {
@@ -55,20 +52,6 @@ def diagnosis(**changes: Any) -> Diagnosis:
         ),
     )
     return replace(known, **changes)
-
-
-def test_every_cause_has_words() -> None:
-    assert set(CAUSES) == set(get_args(Cause))
-
-
-@pytest.mark.parametrize("cause", get_args(Cause))
-def test_every_remedy_that_is_shown_as_a_treatment_is_one_that_run_takes(cause: Cause) -> None:
-    for remedy in remedies_for(cause, record()):
-        text = treat_text(remedy)
-        if text is None:
-            assert remedy.remedy in ("code-change", "fix-data")
-        else:
-            assert parse(text).remedy == remedy.remedy
 
 
 def test_why_is_the_cause_and_its_strongest_evidence() -> None:

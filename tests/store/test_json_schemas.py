@@ -13,7 +13,7 @@ from torch import nn
 
 import gainstage
 from gainstage.cli import main
-from gainstage.diagnose.weights import CAUSES
+from gainstage.diagnose.causes import CAUSES
 from gainstage.facts.codec import to_json
 from gainstage.facts.fault import FaultKind
 from gainstage.facts.observation import OBSERVED
@@ -111,7 +111,7 @@ def test_every_schema_is_one_and_refuses_what_is_not_meant(
 
 def test_enumerations_are_those_of_the_code() -> None:
     findings = schema("findings")["$defs"]
-    assert findings["cause"]["enum"] == list(CAUSES)
+    assert findings["cause"]["enum"] == [kind.id for kind in CAUSES]
     remedies = findings["diagnosis"]["properties"]["remedies"]["items"]["properties"]["remedy"]
     assert set(remedies["enum"]) == set(SETTINGS) | {"fix-data", "code-change"}
     kinds = (

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gainstage.diagnose.cause_kind import CauseKind
+from gainstage.diagnose.causes import CAUSE
 from gainstage.diagnose.evidence import Piece, evidence_of
-from gainstage.diagnose.place import place_of_cause
 from gainstage.diagnose.rank import rank
-from gainstage.diagnose.remedies import remedies_for
-from gainstage.diagnose.weights import WEIGHTS, Cause
 from gainstage.facts.diagnosis import Alternative, Diagnosis, Evidence
 from gainstage.facts.findings import Verdict
 from gainstage.facts.record import RankRecord
@@ -34,7 +33,8 @@ def diagnose(records: Sequence[RankRecord], verdict: Verdict) -> Diagnosis | Non
     if not evidence:
         return None
     best, *others = rank(each.name for each in evidence)
-    site = place_of_cause(best.cause, record)
+    kind = CAUSE[best.cause]
+    site = kind.place(record)
     if len(records) > 1:
         site = replace(site, rank=record.rank)
     return Diagnosis(
@@ -46,8 +46,8 @@ def diagnose(records: Sequence[RankRecord], verdict: Verdict) -> Diagnosis | Non
         first_alarm_step=_earliest([each.alarm_step for each in records]),
         failure_step=_earliest([each.failure_step for each in records]),
         site=site,
-        remedies=tuple(remedies_for(best.cause, record)),
-        evidence=_weighed(best.cause, evidence),
+        remedies=tuple(kind.remedies(record)),
+        evidence=_weighed(kind, evidence),
     )
 
 
@@ -72,9 +72,9 @@ def _earliest(steps: Sequence[int | None]) -> int | None:
     return min((step for step in steps if step is not None), default=None)
 
 
-def _weighed(cause: Cause, pieces: Sequence[Piece]) -> tuple[Evidence, ...]:
+def _weighed(cause: CauseKind, pieces: Sequence[Piece]) -> tuple[Evidence, ...]:
     """Return the evidence, what speaks for the cause first, with the bits it adds."""
     weighed = (
-        Evidence(piece.name, WEIGHTS[piece.name].get(cause, 0.0), piece.text) for piece in pieces
+        Evidence(piece.name, cause.weighs.get(piece.name, 0.0), piece.text) for piece in pieces
     )
     return tuple(sorted(weighed, key=lambda each: -each.bits))

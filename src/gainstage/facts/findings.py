@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gainstage.facts.diagnosis import Diagnosis
-from gainstage.facts.symptom import Symptom
+from gainstage.facts.symptom import Symptom, first_alarm, first_nonfinite
 
 Verdict = Literal["healthy", "at-risk", "failed"]
 
@@ -22,6 +22,18 @@ class Findings:
     symptoms: tuple[Symptom, ...]
     diagnosis: Diagnosis | None = None
     """None for a healthy run, and where there is no evidence."""
+
+    @property
+    def alarm_step(self) -> int | None:
+        """The first step with a symptom worse than a note, or a wrong operation."""
+        known = self.diagnosis
+        return first_alarm(self.symptoms) if known is None else known.first_alarm_step
+
+    @property
+    def failure_step(self) -> int | None:
+        """The first step at which something was not finite."""
+        known = self.diagnosis
+        return first_nonfinite(self.symptoms) if known is None else known.failure_step
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `gainstage report --json` prints."""

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 from gainstage.facts.blocks import ProfileBlock, StepBlock, TimeBlock, WeightBlock
 from gainstage.facts.fault import Fault, Site
 from gainstage.facts.observation import Observation, Observed
-from gainstage.facts.symptom import Symptom
+from gainstage.facts.symptom import Symptom, first_alarm, first_nonfinite
 from gainstage.facts.tensor import TensorInfo
 
 E = TypeVar("E", bound=Observed)
@@ -64,11 +64,11 @@ class RankRecord:
     @property
     def alarm_step(self) -> int | None:
         """The first step with a symptom worse than a note, or a fault."""
-        steps = [s.step for s in self.symptoms if s.severity != "info"]
-        return min([*steps, *(fault.step for fault in self.faults)], default=None)
+        steps = [first_alarm(self.symptoms), *(fault.step for fault in self.faults)]
+        return min((step for step in steps if step is not None), default=None)
 
     @property
     def failure_step(self) -> int | None:
         """The first step at which something was not finite."""
-        steps = [s.step for s in self.symptoms if s.symptom.endswith("nonfinite")]
-        return min([*steps, *(fault.step for fault in self.faults)], default=None)
+        steps = [first_nonfinite(self.symptoms), *(fault.step for fault in self.faults)]
+        return min((step for step in steps if step is not None), default=None)

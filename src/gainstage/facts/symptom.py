@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,3 +33,13 @@ class Symptom:
             "message": self.message,
             "evidence": self.evidence,
         }
+
+
+def first_alarm(symptoms: Iterable[Symptom]) -> int | None:
+    """Return the first step with a symptom worse than a note."""
+    return min((each.step for each in symptoms if each.severity != "info"), default=None)
+
+
+def first_nonfinite(symptoms: Iterable[Symptom]) -> int | None:
+    """Return the first step at which a loss, a gradient or an update was not finite."""
+    return min((s.step for s in symptoms if s.symptom.endswith("nonfinite")), default=None)

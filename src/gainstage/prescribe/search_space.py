@@ -9,12 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import cast
 
 import numpy as np
 
-from gainstage.diagnose.remedies import advised_limit, remedies_for
-from gainstage.diagnose.weights import Cause
+from gainstage.diagnose.causes import CAUSE
+from gainstage.diagnose.remedies import advised_limit
 from gainstage.errors import ConfigError
 from gainstage.facts.diagnosis import BY_HAND, Diagnosis, Remedy
 from gainstage.facts.observation import ClipCalled, ClipNothing, OptimizerMade
@@ -61,7 +60,7 @@ def facts_of(record: RankRecord) -> BaselineFacts:
         is_half=_is_half(record),
         has_matrices=any(len(tensor.shape) > 1 for tensor in record.tensors),
         clips=any(record.first(kind) is not None for kind in (ClipCalled, ClipNothing)),
-        advised_max_norm=advised_limit(record),
+        advised_max_norm=advised_limit(block, record.alarm_step),
         steps=len(block),
     )
 
@@ -90,8 +89,8 @@ def first_round(
         found += _treatable(diagnosis.remedies, diagnosis.cause)
         for other in diagnosis.alternatives:
             if other.confidence >= _LEAST_CONFIDENCE:
-                cause = cast("Cause", other.cause)
-                found += _treatable(remedies_for(cause, record), cause)[:1]
+                remedies = CAUSE[other.cause].remedies(record)
+                found += _treatable(remedies, other.cause)[:1]
     return distinct([*found, *_general(facts)])
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gainstage.detect.gradient.gradient_growth import NOTABLE_BITS
 from gainstage.detect.series.trend import steepest_growth
 from gainstage.detect.symptom_json import message_of
+from gainstage.diagnose.remedies import advised_limit
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.fault import Site
 from gainstage.facts.findings import Findings
@@ -122,7 +123,8 @@ def verdict_text(shown: Shown) -> str:
     verdict = shown.findings.verdict
     if verdict == "healthy":
         return "HEALTHY"
-    since = failure_step(shown) if verdict == "failed" else alarm_step(shown)
+    findings = shown.findings
+    since = findings.failure_step if verdict == "failed" else findings.alarm_step
     said, when = ("FAILED", "at") if verdict == "failed" else ("AT RISK", "since")
     return said if since is None else f"{said} {when} step {since:,}"
 
@@ -161,8 +163,9 @@ def treat_commands(shown: Shown) -> list[str]:
     if shown.findings.diagnosis is not None:
         command = script_command("prescribe", shown.info)
     elif _has_grown(shown):
-        limit = f"clip-global-norm:max_norm={_advised_limit(shown):.2g}"
-        command = script_command(f"run --treat {limit}", shown.info)
+        limit = advised_limit(shown.block, shown.findings.alarm_step)
+        treat = f"clip-global-norm:max_norm={limit:.2g}"
+        command = script_command(f"run --treat {treat}", shown.info)
     else:
         command = None
     return [] if command is None else [command]
@@ -190,17 +193,6 @@ def norm_bits(block: StepBlock) -> NDArray[np.float64]:
     """Return log2 of the global norm of the steps that have one; inf and NaN stay, zeros do not."""
     there = block.present.any(axis=1) & (block.grad_norm != 0)
     return np.log2(block.grad_norm[there])
-
-
-def alarm_step(shown: Shown) -> int | None:
-    """Return the first step with a symptom worse than a note."""
-    return min((s.step for s in shown.findings.symptoms if s.severity != "info"), default=None)
-
-
-def failure_step(shown: Shown) -> int | None:
-    """Return the first step at which something was not finite."""
-    fatal = [s.step for s in shown.findings.symptoms if s.symptom.endswith("nonfinite")]
-    return min(fatal, default=None)
 
 
 def told(symptom: Symptom, sites: Sequence[Site] = ()) -> str:
@@ -233,7 +225,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _when(shown: Shown) -> list[Answer]:
-    alarm, failure = alarm_step(shown), failure_step(shown)
+    alarm, failure = shown.findings.alarm_step, shown.findings.failure_step
     if alarm is None:
         return []
     forecast = _forecast(shown)
@@ -323,14 +315,3 @@ def _has_grown(shown: Shown) -> bool:
     bits = norm_bits(shown.block)
     finite = bits[np.isfinite(bits)]
     return bool(len(finite)) and float(np.ptp(finite)) >= NOTABLE_BITS
-
-
-def _advised_limit(shown: Shown) -> float:
-    """Return the 90th percentile of the norms before the first sign (the tuning playbook).
-
-    Where those are too few to tell, 1: what recurrent nets are clipped at.
-    """
-    alarm = alarm_step(shown)
-    healthy = shown.block.grad_norm[shown.block.step < (alarm if alarm is not None else 0)]
-    healthy = healthy[np.isfinite(healthy)]
-    return float(np.percentile(healthy, 90)) if len(healthy) >= 20 else 1.0

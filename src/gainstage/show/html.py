@@ -19,7 +19,6 @@ from gainstage.detect.symptom_json import symptom_json
 from gainstage.errors import ConfigError
 from gainstage.facts.codec import to_json
 from gainstage.show.answers import (
-    alarm_step,
     answers,
     extent,
     fix_command,
@@ -140,7 +139,7 @@ def report_data(
         "treatments": treatments_json(run.treatments),
         "trials": trials_json(run),
         "ranks": [
-            _rank(run, rank, alarm_step(shown), with_steps=with_steps)
+            _rank(run, rank, findings.alarm_step, with_steps=with_steps)
             for rank in _ranks(run, findings)
         ],
         "ranks_in_all": len(run.ranks),

@@ -7,28 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gainstage.diagnose.causes import CAUSE
 from gainstage.facts.diagnosis import BY_HAND, Remedy
-
-CAUSES: Mapping[str, str] = {
-    "init-scale": "the initial weights have the wrong scale",
-    "recurrent-gain": "the recurrence multiplies at every time step",
-    "learning-rate": "the learning rate is too high",
-    "residual-growth": "the residual stream climbs while it trains",
-    "bad-data": "the data are wrong",
-    "numeric-op": "an operation left its domain",
-    "dtype-overflow": "the dtype has too little headroom",
-    "clip-misuse": "clipping does not do what it is for",
-    "loss-reduction": "the loss is a sum where a mean is meant",
-    "grad-accumulation": "gradients of earlier steps are still there",
-    "normalization": "a normalization divides by almost nothing",
-    "unbounded-objective": "the objective has no bound",
-    "optimizer-config": "the optimizer is not set up as it should be",
-}
 
 
 def cause_words(cause: str) -> str:
     """Return a cause in plain words; an id that is not known stands for itself."""
-    return CAUSES.get(cause, cause)
+    kind = CAUSE.get(cause)
+    return cause if kind is None else kind.words
 
 
 def treat_text(remedy: Remedy) -> str | None:

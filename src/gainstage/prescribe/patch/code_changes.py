@@ -9,6 +9,8 @@ from pathlib import Path
 import libcst as cst
 from libcst import matchers as m
 
+from gainstage.diagnose.cause_kind import CodeChangeId
+from gainstage.diagnose.causes import CAUSE
 from gainstage.diagnose.from_weights import weight_evidence
 from gainstage.facts.fault import Fault
 from gainstage.facts.observation import (
@@ -62,9 +64,11 @@ def code_changes(path: Path, record: RankRecord, causes: dict[str, float]) -> li
         source = read_source(path)
     except NoSafeEditError:
         return []
+    likely = (CAUSE[cause] for cause, share in causes.items() if share >= _SMALLEST_CONFIDENCE)
+    changes: dict[CodeChangeId, None] = {c: None for cause in likely for c in cause.code_changes}
     found: list[ChangedScript] = []
-    for cause in (each for each, share in causes.items() if share >= _SMALLEST_CONFIDENCE):
-        for what, edit in _edits(cause, source, record):
+    for change in changes:
+        for what, edit in _edits(change, source, record):
             edits = Edits(source)
             try:
                 edit(edits)
@@ -80,41 +84,42 @@ def code_changes(path: Path, record: RankRecord, causes: dict[str, float]) -> li
 _Edit = tuple[str, Callable[[Edits], None]]
 
 
-def _edits(cause: str, source: ScriptSource, record: RankRecord) -> Iterator[_Edit]:
+def _edits(change: CodeChangeId, source: ScriptSource, record: RankRecord) -> Iterator[_Edit]:
     fault = record.fault
-    match cause:
-        case "numeric-op" | "normalization":
+    match change:
+        case "guard-operation":
             if fault is not None and is_of(source, fault.site.file):
                 yield from _of_operation(fault)
-        case "dtype-overflow":
+        case "float32":
             yield "float32 where the script asks for half precision", _to_float32
-        case "grad-accumulation":
+        case "zero-grad":
             if record.first(GradientsNotZeroed) is not None:
                 yield "zero_grad after each step", lambda edits: _zero_grad(edits, record)
-        case "clip-misuse":
+        case "clip-a-list":
             nothing = record.first(ClipNothing)
             if nothing is not None and is_of(source, nothing.file):
                 what = f"a list for the iterator that line {nothing.line} clips by"
                 yield what, lambda edits: _keep_listed(edits, nothing.line)
+        case "unscale-first":
             scaled = record.first(ClipScaled)
             if scaled is not None and is_of(source, scaled.file):
                 what = f"the loss scale taken out before the clip, line {scaled.line}"
                 yield what, lambda edits: _unscale(edits, record, scaled.line)
-        case "optimizer-config":
+        case "optimizer-settings":
             yield (
                 "settings within their range",
                 lambda edits: _settings(edits, optimizers_of(source, record)),
             )
+        case "add-parameters":
             if record.first(ParametersUnstepped) is not None:
                 yield "what the optimizer lacks added to it", lambda edits: _hold(edits, record)
+        case "take-out-writes":
             if not _PUSHED.isdisjoint(name for name, _ in weight_evidence(record)):
                 for line in _writes(source):
                     yield (
                         f"line {source.lines_of(line)[0]} taken out: {source.code(line).strip()}",
                         lambda edits, line=line: _take_out(edits, line),
                     )
-        case _:
-            pass
 
 
 def _of_operation(fault: Fault) -> Iterator[_Edit]:
