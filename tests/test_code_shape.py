@@ -24,21 +24,13 @@ LONG_FUNCTIONS = {
     "prescribe/prescribe.py _prescribe",
 }
 NAMED_TWICE = {
-    "Candidate",
-    "Check",
     "CodeChange",
     "Evidence",
-    "Findings",
     "GainstageCallback",
-    "Level",
     "Levels",
     "Plan",
-    "Readings",
-    "Run",
     "Script",
-    "Shelf",
     "Sink",
-    "Source",
     "_Turn",
 }
 LONG_FILES = {

@@ -19,7 +19,7 @@ export interface RunList {
   runs: RunRow[];
 }
 
-/** A stretch of steps in as many bins as a screen shows. */
+/** A range of steps in as many bins as a screen shows. */
 export interface Tile {
   rank: number;
   /** Steps a bin. */
@@ -36,14 +36,14 @@ export interface Tile {
   tensors?: Tensor[];
 }
 
-export type Stretch = readonly [number, number] | null;
+export type StepRange = readonly [number, number] | null;
 
 export const fetchRuns = (): Promise<RunList> => get("runs", {});
 export const fetchReport = (run: string): Promise<Report> => get("report", { run });
 
 /** Return a tile; without its heatmap if only the lines are wanted. */
-export function fetchTile(run: string, rank: number, stretch: Stretch, lines = false): Promise<Tile> {
-  const [first, last] = stretch ?? [];
+export function fetchTile(run: string, rank: number, range: StepRange, lines = false): Promise<Tile> {
+  const [first, last] = range ?? [];
   return get("tile", {
     run,
     rank: String(rank),

@@ -1,7 +1,7 @@
 /** Several runs over each other: loss and global norm, step by step. */
 
 import uPlot from "uplot";
-import { fetchTile, type RunRow, type Stretch, steady, type Tile } from "./api";
+import { fetchTile, type RunRow, type StepRange, steady, type Tile } from "./api";
 import { type Band, numberText } from "./data";
 import { type Frame, cursor, grid, scaleOf, xAxis } from "./lines";
 import { verdictWord } from "./list";
@@ -19,7 +19,7 @@ interface Compared {
 export function compareView(place: HTMLElement, rows: RunRow[], failed: (error: unknown) => void): View {
   let charts: uPlot[] = [];
   let shown: Compared[] = [];
-  let stretch: Stretch = null;
+  let range: StepRange = null;
   const names = new Set(rows.map((each) => each.name));
   const readout = element("output", { class: "readout" });
   const pictures = element("section", { "aria-label": "pictures", class: "pictures" });
@@ -48,7 +48,7 @@ export function compareView(place: HTMLElement, rows: RunRow[], failed: (error: 
       overlay(norm, shown, (tile) => tile.norm_bits, frame, false),
     ];
     for (const chart of charts) chart.hooks["setCursor"] = [() => read(readout, chart, shown)];
-    if (stretch) zoomTo(stretch[0], stretch[1]);
+    if (range) zoomTo(range[0], range[1]);
   };
   let zooming = false;
   const zoomTo = (min: number, max: number, source?: uPlot): void => {
@@ -62,20 +62,20 @@ export function compareView(place: HTMLElement, rows: RunRow[], failed: (error: 
     const steps = source.data[0];
     const isWhole = min <= (steps[0] ?? 0) && max >= (steps.at(-1) ?? 0);
     zoomTo(min, max, source);
-    const [first, last] = stretch ?? [];
-    if (isWhole && !stretch) return;
+    const [first, last] = range ?? [];
+    if (isWhole && !range) return;
     if (first === Math.ceil(min) && last === Math.floor(max)) return;
-    stretch = isWhole ? null : [Math.max(0, Math.ceil(min)), Math.floor(max)];
+    range = isWhole ? null : [Math.max(0, Math.ceil(min)), Math.floor(max)];
     load();
   };
   const load = steady(async () => {
     shown = await Promise.all(
-      rows.map(async (row) => ({ row, tile: await fetchTile(row.name, 0, stretch, true) })),
+      rows.map(async (row) => ({ row, tile: await fetchTile(row.name, 0, range, true) })),
     );
     draw();
   }, failed);
   pictures.addEventListener("dblclick", () => {
-    stretch = null;
+    range = null;
     load();
   });
   let width = 0;

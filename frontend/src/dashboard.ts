@@ -2,7 +2,7 @@
 
 import { fetchRuns, type RunRow } from "./api";
 import { compareView } from "./compare";
-import { dress } from "./dress";
+import { applyStyles } from "./styles";
 import { listView, MOST_COMPARED, stateMark } from "./list";
 import { runView } from "./live";
 import { element } from "./page";
@@ -11,7 +11,7 @@ import type { View } from "./view";
 const EVERYTHING_MS = 10_000;
 
 async function main(): Promise<void> {
-  dress();
+  applyStyles();
   const place = element("div", {});
   const trouble = element("p", { class: "damage", role: "alert", hidden: "" });
   const back = element("nav", { "aria-label": "dashboard" });
@@ -41,11 +41,11 @@ async function main(): Promise<void> {
     open = [...asked.getAll("run").slice(0, 1), ...asked.getAll("compare").slice(0, MOST_COMPARED)];
     document.title = open.length ? `${open.join(", ")} – gainstage` : "gainstage";
     await look();
-    const found = open.flatMap((name) => rows.filter((each) => each.name === name));
-    if (found.length < open.length) failed(new Error("there is no run of that name any more"));
-    const [first] = found;
+    const chosen = open.flatMap((name) => rows.filter((each) => each.name === name));
+    if (chosen.length < open.length) failed(new Error("there is no run of that name any more"));
+    const [first] = chosen;
     if (asked.has("run") && first) view = runView(place, first, failed);
-    else if (found.length) view = compareView(place, found, failed);
+    else if (chosen.length) view = compareView(place, chosen, failed);
     else view = listView(place, failed);
   };
   const said = (names: ReadonlySet<string>): void => {
@@ -57,7 +57,7 @@ async function main(): Promise<void> {
   news.addEventListener("error", () => failed(new Error("No connection to gainstage serve: is it still running?")));
   news.addEventListener("open", () => {
     trouble.hidden = true;
-    // What was written in between was not told.
+    // What was written in between was not announced.
     said(new Set(rows.map((each) => each.name)));
   });
   // A run that stopped writing makes no news; its state changes all the same.

@@ -8,7 +8,7 @@ import { matching, sampledAt, sampledText, type Store } from "./store";
 import { theme } from "./theme";
 
 /** A picture that can be taken to another step. */
-export interface Moving {
+export interface SampledChart {
   charts: uPlot[];
   update: () => void;
 }
@@ -24,7 +24,7 @@ export function ledger(
   store: Store,
   room: number,
   axis: number,
-): Moving {
+): SampledChart {
   const { steps, layers, names } = figures.ledger;
   const wanted = matching(figures.tensors, store.view.filter);
   const shown = layers.flatMap((tensor, i) => (wanted.has(tensor) ? [i] : []));
@@ -126,7 +126,7 @@ export function ratios(
   store: Store,
   room: number,
   axis: number,
-): Moving {
+): SampledChart {
   title(
     place,
     "Update ratio lr·‖g‖/‖w‖ of each tensor, in bits",
@@ -168,7 +168,7 @@ export function ratios(
 }
 
 /** Return a place without a picture. */
-export function nothing(place: HTMLElement, why: string): Moving {
+export function nothing(place: HTMLElement, why: string): SampledChart {
   place.append(element("p", { class: "quiet" }, why));
   return { charts: [], update: () => undefined };
 }

@@ -46,7 +46,7 @@ export function listView(place: HTMLElement, failed: (error: unknown) => void): 
     const all = list.runs.map((run) => {
       const row = rows.get(run.name) ?? makeRow(run, count);
       rows.set(run.name, row);
-      row.tell(run);
+      row.update(run);
       return row.node;
     });
     // Only where runs came or went: a row that stays keeps the focus.
@@ -63,7 +63,7 @@ export function listView(place: HTMLElement, failed: (error: unknown) => void): 
 interface Row {
   node: HTMLElement;
   box: HTMLInputElement;
-  tell: (run: RunRow) => void;
+  update: (run: RunRow) => void;
 }
 
 function makeRow(first: RunRow, changed: () => void): Row {
@@ -80,7 +80,7 @@ function makeRow(first: RunRow, changed: () => void): Row {
     element("td", { class: "name" }, link, " ", script, worst),
     ...[state, verdict, steps, began].flatMap((each) => (each ? [each] : [])),
   );
-  const tell = (run: RunRow): void => {
+  const update = (run: RunRow): void => {
     node.className = run.verdict;
     script.textContent = [run.script, ...run.treat.map((each) => `--treat ${each}`)].join(" ");
     worst.textContent = run.worst;
@@ -90,7 +90,7 @@ function makeRow(first: RunRow, changed: () => void): Row {
     const date = new Date(run.started);
     if (began) began.textContent = Number.isNaN(date.getTime()) ? "" : date.toLocaleString();
   };
-  return { node, box, tell };
+  return { node, box, update };
 }
 
 /** Return whether a run goes on, in a word with a sign. */

@@ -1,6 +1,6 @@
 /** One run in the dashboard: its page, fed by tiles, following it while it goes on. */
 
-import { fetchReport, fetchTile, type RunRow, type Stretch, steady, type Tile } from "./api";
+import { fetchReport, fetchTile, type RunRow, type StepRange, steady, type Tile } from "./api";
 import type { Band, RankFigures, Report } from "./data";
 import { element } from "./page";
 import { type RunPage, runPage } from "./run";
@@ -15,14 +15,14 @@ export function runView(place: HTMLElement, row: RunRow, failed: (error: unknown
   let figures = blankFigures(0);
   let whole: Tile | null = null;
   let fine: Tile | null = null;
-  let stretch: Stretch = null;
+  let range: StepRange = null;
   let page: RunPage | null = null;
   let ended = false;
   place.replaceChildren(element("p", { class: "quiet" }, "Reading the record …"));
 
   const put = (): void => {
     if (!whole || ended) return;
-    Object.assign(figures, merged(whole, stretch, fine));
+    Object.assign(figures, merged(whole, range, fine));
     figures.tensors = whole.tensors ?? [];
     // Those that the last report did not know yet come last.
     const known = new Set(figures.depth_order);
@@ -32,53 +32,53 @@ export function runView(place: HTMLElement, row: RunRow, failed: (error: unknown
   const load = steady(async () => {
     const { rank } = figures;
     const now = await fetchTile(name, rank, null);
-    const [first, last] = stretch ?? [];
+    const [first, last] = range ?? [];
     if (rank !== figures.rank) return;
     whole = now;
     if (first !== undefined && last !== undefined && now.width > 1) {
-      stretch = widened([first, last], now);
-      fine = await fetchTile(name, rank, stretch);
+      range = widened([first, last], now);
+      fine = await fetchTile(name, rank, range);
     } else fine = null;
     put();
     if (!page) await open();
   }, failed);
   const zoom = steady(async () => {
-    if (!whole || !stretch || whole.width === 1) fine = null;
+    if (!whole || !range || whole.width === 1) fine = null;
     else {
-      stretch = widened(stretch, whole);
-      fine = await fetchTile(name, figures.rank, stretch);
+      range = widened(range, whole);
+      fine = await fetchTile(name, figures.rank, range);
     }
     put();
   }, failed);
-  const tell = steady(async () => {
+  const update = steady(async () => {
     const report = filled(await fetchReport(name));
-    if (!ended) page?.tell(report);
+    if (!ended) page?.update(report);
   }, failed);
 
   async function open(): Promise<void> {
     const asked = fetchReport(name);
     const late = new Promise<null>((done) => setTimeout(() => done(null), PATIENCE_MS));
-    const told = await Promise.race([asked, late]);
+    const early = await Promise.race([asked, late]);
     if (ended) return;
-    const report = told ? filled(told) : blankReport(row);
+    const report = early ? filled(early) : blankReport(row);
     const first = report.ranks.find((each) => each.rank === figures.rank) ?? report.ranks[0];
     if (first) figures = Object.assign(first, stepsOf(figures));
     if (!figures.depth_order.length) figures.depth_order = [...figures.tensors.keys()];
     page = runPage(report, {
       window: (window) => {
-        stretch = window;
+        range = window;
         zoom();
       },
       rank: (chosen) => {
         if (chosen === figures) return;
         figures = chosen;
-        [whole, fine, stretch] = [null, null, null];
+        [whole, fine, range] = [null, null, null];
         load();
       },
     });
     place.replaceChildren(...page.nodes);
     page.start();
-    if (!told) tell();
+    if (!early) update();
   }
 
   load();
@@ -86,7 +86,7 @@ export function runView(place: HTMLElement, row: RunRow, failed: (error: unknown
     changed: (names) => {
       if (!names.has(name) || !page) return;
       load();
-      tell();
+      update();
     },
     end: () => {
       ended = true;

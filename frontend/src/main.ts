@@ -2,9 +2,9 @@
 
 import { readReport } from "./data";
 import { runPage } from "./run";
-import { dress } from "./dress";
+import { applyStyles } from "./styles";
 
-dress();
+applyStyles();
 const page = runPage(readReport(), { window: () => undefined, rank: () => undefined });
 document.getElementById("report")?.append(...page.nodes);
 page.start();

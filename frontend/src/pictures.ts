@@ -9,7 +9,7 @@ import {
   type RankFigures,
   type Symptom,
 } from "./data";
-import { ledger, type Moving, ratios } from "./depth";
+import { ledger, ratios, type SampledChart } from "./depth";
 import { type Heatmap, heatmap } from "./heatmap";
 import { type Frame, lineChart, type OverSteps, scaleOf } from "./lines";
 import { element, key, title } from "./page";
@@ -24,7 +24,7 @@ export interface StepPictures {
   charts: OverSteps[];
   /** Take what the figures hold now; false if they must be drawn anew. */
   update: () => boolean;
-  /** Bring a stretch of steps into sight. */
+  /** Bring a range of steps into sight. */
   show: (window: Window) => void;
 }
 
@@ -32,7 +32,7 @@ export interface StepPictures {
 export type Window = [number, number] | null;
 
 /** What a person did to the pictures over steps. */
-export interface Heard {
+export interface Callbacks {
   /** Other steps came into sight. */
   window: (window: Window) => void;
 }
@@ -44,7 +44,7 @@ export function drawOverSteps(
   symptoms: () => readonly Symptom[],
   figures: RankFigures,
   store: Store,
-  heard: Heard,
+  callbacks: Callbacks,
 ): StepPictures {
   const room = place.clientWidth;
   const made = (id: string): HTMLElement => element("figure", { id });
@@ -79,7 +79,7 @@ export function drawOverSteps(
       const [first, last] = all();
       isWhole = min <= first && max >= last;
       zoomAll(min, max, source);
-      heard.window(isWhole ? null : [Math.ceil(min), Math.floor(max)]);
+      callbacks.window(isWhole ? null : [Math.ceil(min), Math.floor(max)]);
     },
   };
   const scale = scaleOf(figures.loss);
@@ -140,7 +140,7 @@ export function drawOverSteps(
 }
 
 /** Draw the pictures of sampled steps anew. */
-export function drawMoving(place: HTMLElement, figures: RankFigures, store: Store): Moving[] {
+export function drawSampledCharts(place: HTMLElement, figures: RankFigures, store: Store): SampledChart[] {
   const room = place.clientWidth;
   const axis = axisWidth(room, figures);
   const made = (id: string): HTMLElement => element("figure", { id });

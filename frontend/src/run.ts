@@ -5,14 +5,14 @@ import type { RankFigures, Report, Symptom } from "./data";
 import { head, symptomList } from "./head";
 import { element } from "./page";
 import {
-  drawMoving,
+  drawSampledCharts,
   drawOverSteps,
-  type Heard,
+  type Callbacks,
   type StepPictures,
   moveTo,
   type Window,
 } from "./pictures";
-import type { Moving } from "./depth";
+import type { SampledChart } from "./depth";
 import { autopsy, clipping, facts, treatments } from "./sections";
 import { makeStore } from "./store";
 import { darkQuery } from "./theme";
@@ -23,24 +23,24 @@ export interface RunPage {
   /** Draw for the first time; the nodes must be on the page. */
   start: () => void;
   /** Take what is said of the run now. */
-  tell: (report: Report) => void;
+  update: (report: Report) => void;
   /** Take the figures over steps, which have changed in place. */
   refresh: () => void;
   /** Let go of everything that hears of the window's size and colours. */
   end: () => void;
 }
 
-export interface Hooks extends Heard {
+export interface Hooks extends Callbacks {
   /** The figures of a rank are wanted. */
   rank: (figures: RankFigures) => void;
 }
 
-/** Return the page of a run whose report may be told again. */
+/** Return the page of a run whose report may be updated. */
 export function runPage(first: Report, hooks: Hooks): RunPage {
   let report = first;
   let figures = report.ranks[0];
   let over: StepPictures = { charts: [], update: () => false, show: () => undefined };
-  let moving: Moving[] = [];
+  let sampledCharts: SampledChart[] = [];
   let window: Window = null;
   const slot = (name: string): HTMLElement => element("div", { class: `part ${name}` });
   const slots = { head: slot("head"), symptoms: slot("list"), ranks: slot("ranks"), treated: slot("treated"), facts: slot("how") };
@@ -55,18 +55,18 @@ export function runPage(first: Report, hooks: Hooks): RunPage {
   const drawSteps = (): void => {
     for (const { chart } of over.charts) chart.destroy();
     const wanted = window;
-    const heard: Heard = {
+    const callbacks: Callbacks = {
       window: (now) => {
         window = now;
         hooks.window(now);
       },
     };
-    if (figures) over = drawOverSteps(stepPlace, bar.readout, () => report.symptoms, figures, store, heard);
+    if (figures) over = drawOverSteps(stepPlace, bar.readout, () => report.symptoms, figures, store, callbacks);
     if (wanted) over.show(wanted);
   };
   const drawSamples = (): void => {
-    for (const chart of moving.flatMap((each) => each.charts)) chart.destroy();
-    if (figures) moving = drawMoving(samplePlace, figures, store);
+    for (const chart of sampledCharts.flatMap((each) => each.charts)) chart.destroy();
+    if (figures) sampledCharts = drawSampledCharts(samplePlace, figures, store);
   };
   const draw = (): void => {
     drawSteps();
@@ -89,20 +89,20 @@ export function runPage(first: Report, hooks: Hooks): RunPage {
     if (figures) moveTo(over.charts, figures, symptom.step);
   };
   const sayBelow = (): void => {
-    if (figures) renew(below, [report.diagnosis, figures.faults, figures.clips], () =>
+    if (figures) render(below, [report.diagnosis, figures.faults, figures.clips], () =>
       figures ? [...autopsy(report, figures, filter), ...clipping(figures)] : []);
   };
   const say = (): void => {
     const { answers, growing, treat, next, damage, verdict_text, extent, diagnosis } = report;
-    renew(slots.head, [answers, growing, treat, next, damage, verdict_text, extent, diagnosis],
+    render(slots.head, [answers, growing, treat, next, damage, verdict_text, extent, diagnosis],
       () => head(report, filter));
-    renew(slots.symptoms, report.symptoms, () => [symptomList(report, show)]);
-    renew(slots.ranks, report.ranks.map((each) => each.rank), () => rankChoice(report, take));
-    renew(slots.treated, [report.treatments, report.trials], () => treatments(report));
-    renew(slots.facts, [report.facts, report.folder], () => facts(report));
+    render(slots.symptoms, report.symptoms, () => [symptomList(report, show)]);
+    render(slots.ranks, report.ranks.map((each) => each.rank), () => rankChoice(report, take));
+    render(slots.treated, [report.treatments, report.trials], () => treatments(report));
+    render(slots.facts, [report.facts, report.folder], () => facts(report));
     sayBelow();
   };
-  const tell = (now: Report): void => {
+  const update = (now: Report): void => {
     const before = figures && sampled(figures);
     // The figures over steps stay: they come as tiles.
     now.ranks = now.ranks.map((each) => {
@@ -123,7 +123,7 @@ export function runPage(first: Report, hooks: Hooks): RunPage {
     if (changed.has("filter") || changed.has("order")) draw();
     else {
       for (const { chart } of over.charts) chart.redraw(false);
-      for (const each of moving) each.update();
+      for (const each of sampledCharts) each.update();
     }
   });
   let width = 0;
@@ -143,21 +143,21 @@ export function runPage(first: Report, hooks: Hooks): RunPage {
     darkQuery.removeEventListener("change", draw);
     observer.disconnect();
     for (const { chart } of over.charts) chart.destroy();
-    for (const chart of moving.flatMap((each) => each.charts)) chart.destroy();
+    for (const chart of sampledCharts.flatMap((each) => each.charts)) chart.destroy();
   };
   const nodes = [slots.head, slots.symptoms, slots.ranks, bar.bar, pictures, below, slots.treated, slots.facts];
-  return { nodes, start, tell, refresh, end };
+  return { nodes, start, update, refresh, end };
 }
 
 /** Make a part of the page anew if what it says has changed: focus and scrolling stay otherwise. */
-function renew(place: HTMLElement, said: unknown, make: () => HTMLElement[]): void {
-  const now = JSON.stringify(said);
-  if (told.get(place) === now) return;
-  told.set(place, now);
+function render(place: HTMLElement, content: unknown, make: () => HTMLElement[]): void {
+  const now = JSON.stringify(content);
+  if (rendered.get(place) === now) return;
+  rendered.set(place, now);
   place.replaceChildren(...make());
 }
 
-const told = new WeakMap<HTMLElement, string>();
+const rendered = new WeakMap<HTMLElement, string>();
 
 /** Return what the pictures of sampled steps are drawn from, to be compared. */
 function sampled(figures: RankFigures): string {

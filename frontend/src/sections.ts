@@ -84,13 +84,13 @@ export function treatments(report: Report): HTMLElement[] {
   return parts.length ? [element("h2", {}, "Treatments and trials"), ...parts] : [];
 }
 
-function trials(told: Trials): HTMLElement[] {
-  const heads = told.columns.map((each) => each.replaceAll("_", " "));
-  const parts: HTMLElement[] = [table("trials of prescribe", heads, told.rows)];
-  if (told.best) parts.push(element("p", {}, element("strong", {}, "best: "), told.best));
-  if (told.diff) {
+function trials(record: Trials): HTMLElement[] {
+  const heads = record.columns.map((each) => each.replaceAll("_", " "));
+  const parts: HTMLElement[] = [table("trials of prescribe", heads, record.rows)];
+  if (record.best) parts.push(element("p", {}, element("strong", {}, "best: "), record.best));
+  if (record.diff) {
     const label = { class: "source", tabindex: "0", role: "region", "aria-label": "repair" };
-    parts.push(element("pre", label, told.diff));
+    parts.push(element("pre", label, record.diff));
   }
   return parts;
 }

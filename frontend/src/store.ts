@@ -12,11 +12,11 @@ export interface View {
 export interface Store {
   readonly view: Readonly<View>;
   set: (change: Partial<View>) => void;
-  listen: (heard: (changed: ReadonlySet<string>) => void) => void;
+  listen: (callback: (changed: ReadonlySet<string>) => void) => void;
 }
 
 export function makeStore(view: View): Store {
-  const heard: ((changed: ReadonlySet<string>) => void)[] = [];
+  const listeners: ((changed: ReadonlySet<string>) => void)[] = [];
   return {
     view,
     set: (change) => {
@@ -24,20 +24,20 @@ export function makeStore(view: View): Store {
       Object.assign(view, change);
       const keys = ["step", "filter", "order"] as const;
       const changed = new Set<string>(keys.filter((each) => view[each] !== before[each]));
-      if (changed.size) for (const each of heard) each(changed);
+      if (changed.size) for (const each of listeners) each(changed);
     },
-    listen: (each) => heard.push(each),
+    listen: (each) => listeners.push(each),
   };
 }
 
 /** Return the tensors of a module and what is below it; without such a module, those so named. */
 export function matching(tensors: readonly Tensor[], filter: string): Set<number> {
   const wanted = filter.trim();
-  const found = (test: (tensor: Tensor) => boolean): number[] =>
+  const matching = (test: (tensor: Tensor) => boolean): number[] =>
     tensors.flatMap((each, i) => (test(each) ? [i] : []));
   if (!wanted) return new Set(tensors.keys());
-  const inside = found((each) => isWithin(each.module ?? "", wanted));
-  return new Set(inside.length ? inside : found((each) => each.name.includes(wanted)));
+  const inside = matching((each) => isWithin(each.module ?? "", wanted));
+  return new Set(inside.length ? inside : matching((each) => each.name.includes(wanted)));
 }
 
 /** Tell whether a module is another one or below it. */

@@ -1,6 +1,6 @@
-/** Tiles put together: a stretch in fine bins within the whole run in coarse ones. */
+/** Tiles put together: a range in fine bins within the whole run in coarse ones. */
 
-import type { Stretch, Tile } from "./api";
+import type { StepRange, Tile } from "./api";
 import { type Band, type RankFigures, readCells } from "./data";
 
 export type StepFigures = Pick<
@@ -14,18 +14,18 @@ export function stepsOf(figures: RankFigures): StepFigures & Pick<RankFigures, "
   return { step, last_step, loss, norm_bits, max_norm_bits, cells, tensors };
 }
 
-/** Return a stretch widened to the bins of a tile, so that each bin lies inside or outside. */
+/** Return a range of steps widened to the bins of a tile, so that each bin lies inside or outside. */
 export function widened([first, last]: readonly [number, number], tile: Tile): [number, number] {
   const { width } = tile;
   return [Math.floor(first / width) * width, (Math.floor(last / width) + 1) * width - 1];
 }
 
-/** Return a tile of all steps with one stretch replaced by a finer tile of it. */
-export function merged(whole: Tile, stretch: Stretch, fine: Tile | null): StepFigures {
+/** Return a tile of all steps with one range replaced by a finer tile of it. */
+export function merged(whole: Tile, range: StepRange, fine: Tile | null): StepFigures {
   const tensors = whole.tensors?.length ?? 0;
   const old = readCells({ cells: whole.cells ?? "" });
-  if (!fine || !stretch) return { ...whole, cells: old };
-  const [first, last] = stretch;
+  if (!fine || !range) return { ...whole, cells: old };
+  const [first, last] = range;
   const from = whole.step.filter((each) => each < first).length;
   const to = whole.step.filter((each) => each <= last).length;
   const cut = { from, to, size: fine.step.length };

@@ -2,7 +2,7 @@
 
 import uPlot from "uplot";
 import { type RankFigures, readFloats, slopeText, type TimeSeries } from "./data";
-import { drawn, type Moving, nothing } from "./depth";
+import { drawn, nothing, type SampledChart } from "./depth";
 import { element, key, title } from "./page";
 import { isWithin, sampledAt, sampledText, type Store } from "./store";
 import { theme } from "./theme";
@@ -14,7 +14,7 @@ export function throughTime(
   store: Store,
   room: number,
   axis: number,
-): Moving {
+): SampledChart {
   const { samples } = figures.times;
   const steps = samples.map((each) => each.step);
   title(

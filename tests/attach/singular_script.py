@@ -8,7 +8,7 @@ from typing import Literal
 
 import gainstage
 from gainstage.facts.fault import Fault
-from gainstage.store.reader import Run
+from gainstage.store.reader import StoredRun
 
 Place = Literal["module", "loss"]
 
@@ -96,7 +96,7 @@ def write_script(folder: Path, expression: str, value: float, place: Place) -> W
     return Written(path, line)
 
 
-def watch_script(path: Path) -> Run:
+def watch_script(path: Path) -> StoredRun:
     """Run a script in this process under `gainstage.watch`, and return its record."""
     variables: dict[str, object] = {"__name__": "__main__", "__file__": str(path)}
     try:
@@ -110,7 +110,7 @@ def watch_script(path: Path) -> Run:
     return gainstage.load(watch.folder)
 
 
-def first_fault(run: Run) -> Fault:
+def first_fault(run: StoredRun) -> Fault:
     """Return the first fault; at least one there must be."""
     faults = run.faults()
     assert faults, "no fault was found"

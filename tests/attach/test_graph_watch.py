@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gainstage
-from gainstage.store.reader import Run
+from gainstage.store.reader import StoredRun
 
 
 def trained(
     folder: Path, model: nn.Module, loss: Callable[[int], Tensor], steps: int, lr: float = 0.01
-) -> Run:
+) -> StoredRun:
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with gainstage.watch(model, optimizer, out=folder / "run") as watch:
         for step in range(steps):

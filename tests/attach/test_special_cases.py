@@ -13,9 +13,9 @@ from singular_script import first_fault, watch_script
 
 from gainstage.facts.observation import GradientsAccumulated
 from gainstage.graph.autopsy.custom import CustomGradients
-from gainstage.store.reader import Run
+from gainstage.store.reader import StoredRun
 
-Watch = Callable[[str], Run]
+Watch = Callable[[str], StoredRun]
 
 HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
 
@@ -35,7 +35,7 @@ def _fewer_objects() -> Iterator[None]:
 def watch(tmp_path: Path) -> Watch:
     """Run a script in this process, and return its record. The lines of HEAD stand before it."""
 
-    def run(text: str) -> Run:
+    def run(text: str) -> StoredRun:
         path = tmp_path / "train.py"
         path.write_text(HEAD + textwrap.dedent(text))
         return watch_script(path)
@@ -43,13 +43,13 @@ def watch(tmp_path: Path) -> Watch:
     return run
 
 
-def line_of(run: Run, mark: str) -> int:
+def line_of(run: StoredRun, mark: str) -> int:
     """Return the line of the script that ends in a mark."""
     text = (run.folder.parent / "train.py").read_text()
     return next(n for n, line in enumerate(text.splitlines(), 1) if line.endswith(mark))
 
 
-def told(run: Run) -> tuple[int, str, str, int | None]:
+def told(run: StoredRun) -> tuple[int, str, str, int | None]:
     """Return step, phase, operation and line of the first fault."""
     fault = first_fault(run)
     return fault.step, fault.phase, fault.site.op, fault.site.line

@@ -15,7 +15,7 @@ import pytest
 from conftest import environment, finish
 from gainstage.cli import main
 from gainstage.facts.tensor import TensorInfo
-from gainstage.show.serve.runs import Shelf
+from gainstage.show.serve.run_index import RunIndex
 from gainstage.show.watch import follow
 from gainstage.show.watch_frame import Level, bar, frame_text, levels_of, read_frame
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
@@ -178,12 +178,12 @@ def test_a_run_that_was_killed_is_followed_to_its_end_too(tmp_path: Path) -> Non
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         assert not read_frame(tmp_path / "run").ended
-        assert Shelf(tmp_path).rows()[0]["state"] == "live"
+        assert RunIndex(tmp_path).rows()[0]["state"] == "live"
         process.kill()
     frame = read_frame(tmp_path / "run")
     assert frame.killed
     assert "OK, KILLED" in frame_text(frame).plain
-    assert Shelf(tmp_path).rows()[0]["state"] == "killed"
+    assert RunIndex(tmp_path).rows()[0]["state"] == "killed"
     watched = finish([sys.executable, "-m", "gainstage", "watch", "run"], tmp_path)
     assert watched.code == 0
     assert watched.out.splitlines()[-1].startswith("the run was killed: healthy after ")

@@ -27,7 +27,7 @@ from conftest import environment
 from gainstage import cli
 from gainstage.facts.codec import to_json
 from gainstage.facts.tensor import TensorInfo
-from gainstage.show.serve.door import host_name
+from gainstage.show.serve.access_guard import host_name
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter

@@ -16,7 +16,7 @@ from exploding_record import FAILS, STEPS, exploding_run
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.export import CsvFile, write_parquet
-from gainstage.store.reader import Run, load
+from gainstage.store.reader import StoredRun, load
 from gainstage.store.ring import to_block
 from gainstage.store.series import (
     FIRST_TENSORS,
@@ -44,7 +44,7 @@ def tensors_of(block: SeriesBlock) -> list[str]:
     return [each.tensor for each in block.series if each.tensor is not None]
 
 
-def whole(run: Run, *, everything: bool = False) -> SeriesBlock:
+def whole(run: StoredRun, *, everything: bool = False) -> SeriesBlock:
     (block,) = series_blocks(run.tensors(), run.block(), run.weight_block(), everything=everything)
     return block
 

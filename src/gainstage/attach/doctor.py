@@ -41,7 +41,7 @@ INTERNALS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class DoctorCheck:
     """One point of the report."""
 
     name: str
@@ -55,23 +55,23 @@ class Check:
         return self.advice is None
 
 
-def examine(internals: tuple[str, ...] = INTERNALS) -> Iterator[Check]:
+def examine(internals: tuple[str, ...] = INTERNALS) -> Iterator[DoctorCheck]:
     """Yield the points, one after the other: some take a second.
 
     Args:
         internals: Names of torch's, as `module:attribute`.
     """
-    yield Check("gainstage", f"{gainstage.__version__}, Python {platform.python_version()}")
-    yield Check("system", f"{platform.platform()}, {os.cpu_count()} processors")
+    yield DoctorCheck("gainstage", f"{gainstage.__version__}, Python {platform.python_version()}")
+    yield DoctorCheck("system", f"{platform.platform()}, {os.cpu_count()} processors")
     try:
         torch: Any = import_module("torch")
     except Exception as error:
         said = f"cannot be imported: {type(error).__name__}: {error}"
-        yield Check("torch", said, "install torch into this environment: https://pytorch.org")
+        yield DoctorCheck("torch", said, "install torch into this environment: https://pytorch.org")
         return
     devices = f"{torch.cuda.device_count()} accelerators" if torch.cuda.is_available() else "CPU"
-    yield Check("torch", f"{torch.__version__}, {torch.get_num_threads()} threads, {devices}")
-    yield Check("packages", ", ".join(_versions(("numpy", "pyarrow", "rich", "safetensors"))))
+    yield DoctorCheck("torch", f"{torch.__version__}, {torch.get_num_threads()} threads, {devices}")
+    yield DoctorCheck("packages", ", ".join(_versions(("numpy", "pyarrow", "rich", "safetensors"))))
     yield _internals(internals)
     yield _guarded("hooks", _hooks, "report this with the text above: watching does not work here")
     yield _guarded("overhead", _overhead, "report this with the text above")
@@ -82,21 +82,21 @@ def examine(internals: tuple[str, ...] = INTERNALS) -> Iterator[Check]:
         said = ", ".join(known) or "none"
         if missing:
             said += f" ({missing} not installed: pip install 'gainstage[{extra}]')"
-        yield Check(extra, said)
+        yield DoctorCheck(extra, said)
 
 
-def _guarded(name: str, check: Callable[[], str], advice: str) -> Check:
+def _guarded(name: str, check: Callable[[], str], advice: str) -> DoctorCheck:
     try:
-        return Check(name, check())
+        return DoctorCheck(name, check())
     except Exception as error:
-        return Check(name, f"{type(error).__name__}: {error}", advice)
+        return DoctorCheck(name, f"{type(error).__name__}: {error}", advice)
 
 
-def _internals(names: tuple[str, ...]) -> Check:
+def _internals(names: tuple[str, ...]) -> DoctorCheck:
     missing = [name for name in names if not _is_there(name)]
     if not missing:
-        return Check("internals", f"all {len(names)} of torch's that gainstage uses are there")
-    return Check(
+        return DoctorCheck("internals", f"torch has all {len(names)} that gainstage uses")
+    return DoctorCheck(
         "internals",
         f"this torch lacks {', '.join(missing)}",
         "use a torch that gainstage was tested with (2.6 to 2.13), and report this",
@@ -161,18 +161,18 @@ def _overhead() -> str:
     return f"a read of {_READ_ELEMENTS:,} gradients takes {1e3 * statistics.median(took):.2f} ms"
 
 
-def _runs_folder(folder: Path) -> Check:
+def _runs_folder(folder: Path) -> DoctorCheck:
     where = folder if folder.exists() else Path()
     try:
         with tempfile.TemporaryFile(dir=where):
             pass
     except OSError as error:
-        return Check(
+        return DoctorCheck(
             "runs folder",
             f"{folder.absolute()} cannot be written: {error.strerror or error}",
             "run elsewhere, or name a folder with --out DIR",
         )
-    return Check("runs folder", f"{folder.absolute()} can be written")
+    return DoctorCheck("runs folder", f"{folder.absolute()} can be written")
 
 
 def _extras() -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import typer
 from gainstage.cli.options import FindingsAsJson, RunFolder, load_run
 
 if TYPE_CHECKING:
-    from gainstage.store.reader import Run
+    from gainstage.store.reader import StoredRun
 
 
 def report(
@@ -121,7 +121,7 @@ def watch(
         raise typer.Exit(130) from None
 
 
-def _write_html(run: Run, path: Path, *, open_it: bool) -> None:
+def _write_html(run: StoredRun, path: Path, *, open_it: bool) -> None:
     from gainstage.show.html import write_report
 
     write_report(run, path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gainstage.store.reader import Run
+    from gainstage.store.reader import StoredRun
 
 ScriptArguments = Annotated[
     list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")
@@ -21,7 +21,7 @@ BlackBoxRank = Annotated[
 ]
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path) -> StoredRun:
     """Return the run in a folder; what is damaged in it is reported on standard error."""
     from gainstage.store.reader import load
 

@@ -9,7 +9,7 @@ from gainstage.errors import ConfigError
 from gainstage.facts.symptom import Symptom
 from gainstage.integrations.sinks import KINDS, SinkSpec, check_installed, open_sink
 from gainstage.store.export import write_parquet
-from gainstage.store.reader import Run
+from gainstage.store.reader import StoredRun
 from gainstage.store.seen import symptoms_so_far
 from gainstage.store.series import SeriesBlock, series_blocks
 
@@ -18,7 +18,7 @@ EXPORTS = (*KINDS, _PARQUET)
 
 
 def export(
-    run: Run, kind: str, out: Path | None = None, *, everything: bool = False, rank: int = 0
+    run: StoredRun, kind: str, out: Path | None = None, *, everything: bool = False, rank: int = 0
 ) -> Path:
     """Write a run's series as a file or as a run of another tool, and return where.
 
@@ -58,12 +58,12 @@ def export(
     return path / "wandb" if kind == "wandb" else path
 
 
-def _blocks(run: Run, rank: int, *, everything: bool) -> Iterator[SeriesBlock]:
+def _blocks(run: StoredRun, rank: int, *, everything: bool) -> Iterator[SeriesBlock]:
     weights = run.weight_block(rank) if everything else None
     return series_blocks(run.tensors(rank), run.block(rank), weights, everything=everything)
 
 
-def _send(run: Run, spec: SinkSpec, blocks: Iterator[SeriesBlock], rank: int) -> None:
+def _send(run: StoredRun, spec: SinkSpec, blocks: Iterator[SeriesBlock], rank: int) -> None:
     sink = open_sink(spec, run.info)
     try:
         block = None
@@ -75,7 +75,7 @@ def _send(run: Run, spec: SinkSpec, blocks: Iterator[SeriesBlock], rank: int) ->
         sink.close()
 
 
-def _symptoms(run: Run, rank: int) -> Sequence[Symptom]:
+def _symptoms(run: StoredRun, rank: int) -> Sequence[Symptom]:
     """Return the symptoms that were journaled; only where none were, the detectors look again."""
     found = symptoms_so_far(run.folder).get(rank, ())
     return found or run.record(rank).symptoms

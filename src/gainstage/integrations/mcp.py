@@ -20,7 +20,7 @@ from gainstage.show.heatmap_png import heatmap
 from gainstage.show.terminal import safe, summary
 from gainstage.store.folder import RUN_INFO, read_run_info
 from gainstage.store.query import query as run_query
-from gainstage.store.reader import Run, load
+from gainstage.store.reader import StoredRun, load
 
 MOST_RUNS, MOST_STEPS, MOST_TENSORS = 100, 500, 50
 _COLUMNS = ("loss", "lr", "grad_norm", "max_norm", "clip_coefficient")
@@ -135,7 +135,7 @@ class RunsFolder:
         drawn, legend = heatmap(self._load(run).tensors(rank), block)
         return drawn, json_safe({**legend, "rows": [safe(name) for name in legend["rows"]]})
 
-    def _load(self, run: str) -> Run:
+    def _load(self, run: str) -> StoredRun:
         """Return a run by its name.
 
         Raises:

@@ -5,8 +5,6 @@ The page's policy allows the one script it came with, as the report's does.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 from collections.abc import Sequence
 from importlib.resources import files
@@ -15,12 +13,12 @@ from pathlib import Path
 import torch
 
 from gainstage import __version__
-from gainstage.errors import ConfigError
-from gainstage.facts.codec import to_json
 from gainstage.lab.markup import STYLE, body
 from gainstage.lab.topic_page import TopicPage
 from gainstage.lab.validate import DTYPES
-from gainstage.store.journal import write_text
+from gainstage.show.html_page import page_with_script
+from gainstage.show.html_page import write_page as write_html
+from gainstage.facts.codec import to_json
 
 _PAGE_STYLE = """
 :root { color-scheme: light dark; --text: #1f2733; --ground: #ffffff; --focus: #0072b2; }
@@ -67,20 +65,7 @@ footer { margin-top: 48px; font-size: 13px; color: var(--quiet); }
 }
 """
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
-form-action 'none'">
-<title>gainstage lab: exploding gradients</title>
-<style>{style}</style>
-</head>
-<body>
-<main class="gainstage-lab">
+_BODY = """<main class="gainstage-lab">
 <h1>Exploding gradients</h1>
 <p>A deep network is a chain of amplifiers. Each stage multiplies the signal on its way forward and
 the gradient on its way back; a little too much gain a stage, and after enough stages nothing is
@@ -95,10 +80,6 @@ below was computed by the run that wrote this page, by training and differentiat
 <footer>Written by gainstage {version}, torch {torch}. No part of this page asks a network for
 anything.</footer>
 </main>
-<script type="application/json" id="data">{data}</script>
-<script>{script}</script>
-</body>
-</html>
 """
 
 
@@ -108,31 +89,25 @@ def write_page(topic_pages: Sequence[TopicPage], path: Path) -> None:
     Raises:
         ConfigError: If the file cannot be written.
     """
-    if path.is_dir():
-        raise ConfigError(f"cannot write the page to {str(path)!r}: a folder; name a file in it")
-    try:
-        write_text(path, render_page(topic_pages))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the page to {str(path)!r}: {error.strerror or error}; "
-            "name a file in a folder that exists and can be written"
-        ) from error
+    write_html(render_page(topic_pages), path, "page")
 
 
 def render_page(topic_pages: Sequence[TopicPage]) -> str:
     """Return topics as one page with the bench before them."""
     script = files("gainstage.lab").joinpath("bench.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     links = "".join(f'<a href="#{page.name}">{html.escape(page.name)}</a>' for page in topic_pages)
-    return _PAGE.format(
-        digest=digest,
-        style=STYLE + _PAGE_STYLE,
+    content = _BODY.format(
         torch=html.escape(torch.__version__),
         version=__version__,
         links=f'<a href="#bench">bench</a>{links}',
         sections="".join(f"<section>{body(page)}</section>" for page in topic_pages),
+    )
+    return page_with_script(
+        content,
+        "gainstage lab: exploding gradients",
         data=to_json({"dtypes": _dtypes()}),
         script=script,
+        style=STYLE + _PAGE_STYLE,
     )
 
 

@@ -73,7 +73,7 @@ class Sharpness:
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class CheckReadings:
     """What a check reads besides the record of a run: taken from live tensors, once."""
 
     weights: tuple[InitialWeight, ...]
@@ -81,7 +81,7 @@ class Readings:
     sharpness: Sharpness
 
     @staticmethod
-    def of_json(parsed: dict[str, Any]) -> Readings:
+    def of_json(parsed: dict[str, Any]) -> CheckReadings:
         """Return readings that were written as JSON.
 
         Raises:
@@ -90,7 +90,7 @@ class Readings:
         """
         for each in (weights := _numbers(parsed["weights"])):
             each.update(shape=tuple(each["shape"]), rules=tuple(each["rules"]))
-        return Readings(
+        return CheckReadings(
             tuple(InitialWeight(**each) for each in weights),
             tuple(NormBatch(**each) for each in parsed["norms"]),
             Sharpness(**_numbers([parsed["sharpness"]])[0]),

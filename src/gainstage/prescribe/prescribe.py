@@ -35,7 +35,7 @@ from gainstage.prescribe.seed import with_another_seed
 from gainstage.prescribe.trials import Trials, TrialScript, last_line
 from gainstage.store.folder import claim_folder
 from gainstage.store.journal import write_json
-from gainstage.store.reader import Run, load
+from gainstage.store.reader import StoredRun, load
 
 FIRST_SHARE = 2 / 3
 """Of the trials, for one of each kind; the rest goes to neighbours and combinations of the best."""
@@ -93,7 +93,7 @@ def prescribe(asked: PrescribeRequest) -> Prescription:
 
 
 def _prescribe(
-    asked: PrescribeRequest, script: TrialScript, baseline: Trial, run: Run, busy: float
+    asked: PrescribeRequest, script: TrialScript, baseline: Trial, run: StoredRun, busy: float
 ) -> Prescription:
     findings = run.findings
     diagnosis = findings.diagnosis

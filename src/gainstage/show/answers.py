@@ -35,7 +35,7 @@ from gainstage.show.diagnosis import (
 from gainstage.store.blackbox import box_folders
 
 if TYPE_CHECKING:
-    from gainstage.store.reader import Run
+    from gainstage.store.reader import StoredRun
 
 _ALSO = 3
 _GROWING = 3
@@ -79,7 +79,7 @@ class Growing:
     """At least so many bits are left to the dtype's largest value."""
 
 
-def shown_of(run: Run, findings: Findings) -> Shown:
+def shown_of(run: StoredRun, findings: Findings) -> Shown:
     """Return what is shown of a run: the rank with the worst symptom, else the first."""
     worst = findings.symptoms[0].evidence.get("rank") if findings.symptoms else None
     rank = worst if worst is not None else (run.ranks[0] if run.ranks else 0)

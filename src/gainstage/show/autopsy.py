@@ -14,7 +14,7 @@ from gainstage.show.source import source_of
 from gainstage.show.wording import cause_words, near_path, treat_text
 
 if TYPE_CHECKING:
-    from gainstage.store.reader import Run
+    from gainstage.store.reader import StoredRun
 
 MOST_FAULTS = 3
 MOST_CHAIN = 40
@@ -26,7 +26,7 @@ _MOST_DIFF = 20_000
 Json = dict[str, Any]
 
 
-def diagnosis_json(run: Run, findings: Findings) -> Json | None:
+def diagnosis_json(run: StoredRun, findings: Findings) -> Json | None:
     """Return the diagnosis in words, with its source lines; None where there is none."""
     diagnosis = findings.diagnosis
     if diagnosis is None:
@@ -79,7 +79,7 @@ def faults_json(faults: Sequence[Fault], info: Mapping[str, Any]) -> list[Json]:
     ]
 
 
-def trials_json(run: Run) -> Json | None:
+def trials_json(run: StoredRun) -> Json | None:
     """Return what `prescribe` has tried, as a table of texts; None where it was not run.
 
     The file is another program's to write: whatever is in it, what can be shown is shown.

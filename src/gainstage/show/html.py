@@ -6,8 +6,6 @@ the front end puts them on the page as text. The page's policy allows the one sc
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import shlex
 from importlib.resources import files
@@ -16,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from gainstage import __version__
 from gainstage.detect.symptom_json import symptom_json
-from gainstage.errors import ConfigError
-from gainstage.facts.codec import to_json
 from gainstage.show.answers import (
     answers,
     extent,
@@ -30,74 +26,48 @@ from gainstage.show.answers import (
 from gainstage.show.audit import clip_audit
 from gainstage.show.autopsy import diagnosis_json, faults_json, treatments_json, trials_json
 from gainstage.show.figures import figures
+from gainstage.show.html_page import page_with_script, write_page
 from gainstage.show.profiles import depth_order, ledger, ledger_json, ratios_json, times_json
 from gainstage.show.terminal import summary
-from gainstage.store.journal import write_text
+from gainstage.facts.codec import to_json
 
 if TYPE_CHECKING:
     from gainstage.facts.findings import Findings
-    from gainstage.store.reader import Run
+    from gainstage.store.reader import StoredRun
 
 SCHEMA = "gainstage.report/1"
 MOST_RANKS = 8
 """Pictures of more ranks would make the file too large; those with symptoms come first."""
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
-form-action 'none'">
-<title>{title}</title>
-</head>
-<body>
-<noscript><pre>{plain}</pre></noscript>
+_BODY = """<noscript><pre>{plain}</pre></noscript>
 <main id="report"></main>
-<script type="application/json" id="data">{data}</script>
-<script>{script}</script>
-</body>
-</html>
 """
 
 
-def write_report(run: Run, path: Path) -> None:
+def write_report(run: StoredRun, path: Path) -> None:
     """Write the report of a run to a file; one that is there stays whole until it is replaced.
 
     Raises:
         ConfigError: If the file cannot be written.
     """
-    page = render_report(run)
-    if path.is_dir():
-        raise ConfigError(f"cannot write the report to {str(path)!r}: a folder; name a file in it")
-    try:
-        write_text(path, page)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the report to {str(path)!r}: {error.strerror or error}; "
-            "name a file in a folder that exists and can be written"
-        ) from error
+    write_page(render_report(run), path, "report")
 
 
-def render_report(run: Run) -> str:
+def render_report(run: StoredRun) -> str:
     """Return the report of a run as a page."""
     data = report_data(run)
     script = files("gainstage.show").joinpath("bundle", "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     plain = summary(shown_of(run, run.findings), width=100).plain
-    return _PAGE.format(
-        digest=digest,
-        title=html.escape(f"{data['script']}: {data['verdict_text']}"),
-        plain=html.escape(plain),
-        data=_inert(to_json(data)),
+    return page_with_script(
+        _BODY.format(plain=html.escape(plain)),
+        f"{data['script']}: {data['verdict_text']}",
+        data=to_json(data),
         script=script,
     )
 
 
 def report_data(
-    run: Run, findings: Findings | None = None, *, with_steps: bool = True
+    run: StoredRun, findings: Findings | None = None, *, with_steps: bool = True
 ) -> dict[str, Any]:
     """Return all that the report shows, as JSON: `gainstage.report/1`.
 
@@ -146,7 +116,7 @@ def report_data(
     }
 
 
-def _rank(run: Run, rank: int, alarm: int | None, *, with_steps: bool) -> dict[str, Any]:
+def _rank(run: StoredRun, rank: int, alarm: int | None, *, with_steps: bool) -> dict[str, Any]:
     """Return the pictures of one rank."""
     tensors, block = run.tensors(rank), run.block(rank)
     profiles, sites = run.profile_block(rank), run.sites(rank)
@@ -161,13 +131,13 @@ def _rank(run: Run, rank: int, alarm: int | None, *, with_steps: bool) -> dict[s
     }
 
 
-def _ranks(run: Run, findings: Findings) -> list[int]:
+def _ranks(run: StoredRun, findings: Findings) -> list[int]:
     """Return the ranks to draw: those with symptoms first, worst first."""
     sick = [int(s.evidence.get("rank", 0)) for s in findings.symptoms]
     return [r for r in dict.fromkeys([*sick, *run.ranks]) if r in run.ranks][:MOST_RANKS]
 
 
-def _facts(run: Run) -> list[list[str]]:
+def _facts(run: StoredRun) -> list[list[str]]:
     """Return what is needed to run it again, as pairs of a name and a text."""
     info = run.info
     command = f"gainstage run {shlex.join(str(each) for each in info.get('argv') or [])}"
@@ -188,8 +158,3 @@ def _facts(run: Run) -> list[list[str]]:
 
 def _bytes(count: object) -> str | None:
     return f"{count / 1e6:.1f} MB at most" if isinstance(count, int) and count else None
-
-
-def _inert(text: str) -> str:
-    """Return JSON that cannot end the script it stands in."""
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _STYLE = {"healthy": "#10693f", "at-risk": "#8a5200", "failed": "#b3260b"}
 
 
-class Findings(facts.Findings):
+class NotebookFindings(facts.Findings):
     """What the detectors saw and the diagnosis made of it, that shows itself in a notebook."""
 
     __slots__ = ()
@@ -51,14 +51,14 @@ class Findings(facts.Findings):
         return _table(head, rows, _STYLE[self.verdict])
 
 
-class Run(reader.Run):
+class Run(reader.StoredRun):
     """A run's folder, read, that shows itself in a notebook."""
 
     @cached_property
-    def findings(self) -> Findings:
+    def findings(self) -> NotebookFindings:
         """What the detectors see in the whole record, and the diagnosis made of it."""
         found = super().findings
-        return Findings(*(getattr(found, each.name) for each in fields(found)))
+        return NotebookFindings(*(getattr(found, each.name) for each in fields(found)))
 
     def query(self, sql: str) -> pa.Table:
         """Return what a SELECT finds in `steps`, `gradients`, `weights`, `profiles`, `symptoms`.
@@ -92,12 +92,12 @@ def load(path: str | os.PathLike[str]) -> Run:
     return Run(*(getattr(run, each.name) for each in fields(run) if each.init))
 
 
-def plain_text(run: reader.Run) -> str:
+def plain_text(run: reader.StoredRun) -> str:
     """Return the answers as text."""
     return summary(shown_of(run, run.findings)).plain
 
 
-def markup(run: reader.Run) -> str:
+def markup(run: reader.StoredRun) -> str:
     """Return the answers as HTML; nothing that a run says is markup in it."""
     shown = shown_of(run, run.findings)
     rows = [("", "", f"{_text(shown.info.get('script', '?'))}, {_text(extent(shown))}")]

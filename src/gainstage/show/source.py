@@ -13,7 +13,7 @@ _LARGEST_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceExcerpt:
     """Lines of a file around one of them."""
 
     first: int
@@ -29,7 +29,7 @@ class Source:
         return self.lines[self.line - self.first].strip()
 
 
-def source_of(file: str | None, line: int | None, info: Mapping[str, Any]) -> Source | None:
+def source_of(file: str | None, line: int | None, info: Mapping[str, Any]) -> SourceExcerpt | None:
     """Return the lines around a line of a file; None where there are none to read.
 
     A run's record may come from a stranger, so that only Python files are opened: a report must
@@ -49,7 +49,7 @@ def source_of(file: str | None, line: int | None, info: Mapping[str, Any]) -> So
         return None
     first = max(1, line - _AROUND)
     is_newer = written >= _began(info) + 1.0
-    return Source(first, tuple(lines[first - 1 : line + _AROUND]), line, is_newer)
+    return SourceExcerpt(first, tuple(lines[first - 1 : line + _AROUND]), line, is_newer)
 
 
 def _began(info: Mapping[str, Any]) -> float:

@@ -23,7 +23,7 @@ from gainstage.show.answers import (
 from gainstage.show.sparkline import sparkline
 
 if TYPE_CHECKING:
-    from gainstage.store.reader import Run
+    from gainstage.store.reader import StoredRun
 
 WIDEST = 120
 _LABEL = 8
@@ -32,7 +32,7 @@ _BEHIND = {"clip", "treated", "saved", "exit"}
 """Answers that stand below the pictures of the norm."""
 
 
-def print_summary(run: Run, findings: Findings, *, file: TextIO) -> None:
+def print_summary(run: StoredRun, findings: Findings, *, file: TextIO) -> None:
     """Print the summary of a run, as wide as the terminal but at most 120 columns."""
     print_shown(shown_of(run, findings), file=file)
 

@@ -36,7 +36,7 @@ _STYLE = {"critical": "bold red", "warning": "yellow", "info": "dim"}
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class ModuleLevel:
     """The gradients of one module at the last step."""
 
     name: str
@@ -170,7 +170,7 @@ def overflow_text(frame: Frame) -> str:
     return said
 
 
-def levels_of(frame: Frame) -> list[Level]:
+def levels_of(frame: Frame) -> list[ModuleLevel]:
     """Return the level of each module that had a gradient at the last step, in their order."""
     if not len(frame.block):
         return []
@@ -180,13 +180,13 @@ def levels_of(frame: Frame) -> list[Level]:
         if column < len(norms) and frame.block.present[-1, column]:
             name = info.module if info.module else info.name
             grouped.setdefault(name, []).append(column)
-    levels: list[Level] = []
+    levels: list[ModuleLevel] = []
     for name, columns in grouped.items():
         dtypes = [frame.tensors[column].dtype for column in columns]
         dtype = min(dtypes, key=lambda each: headroom_bits(1.0, each))
         with np.errstate(divide="ignore"):
             bits = float(np.log2(np.sqrt(np.square(norms[columns]).sum())))
-        levels.append(Level(name, bits, headroom_bits(1.0, dtype), dtype))
+        levels.append(ModuleLevel(name, bits, headroom_bits(1.0, dtype), dtype))
     return levels
 
 
@@ -221,7 +221,7 @@ def _bars(frame: Frame, width: int, modules: int, ascii_only: bool) -> list[Text
     return [*lines, *([Text(f" + {more} modules further from the limit", "dim")] if more else [])]
 
 
-def bar(level: Level, width: int, ascii_only: bool = False) -> str:
+def bar(level: ModuleLevel, width: int, ascii_only: bool = False) -> str:
     """Return a level as a bar whose end is the dtype's largest value: what is empty is headroom."""
     full, empty, nan, infinite = "#.x^" if ascii_only else "█·×∞"
     if not level.bits < math.inf:
@@ -232,7 +232,7 @@ def bar(level: Level, width: int, ascii_only: bool = False) -> str:
     return full * filled + empty * (width - filled)
 
 
-def _level_text(level: Level) -> str:
+def _level_text(level: ModuleLevel) -> str:
     if not math.isfinite(level.bits):
         return "zero" if level.bits < 0 else bits_text(level.bits)
     return f"{bits_text(level.bits)}, {level.headroom_bits:.0f} left of {level.dtype}"

@@ -85,7 +85,7 @@ def merge(bins: Bins, width: int) -> Bins:
     )
 
 
-class Level:
+class BinCollector:
     """Gathers steps into the bins of one level as blocks come, however those are cut."""
 
     def __init__(self, level: int) -> None:

@@ -54,7 +54,7 @@ _RANK = re.compile(r"rank=(\d+)")
 Batches = list[pa.RecordBatch]
 
 
-def load(path: str | os.PathLike[str]) -> Run:
+def load(path: str | os.PathLike[str]) -> StoredRun:
     """Return the run in a folder: one that has ended, goes on, or was killed.
 
     Damage is no reason to refuse: what can be read is read, and `Run.damage` says what cannot.
@@ -89,11 +89,11 @@ def load(path: str | os.PathLike[str]) -> Run:
             damage += [f"steps/{each.name}: {note}" for note in notes]
             tables[int(found[1])] = batches
     treatments, notes = read_lines(folder / "treatments.jsonl")
-    return Run(folder, info, tuple(sorted(tables)), (*damage, *notes), treatments, tables)
+    return StoredRun(folder, info, tuple(sorted(tables)), (*damage, *notes), treatments, tables)
 
 
 @dataclass(frozen=True)
-class Run:
+class StoredRun:
     """A run's folder, read. Tables are Arrow's; blocks are NumPy arrays over the same memory."""
 
     folder: Path

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gainstage.errors import RunFolderError
-from gainstage.ledger.gain_data import Readings
+from gainstage.ledger.gain_data import CheckReadings
 from gainstage.store.journal import write_json
 
 _NAME = "readings.json"
 
 
-def write_readings(folder: Path, readings: Readings) -> None:
+def write_readings(folder: Path, readings: CheckReadings) -> None:
     """Write what a check read.
 
     Raises:
@@ -22,14 +22,14 @@ def write_readings(folder: Path, readings: Readings) -> None:
     write_json(folder / _NAME, asdict(readings))
 
 
-def read_readings(folder: Path) -> Readings | None:
+def read_readings(folder: Path) -> CheckReadings | None:
     """Return what a check read; None where it came to no step.
 
     Raises:
         RunFolderError: If the file is damaged.
     """
     try:
-        return Readings.of_json(json.loads((folder / _NAME).read_bytes()))
+        return CheckReadings.of_json(json.loads((folder / _NAME).read_bytes()))
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -18,13 +18,13 @@ from gainstage.facts.symptom import Symptom
 from gainstage.store.journal import read_lines
 
 if TYPE_CHECKING:
-    from gainstage.store.reader import Run
+    from gainstage.store.reader import StoredRun
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _VERDICTS = ("healthy", "at-risk", "failed")
 
 
-def findings_so_far(run: Run) -> Findings:
+def findings_so_far(run: StoredRun) -> Findings:
     """Return the findings written as a run ended, else those of its symptoms.jsonl until now."""
     stored = stored_findings(run.folder) if run.info.get("ended") else None
     if stored is not None:
@@ -63,7 +63,7 @@ def symptoms_so_far(folder: Path) -> dict[int, tuple[Symptom, ...]]:
     return {rank: tuple(each.values()) for rank, each in found.items()}
 
 
-def _steps(run: Run, rank: int) -> int:
+def _steps(run: StoredRun, rank: int) -> int:
     steps = run.block(rank).step
     return int(steps[-1]) + 1 if len(steps) else 0
 

@@ -17,7 +17,14 @@ from gainstage.facts.blocks import (
     WeightBlock,
 )
 from gainstage.facts.tensor import TensorInfo
-from gainstage.store.levels import LEVELS, Bins, Level, bins_of_steps, levels_batch, levels_schema
+from gainstage.store.levels import (
+    LEVELS,
+    BinCollector,
+    Bins,
+    bins_of_steps,
+    levels_batch,
+    levels_schema,
+)
 from gainstage.store.ring import Ring, Row, WeightRow, capacity_for, to_block, to_weight_block
 from gainstage.store.schema import (
     profiles_batch,
@@ -77,7 +84,7 @@ class StepWriter:
         """Queues the row of one step. Runs in the training thread, in about 0.1 µs."""
         self._weights: Ring[WeightRow] = Ring(capacity_for(len(tensors)))
         self._profiles: Ring[Callable[[], tuple[ProfileBlock, TimeBlock]]] = Ring(_PROFILES_HELD)
-        self._levels = {level: Level(level) for level in LEVELS}
+        self._levels = {level: BinCollector(level) for level in LEVELS}
         part = f"rank={rank}"
 
         def stream(*parts: str) -> Stream:

@@ -21,7 +21,7 @@ from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.record import RankRecord
 from gainstage.graph.nodes.leaves import leaves_of
 from gainstage.graph.sites.site_map import SiteMap
-from gainstage.ledger.gain_data import Readings
+from gainstage.ledger.gain_data import CheckReadings
 from gainstage.ledger.gain_ledger import gain_ledger
 from gainstage.norms.deferred import fetched_norms
 from gainstage.norms.total import gradient_norms
@@ -107,7 +107,7 @@ def _profile(
         faults=tuple(kept.faults),
         observations=(),
     )
-    readings = Readings(tuple(named(weights, columns.name_of)), tuple(norms), sharpness)
+    readings = CheckReadings(tuple(named(weights, columns.name_of)), tuple(norms), sharpness)
     return GainProfile.of(gain_ledger(record, readings))
 
 

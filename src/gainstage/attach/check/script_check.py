@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gainstage.attach.check.measure import named, read_norms, read_sharpness, read_weights
 from gainstage.attach.record.recorder import Recorder
-from gainstage.ledger.gain_data import InitialWeight, NormBatch, Readings, Sharpness
+from gainstage.ledger.gain_data import CheckReadings, InitialWeight, NormBatch, Sharpness
 from gainstage.store.readings import write_readings
 
 _MOST_SKIPPED = 40
@@ -76,7 +76,7 @@ class ScriptCheck:
     def write(self, recorder: Recorder) -> None:
         """Write what was read, under the names that the record uses."""
         unmeasured = Sharpness(None, note="not measured: no loss of one element at the last step")
-        readings = Readings(
+        readings = CheckReadings(
             tuple(named(self._weights, recorder.name_of)),
             tuple(self._norms),
             self._sharpness or unmeasured,

@@ -1,4 +1,4 @@
-"""What the dashboard's front end asks for: the page, runs, reports, tiles, and news of them."""
+"""The dashboard's HTTP application: the page, runs, reports, tiles, and change events."""
 
 from __future__ import annotations
 
@@ -16,65 +16,54 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from gainstage.show.html_page import page_around
+from gainstage.show.serve.run_cache import CachedRun, RunCache
+from gainstage.show.serve.run_index import RunIndex, Signature, signature
 from gainstage.facts.codec import to_json
-from gainstage.show.serve.opened import OpenRun, OpenRuns
-from gainstage.show.serve.runs import Shelf, Signature, signature
 
-_LOOK_EVERY_S = 0.4
+_POLL_EVERY_S = 0.4
 _BEAT_EVERY_S = 15.0
 T = TypeVar("T")
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>gainstage</title>
-</head>
-<body>
-<noscript>The dashboard needs JavaScript. Without it: gainstage report RUN</noscript>
+_BODY = """<noscript>The dashboard needs JavaScript. Without it: gainstage report RUN</noscript>
 <main id="report"></main>
 <script src="dashboard.js"></script>
-</body>
-</html>
 """
 
 
-def make_app(shelf: Shelf) -> Starlette:
+def make_app(index: RunIndex) -> Starlette:
     """Return the application over a folder of runs; it writes nothing."""
-    opened = OpenRuns()
+    cache = RunCache()
 
     async def page(_: Request) -> Response:
-        return HTMLResponse(_PAGE)
+        return HTMLResponse(page_around(_BODY, "gainstage", icon="data:,"))
 
     async def script(_: Request) -> Response:
         bundle = files("gainstage.show").joinpath("bundle", "dashboard.js")
         return Response(bundle.read_bytes(), media_type="text/javascript; charset=utf-8")
 
     async def runs(_: Request) -> Response:
-        rows = await aside(shelf.rows)
-        return _json({"folder": str(shelf.root), "now": time.time(), "runs": rows})
+        rows = await in_thread(index.rows)
+        return _json({"folder": str(index.root), "now": time.time(), "runs": rows})
 
     async def report(request: Request) -> Response:
-        run = await asked_for(request)
-        return _json(await aside(run.report))
+        run = await requested_run(request)
+        return _json(await in_thread(run.report))
 
     async def tile(request: Request) -> Response:
-        run = await asked_for(request)
+        run = await requested_run(request)
         rank = _number(request, "rank") or 0
         first, last = _number(request, "first"), _number(request, "last")
         with_cells = "lines" not in request.query_params
-        return _json(await aside(lambda: run.tile(rank, first, last, with_cells=with_cells)))
+        return _json(await in_thread(lambda: run.tile(rank, first, last, with_cells=with_cells)))
 
     async def events(_: Request) -> Response:
-        return StreamingResponse(_news(shelf), media_type="text/event-stream")
+        return StreamingResponse(_change_events(index), media_type="text/event-stream")
 
-    async def asked_for(request: Request) -> OpenRun:
-        folder = await aside(lambda: shelf.folder(request.query_params.get("run", "")))
+    async def requested_run(request: Request) -> CachedRun:
+        folder = await in_thread(lambda: index.folder(request.query_params.get("run", "")))
         if folder is None:
             raise HTTPException(404, "there is no run of that name")
-        return opened.get(folder)
+        return cache.get(folder)
 
     return Starlette(
         routes=[
@@ -88,10 +77,10 @@ def make_app(shelf: Shelf) -> Starlette:
     )
 
 
-async def aside(work: Callable[[], T]) -> T:
-    """Return what `work` does in a thread; one that goes on does not hold up the end."""
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a daemon thread and return its result; it does not delay the server's end."""
     done: Future[T] = Future()
-    # Whoever waits may go away meanwhile, but what has begun cannot be called off.
+    # A client may disconnect meanwhile, but work that has begun cannot be cancelled.
     done.set_running_or_notify_cancel()
 
     def run() -> None:
@@ -104,14 +93,14 @@ async def aside(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(done)
 
 
-async def _news(shelf: Shelf) -> AsyncIterator[str]:
+async def _change_events(index: RunIndex) -> AsyncIterator[str]:
     """Yield the names of runs to which something was written, as server-sent events."""
     known: dict[str, Signature] | None = None
     last = time.monotonic()
     yield "retry: 1000\n\n"
     while True:
         began = time.monotonic()
-        now = await aside(lambda: {n: signature(f) for n, f in shelf.runs().items()})
+        now = await in_thread(lambda: {n: signature(f) for n, f in index.runs().items()})
         if known is not None:
             changed = [
                 name for name in now.keys() | known.keys() if now.get(name) != known.get(name)
@@ -123,8 +112,8 @@ async def _news(shelf: Shelf) -> AsyncIterator[str]:
         if began - last > _BEAT_EVERY_S:
             yield ": still here\n\n"
             last = began
-        # Of very many runs the looking itself must not keep a core busy.
-        await asyncio.sleep(max(_LOOK_EVERY_S, 10 * (time.monotonic() - began)))
+        # With very many runs, polling itself must not keep a core busy.
+        await asyncio.sleep(max(_POLL_EVERY_S, 10 * (time.monotonic() - began)))
 
 
 def _number(request: Request, name: str) -> int | None:

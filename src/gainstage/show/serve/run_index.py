@@ -19,14 +19,14 @@ from gainstage.store.seen import stored_findings, symptoms_so_far
 from gainstage.store.stream import read_table
 
 SILENT_AFTER_S = 120.0
-"""A run that has not ended and wrote nothing for so long was killed, or waits."""
+"""A run that has not ended and wrote nothing for so long was killed, or hangs."""
 _WATCHED = (RUN_INFO, "findings.json", "symptoms.jsonl", "treatments.jsonl", "trials.json")
 _TABLES = ("steps", "weights", "profiles", "times")
 
 Signature = tuple[tuple[str, int, int], ...]
 
 
-class Shelf:
+class RunIndex:
     """Finds runs by name in one folder and the folders in it; a name is never used as a path."""
 
     def __init__(self, root: Path) -> None:
@@ -48,27 +48,27 @@ class Shelf:
         """Return the folders of all runs by name, in no order."""
         if _is_run(self.root):
             return {self.root.name: self.root}
-        return dict(self._found(self.root, "", 2))
+        return dict(self._runs_below(self.root, "", 2))
 
     def folder(self, name: str) -> Path | None:
         """Return the folder of a run; None where no run has that name."""
         return self.runs().get(name)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the list's rows, those that go on first, then the latest."""
+        """Return the rows of the list, runs in training first, then the latest."""
         with self._lock:
             rows = [self._row(name, folder) for name, folder in self.runs().items()]
         rows.sort(key=lambda row: (row["started"], row["name"]), reverse=True)
         return sorted(rows, key=lambda row: row["state"] != "live")
 
-    def _found(self, folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]:
+    def _runs_below(self, folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]:
         for entry in _entries(folder):
             path = Path(entry.path)
             name = above + entry.name
             if _is_run(path):
                 yield name, path
             elif depth > 1:
-                yield from self._found(path, f"{name}/", depth - 1)
+                yield from self._runs_below(path, f"{name}/", depth - 1)
 
     def _row(self, name: str, folder: Path) -> dict[str, Any]:
         now = signature(folder)
@@ -82,7 +82,7 @@ class Shelf:
 
 
 def _state_unwritten(folder: Path, changed: float) -> str:
-    """Return the state of a run that has not ended, as far as its record does not tell."""
+    """Return the state of a run whose record does not say that it has ended."""
     try:
         if was_killed(read_run_info(folder)):
             return "killed"
@@ -126,8 +126,8 @@ def _row(name: str, folder: Path) -> dict[str, Any]:
         "state": "ended" if ended else "live",
         "started": str(info.get("started", "")),
         "ended": None if ended is None else str(ended),
-        "treat": [str(each) for each in info.get("treat") or []],
-        "changed": max((each[1] for each in signature(folder)), default=0) / 1e9,
+        "treat": [str(spec) for spec in info.get("treat") or []],
+        "changed": max((mtime for _, mtime, _ in signature(folder)), default=0) / 1e9,
     }
 
 
@@ -149,15 +149,15 @@ def _is_run(folder: Path) -> bool:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return the folders in a folder. A link may lead outside, so it is none."""
     try:
-        with os.scandir(folder) as found:
-            return [entry for entry in found if entry.is_dir(follow_symlinks=False)]
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
 
 
 def _files(folder: str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(folder) as found:
-            return [entry for entry in found if entry.is_file(follow_symlinks=False)]
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
     except OSError:
         return []

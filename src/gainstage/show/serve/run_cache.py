@@ -1,4 +1,4 @@
-"""Runs that somebody looks at, kept open: tiles of their steps, and what the report says."""
+"""Runs that the dashboard shows, kept open: tiles of their steps, and their reports."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from gainstage.show.figures import bin_width, cells_text, lines_json, most_columns, tensors_json
 from gainstage.show.html import report_data
-from gainstage.show.serve.runs import Signature, signature
+from gainstage.show.serve.run_index import Signature, signature
 from gainstage.store.reader import load
 from gainstage.store.seen import findings_so_far
 from gainstage.store.window import RankSteps, bin_rows
 
 MOST_OPEN = 8
 _REST = 4.0
-"""A report takes at most one part in five of the time while a run goes on."""
+"""Reading reports takes at most a fifth of the time while a run is training."""
 
 
-class OpenRun:
+class CachedRun:
     """One run. Its methods may be called by several threads."""
 
     def __init__(self, folder: Path) -> None:
@@ -37,10 +37,10 @@ class OpenRun:
     ) -> dict[str, Any]:
         """Return the steps from `first` to `last` as `figures` does, in as many bins as fit.
 
-        Whatever NaN, inf, smallest or largest value lies in the stretch is in the tile.
+        Every NaN and inf, and the smallest and largest value of each bin, is in the tile.
 
         Args:
-            rank: Of which process.
+            rank: The rank whose steps to read.
             first: None for the first on record.
             last: None for the last on record.
             with_cells: Whether to send the heatmap.
@@ -68,9 +68,9 @@ class OpenRun:
             return tile
 
     def report(self) -> dict[str, Any]:
-        """Return what the report says, without the pictures over steps, which are tiles.
+        """Return the report's data without the figures over steps, which are tiles.
 
-        While a run goes on it may be some seconds old, the longer the more there is to read.
+        While a run is training it may be some seconds old; a longer record is read less often.
         """
         with self._report_lock:
             now = signature(self.folder)
@@ -86,18 +86,18 @@ class OpenRun:
             return self._report
 
 
-class OpenRuns:
-    """The runs last looked at."""
+class RunCache:
+    """The runs last shown."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, OpenRun] = OrderedDict()
+        self._open: OrderedDict[Path, CachedRun] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, folder: Path) -> OpenRun:
+    def get(self, folder: Path) -> CachedRun:
         """Return the run in a folder."""
         with self._lock:
-            found = self._open.pop(folder, None) or OpenRun(folder)
-            self._open[folder] = found
+            run = self._open.pop(folder, None) or CachedRun(folder)
+            self._open[folder] = run
             while len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
-            return found
+            return run

@@ -3,7 +3,7 @@
 import uplotStyle from "uplot/dist/uPlot.min.css";
 import style from "./style.css";
 
-export function dress(): void {
+export function applyStyles(): void {
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(uplotStyle + style);
   document.adoptedStyleSheets = [sheet];

@@ -1,4 +1,4 @@
-"""Who may come in: the person who has the address, from this machine, to read.
+"""Lets in only the person who has the address, from this machine, and only to read.
 
 A page of some other site that the same browser shows must learn nothing. It does not know the
 token; a name of its own that leads here is not a name of this machine (DNS rebinding); and what
@@ -31,8 +31,8 @@ _HEADERS = {
 }
 
 
-class Door:
-    """Wraps an application: refuses strangers, and takes the token off the path."""
+class AccessGuard:
+    """Middleware that refuses requests without the token, and removes it from the path."""
 
     def __init__(self, app: App, token: str) -> None:
         self._app = app
@@ -62,8 +62,8 @@ class Door:
             return 403, "a page of another origin may not read this"
         if headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin"):
             return 403, "a page of another site may not read this"
-        given = scope["path"][: len(self._prefix) + 1].encode()
-        if not secrets.compare_digest(given, f"{self._prefix}/".encode()):
+        start = scope["path"][: len(self._prefix) + 1].encode()
+        if not secrets.compare_digest(start, f"{self._prefix}/".encode()):
             return 403, "open the address that gainstage serve has printed: it holds a token"
         if scope["method"] != "GET":
             return 405, "only GET is answered: nothing can be changed here"
