@@ -9,7 +9,7 @@ import numpy as np
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
-from gainstage.store.levels import LEVELS, Level, bins_of_steps, levels_batch, levels_schema
+from gainstage.store.levels import LEVELS, BinCollector, bins_of_steps, levels_batch, levels_schema
 from gainstage.store.schema import steps_batch, steps_schema
 from gainstage.store.stream import Stream
 
@@ -33,7 +33,7 @@ def write_long_run(folder: Path, tensors: int, steps: int, *, seed: int = 0) -> 
     ]
     schema, level_schema = steps_schema(infos), levels_schema(infos)
     rows = Stream(path / "steps" / part)
-    levels = {level: Level(level) for level in LEVELS}
+    levels = {level: BinCollector(level) for level in LEVELS}
     streams = {level: Stream(path / "levels" / part / f"level={level}") for level in LEVELS}
     random = np.random.default_rng(seed)
     for first in range(0, steps, _BLOCK):

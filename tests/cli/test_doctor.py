@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gainstage.attach import doctor
-from gainstage.attach.doctor import INTERNALS, Check, examine
+from gainstage.attach.doctor import INTERNALS, DoctorCheck, examine
 from gainstage.cli import main
 
 
@@ -39,8 +39,8 @@ def test_what_is_amiss_is_told_with_what_to_do(
     assert "lacks torch:no_such_name, no_such_module:x" in found["internals"].said
     assert found["runs folder"].advice == "run elsewhere, or name a folder with --out DIR"
 
-    def broken() -> list[Check]:
-        return [Check("hooks", "torn \x1b[31m", "mend them")]
+    def broken() -> list[DoctorCheck]:
+        return [DoctorCheck("hooks", "torn \x1b[31m", "repair them")]
 
     monkeypatch.setattr(doctor, "examine", broken)
     with pytest.raises(SystemExit) as left:
@@ -48,7 +48,7 @@ def test_what_is_amiss_is_told_with_what_to_do(
     assert left.value.code == 1
     said = capsys.readouterr().out
     assert "FAIL  hooks" in said
-    assert "mend them" in said
+    assert "repair them" in said
     assert "\x1b" not in said
 
 

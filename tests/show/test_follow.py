@@ -17,7 +17,7 @@ from gainstage.cli import main
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.serve.run_index import RunIndex
 from gainstage.show.watch import follow
-from gainstage.show.watch_frame import Level, bar, frame_text, levels_of, read_frame
+from gainstage.show.watch_frame import ModuleLevel, bar, frame_text, levels_of, read_frame
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.journal import append_line
 from gainstage.store.writer import StepWriter
@@ -91,12 +91,12 @@ def test_a_frame_has_levels_headroom_forecast_and_symptoms_in_80_columns(tmp_pat
 
 
 def test_a_bar_ends_at_the_largest_value_of_the_dtype() -> None:
-    assert bar(Level("a", 128.0, 128.0, "float32"), 10) == "█" * 10
-    assert bar(Level("a", 48.0, 128.0, "float32"), 10) == "█████·····"
-    assert bar(Level("a", -math.inf, 128.0, "float32"), 4) == "····"
-    assert bar(Level("a", -4.0, 16.0, "float16"), 4) == "██··"
-    assert bar(Level("a", math.inf, 128.0, "float32"), 3) == "∞∞∞"
-    assert bar(Level("a", math.nan, 128.0, "float32"), 3) == "×××"
+    assert bar(ModuleLevel("a", 128.0, 128.0, "float32"), 10) == "█" * 10
+    assert bar(ModuleLevel("a", 48.0, 128.0, "float32"), 10) == "█████·····"
+    assert bar(ModuleLevel("a", -math.inf, 128.0, "float32"), 4) == "····"
+    assert bar(ModuleLevel("a", -4.0, 16.0, "float16"), 4) == "██··"
+    assert bar(ModuleLevel("a", math.inf, 128.0, "float32"), 3) == "∞∞∞"
+    assert bar(ModuleLevel("a", math.nan, 128.0, "float32"), 3) == "×××"
 
 
 def test_lines_follow_a_run_to_its_end(tmp_path: Path) -> None:

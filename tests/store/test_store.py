@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gainstage import RunFolderError, load
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
-from gainstage.store.levels import Level, bins_of_steps
+from gainstage.store.levels import BinCollector, bins_of_steps
 from gainstage.store.ring import Row, to_block
 from gainstage.store.schema import stack_padded, steps_batch, steps_block, steps_schema
 from gainstage.store.stream import LIVE
@@ -208,7 +208,7 @@ def test_levels_of_detail_do_not_depend_on_how_blocks_are_cut(cuts: list[int], s
     rows: list[Row] = [
         (i, 0.0, float(v), None, 1.0, None, None, 0, [float(v)]) for i, v in enumerate(values)
     ]
-    level = Level(1)
+    level = BinCollector(1)
     done, at = [], 0
     for cut in cuts:
         done.append(level.add(bins_of_steps(to_block(rows[at : at + cut], 1))))

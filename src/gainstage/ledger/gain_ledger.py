@@ -21,12 +21,12 @@ from gainstage.facts.fault import Site
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
 from gainstage.ledger.gain_data import (
+    CheckReadings,
     DepthLimit,
     GainLedger,
     InitialWeight,
     LayerGain,
     NormBatch,
-    Readings,
     RecurrentGain,
     Sharpness,
     Way,
@@ -39,7 +39,7 @@ _CATAPULT = 2.0
 """Times the stable learning rate up to which a loss may leap and settle (Lewkowycz et al. 2020)."""
 
 
-def gain_ledger(record: RankRecord, readings: Readings) -> GainLedger:
+def gain_ledger(record: RankRecord, readings: CheckReadings) -> GainLedger:
     """Return the ledger of the last step that was sampled.
 
     Args:
