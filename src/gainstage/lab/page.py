@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from gainstage import __version__
+from gainstage.facts.codec import to_json
 from gainstage.lab.markup import STYLE, body
 from gainstage.lab.topic_page import TopicPage
 from gainstage.lab.validate import DTYPES
 from gainstage.show.html_page import page_with_script
 from gainstage.show.html_page import write_page as write_html
-from gainstage.facts.codec import to_json
 
 _PAGE_STYLE = """
 :root { color-scheme: light dark; --text: #1f2733; --ground: #ffffff; --focus: #0072b2; }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gainstage import __version__
 from gainstage.detect.symptom_json import symptom_json
+from gainstage.facts.codec import to_json
 from gainstage.show.answers import (
     answers,
     extent,
@@ -29,7 +30,6 @@ from gainstage.show.figures import figures
 from gainstage.show.html_page import page_with_script, write_page
 from gainstage.show.profiles import depth_order, ledger, ledger_json, ratios_json, times_json
 from gainstage.show.terminal import summary
-from gainstage.facts.codec import to_json
 
 if TYPE_CHECKING:
     from gainstage.facts.findings import Findings

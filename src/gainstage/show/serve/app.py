@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from gainstage.facts.codec import to_json
 from gainstage.show.html_page import page_around
 from gainstage.show.serve.run_cache import CachedRun, RunCache
 from gainstage.show.serve.run_index import RunIndex, Signature, signature
-from gainstage.facts.codec import to_json
 
 _POLL_EVERY_S = 0.4
 _BEAT_EVERY_S = 15.0
