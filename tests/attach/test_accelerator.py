@@ -88,7 +88,9 @@ def test_a_watched_step_on_an_accelerator_waits_for_nothing(clip: bool) -> None:
         finally:
             detach()
     assert waits.seen == []
-    assert len(recorder._late.waiting) == 2  # the step, and the first reading of the weights
+    assert (
+        len(recorder._deferred.pending.waiting) == 2
+    )  # the step, and the first reading of the weights
 
 
 def test_the_counter_of_waits_sees_one() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch._C._functorch import peek_interpreter_stack
 from torch._functorch import eager_transforms
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad
@@ -19,6 +16,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from gainstage.attach.record.functional_gradients import FunctionalGradients
 from gainstage.attach.record.recorder import Recorder
 from gainstage.norms.replace import replacements
 
@@ -34,11 +32,15 @@ _PUBLIC_CLIPPING = {
 def attach(recorder: Recorder) -> Callable[[], None]:
     """Hook a recorder into torch: backward calls, optimizer steps, clipping, loss scaling.
 
+    All that torch calls then is made by the recorder's boundary.
+
     Returns:
-        A function that takes every hook out again and leaves torch as it was.
+        A function that takes every hook out again and leaves torch as it was. Whoever has kept a
+        function of ours has torch's own in it from then on.
     """
     with ExitStack() as undo:
-        _hook_autograd(recorder, undo)
+        undo.callback(recorder.boundary.retire)
+        _hook_backward(recorder, undo)
         _hook_functional(recorder, undo)
         _hook_optimizers(recorder, undo)
         _hook_clipping(recorder, undo)
@@ -48,17 +50,8 @@ def attach(recorder: Recorder) -> Callable[[], None]:
     raise AssertionError("unreachable")
 
 
-def without_our_frames(error: BaseException) -> None:
-    """Take the first entry, ours, out of a traceback that is about to be raised again.
-
-    Python notes a frame when an error first passes through it, not when it is raised again.
-    """
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
-
-
 def _replace(owner: Any, name: str, new: Any, undo: ExitStack) -> None:
-    """Set an attribute until the undo, which leaves what somebody else has put there since."""
+    """Replace an attribute; undo restores it unless someone replaced it again."""
     old = getattr(owner, name)
     setattr(owner, name, new)
 
@@ -69,92 +62,85 @@ def _replace(owner: Any, name: str, new: Any, undo: ExitStack) -> None:
     undo.callback(restore)
 
 
-def _hook_autograd(recorder: Recorder, undo: ExitStack) -> None:
-    torch_backward = torch.autograd.backward
-    torch_grad = torch.autograd.grad
-
-    @functools.wraps(torch_backward)
-    def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+def _hook_backward(recorder: Recorder, undo: ExitStack) -> None:
+    def before(tensors: Any, *_: Any, **__: Any) -> bool | None:
         if recorder.in_backward:
-            return torch_backward(tensors, *args, **kwargs)
+            return None
         recorder.in_backward = True
-        try:
-            recorder.before_backward(tensors)
-            torch_backward(tensors, *args, **kwargs)
-        except BaseException as error:
-            without_our_frames(error)
-            raise
-        finally:
-            recorder.in_backward = False
+        recorder.before_backward(tensors)
+        return True
+
+    def after(note: bool, result: None) -> None:
+        recorder.in_backward = False
         recorder.after_backward()
 
-    @functools.wraps(torch_grad)
-    def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(inputs, Iterator):
-            inputs = tuple(inputs)  # as torch does: `model.parameters()` can be read once
-        is_step = recorder.returned.before(outputs, inputs, args, kwargs, sys._getframe(1))
-        try:
-            grads = torch_grad(outputs, inputs, *args, **kwargs)
-        except BaseException as error:
-            without_our_frames(error)
-            raise
-        finally:
-            recorder.in_backward = recorder.in_backward and not is_step
-        if is_step:
-            recorder.returned.after(inputs, grads)
-        return grads
+    def on_error() -> None:
+        recorder.in_backward = False
 
+    backward = recorder.boundary.around(
+        torch.autograd.backward, before=before, after=after, on_error=on_error
+    )
     _replace(torch.autograd, "backward", backward, undo)
-    _replace(torch.autograd, "grad", grad, undo)
 
 
 def _hook_functional(recorder: Recorder, undo: ExitStack) -> None:
-    """See the gradients of `torch.func`: those of the outermost transform, if that is `grad`."""
-    torch_impl = getattr(eager_transforms, "grad_and_value_impl", None)
-    if torch_impl is None:
+    """See gradients that are returned: by `torch.autograd.grad`, and by `torch.func`."""
+    functional = FunctionalGradients(recorder)
+
+    def on_error() -> None:
+        recorder.in_backward = False
+
+    grad = recorder.boundary.around(
+        torch.autograd.grad,
+        before=functional.before,
+        after=functional.after,
+        on_error=on_error,
+        prepare=_with_listed_inputs,
+    )
+    _replace(torch.autograd, "grad", grad, undo)
+    torch_transform = getattr(eager_transforms, "grad_and_value_impl", None)
+    if torch_transform is None:
         return
+    transform = recorder.boundary.around(
+        torch_transform,
+        before=functional.before_transform,
+        after=functional.after_transform,
+        on_error=on_error,
+    )
+    _replace(eager_transforms, "grad_and_value_impl", transform, undo)
 
-    @functools.wraps(torch_impl)
-    def grad_and_value_impl(func: Any, argnums: Any, has_aux: Any, args: Any, kwargs: Any) -> Any:
-        depth = peek_interpreter_stack()
-        is_step = recorder.returned.may_step() and depth is None  # pyright: ignore
-        recorder.in_backward = recorder.in_backward or is_step
-        try:
-            result = torch_impl(func, argnums, has_aux, args, kwargs)
-        except BaseException as error:
-            without_our_frames(error)
-            raise
-        finally:
-            recorder.in_backward = recorder.in_backward and not is_step
-        if is_step:
-            recorder.returned.after_functional(argnums, has_aux, args, result)
-        return result
 
-    _replace(eager_transforms, "grad_and_value_impl", grad_and_value_impl, undo)
+def _with_listed_inputs(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """List the inputs of `torch.autograd.grad`: `model.parameters()` can be read once."""
+    if len(args) > 1 and isinstance(args[1], Iterator):
+        return (args[0], tuple(args[1]), *args[2:])
+    return args
 
 
 def _hook_optimizers(recorder: Recorder, undo: ExitStack) -> None:
-    torch_add_param_group = Optimizer.add_param_group
+    def before_group(optimizer: Optimizer, param_group: Any) -> Optimizer:
+        recorder.on_optimizer(optimizer)
+        return optimizer
 
-    @functools.wraps(torch_add_param_group)
-    def add_param_group(self: Optimizer, param_group: Any) -> Any:
-        recorder.on_optimizer(self)
-        try:
-            result = torch_add_param_group(self, param_group)
-        except BaseException as error:
-            without_our_frames(error)
-            raise
-        recorder.on_parameters(self)
-        return result
+    def after_group(optimizer: Optimizer, result: Any) -> None:
+        recorder.on_parameters(optimizer)
 
+    boundary = recorder.boundary
+    add_param_group = boundary.around(
+        Optimizer.add_param_group, before=before_group, after=after_group
+    )
     _replace(Optimizer, "add_param_group", add_param_group, undo)
-    undo.callback(register_optimizer_step_pre_hook(recorder.before_step).remove)
-    undo.callback(register_optimizer_step_post_hook(recorder.after_step).remove)
+    before_step = boundary.hook(recorder.before_step)
+    after_step = boundary.hook(recorder.after_step, lasts=True)
+    undo.callback(register_optimizer_step_pre_hook(before_step).remove)
+    undo.callback(register_optimizer_step_post_hook(after_step).remove)
 
 
 def _hook_clipping(recorder: Recorder, undo: ExitStack) -> None:
+    boundary = recorder.boundary
     originals = {name: getattr(clip_grad, name) for name in set(_PUBLIC_CLIPPING.values())}
-    new = replacements(originals, recorder.on_clip)
+    ours = replacements(originals, recorder.on_clip, boundary.fault)
+    new = {name: boundary.instead(originals[name], ours[name]) for name in originals}
     # The two private ones are looked up when torch's clip_grad_norm_ is called: whoever imported
     # that by name, before us, is reached through them.
     for name, function in new.items():
@@ -166,49 +152,38 @@ def _hook_clipping(recorder: Recorder, undo: ExitStack) -> None:
 def _hook_compile(recorder: Recorder, undo: ExitStack) -> None:
     torch_compile: Callable[..., Any] = torch.compile
 
-    @functools.wraps(torch_compile)
-    def compile_(*args: Any, **kwargs: Any) -> Any:
+    def before(*_: Any, **__: Any) -> None:
         if recorder.graph is not None:
             recorder.graph.on_compile()
-        return torch_compile(*args, **kwargs)
 
-    _replace(torch, "compile", compile_, undo)
+    _replace(torch, "compile", recorder.boundary.around(torch_compile, before=before), undo)
 
 
 def _hook_loss_scaling(recorder: Recorder, undo: ExitStack) -> None:
-    torch_scale, torch_unscale, torch_step = GradScaler.scale, GradScaler.unscale_, GradScaler.step
+    around = recorder.boundary.around
 
-    @functools.wraps(torch_scale)
-    def scale(self: GradScaler, outputs: Any) -> Any:
-        try:
-            scaled = torch_scale(self, outputs)
-        except BaseException as error:
-            without_our_frames(error)
-            raise
-        recorder.loss_scale.on_scale(self, outputs, scaled)
-        return scaled
+    def after_scale(call: tuple[GradScaler, Any], scaled: Any) -> None:
+        recorder.loss_scale.on_scale(*call, scaled)
 
-    @functools.wraps(torch_unscale)
-    def unscale_(self: GradScaler, optimizer: Optimizer) -> None:
-        try:
-            torch_unscale(self, optimizer)
-        except BaseException as error:
-            without_our_frames(error)
-            raise
+    def after_unscale(optimizer: Optimizer, result: None) -> None:
         recorder.loss_scale.on_unscale(optimizer)
 
-    @functools.wraps(torch_step)
-    def step(self: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        before = recorder.step_calls
-        try:
-            result = torch_step(self, optimizer, *args, **kwargs)
-        except BaseException as error:
-            without_our_frames(error)
-            raise
-        if recorder.step_calls == before:
+    def after_step(calls_before: int, result: Any) -> None:
+        if recorder.step_calls == calls_before:
             recorder.on_skipped()
-        return result
 
+    def scaling(scaler: GradScaler, outputs: Any) -> tuple[GradScaler, Any]:
+        return scaler, outputs
+
+    def unscaling(scaler: GradScaler, optimizer: Optimizer) -> Optimizer:
+        return optimizer
+
+    def stepping(*_: Any, **__: Any) -> int:
+        return recorder.step_calls
+
+    scale = around(GradScaler.scale, before=scaling, after=after_scale)
+    unscale_ = around(GradScaler.unscale_, before=unscaling, after=after_unscale)
+    step = around(GradScaler.step, before=stepping, after=after_step)
     _replace(GradScaler, "scale", scale, undo)
     _replace(GradScaler, "unscale_", unscale_, undo)
     _replace(GradScaler, "step", step, undo)

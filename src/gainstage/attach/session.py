@@ -134,7 +134,7 @@ class Session:
                 deep_compiled=self.config.deep_compiled,
             ),
         )
-        self.recorder.protection = self.protection
+        self.recorder.judge.protection = self.protection
         self._begin_check()
         self.detach = self._attach_all()
         if self.recorder.graph is not None:
@@ -144,7 +144,7 @@ class Session:
         self.check: ScriptCheck | None = None
         if self.config.check_steps:
             self.check = ScriptCheck(self.config.check_steps, self.config.folder, self.close)
-            self.recorder.check = self.check
+            self.recorder.judge.check = self.check
             if self.recorder.graph is not None:
                 self.recorder.graph.is_thorough = True
 
@@ -175,7 +175,8 @@ class Session:
                 self.recorder.graph.end()
             self.recorder.finish()
             if self.check is not None and self.recorder.step and not self.rank:
-                self.check.write(self.recorder)
+                self.check.write(self.recorder.name_of)
+            self.recorder.retire()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -400,7 +401,7 @@ class Session:
             treatment.touched = 0
         self.recorder.forget()
         self.recorder.treatments = TreatmentPipeline(self.treatments)
-        self.recorder.protection = self.protection
+        self.recorder.judge.protection = self.protection
         self._begin_check()
 
 

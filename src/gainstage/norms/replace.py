@@ -9,6 +9,7 @@ multiplying by 1. Whatever is not a plain list of dense CPU gradients goes to to
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 import weakref
@@ -58,114 +59,154 @@ class _Read:
 
 
 Record = Callable[[Clipped], None]
+Finish = Callable[[], Any]
+"""Does the writing part of a call, and returns its result."""
 
 
-def replacements(originals: dict[str, Callable[..., Any]], record: Record) -> dict[str, Any]:
+def replacements(
+    originals: dict[str, Callable[..., Any]],
+    record: Record,
+    on_fault: Callable[[BaseException], None],
+) -> dict[str, Any]:
     """Return stand-ins for the functions of `torch.nn.utils.clip_grad`, by name.
 
     Args:
         originals: torch's `clip_grad_norm_`, `clip_grad_value_`, `_get_total_norm` and
             `_clip_grads_with_norm_`.
         record: Called with what was seen, after the norm is known and before anything is written.
+        on_fault: Called with an error of our own, after torch's function has done the work.
     """
-    torch_clip = originals["clip_grad_norm_"]
-    torch_value = originals["clip_grad_value_"]
-    torch_total = originals["_get_total_norm"]
-    torch_scale = originals["_clip_grads_with_norm_"]
-    latest: list[_Read] = []
-    """The norms behind the last total that was handed out."""
+    ours = _Replacements(record)
+    prepared = {
+        "clip_grad_norm_": ours.clip_by_norm,
+        "clip_grad_value_": ours.clip_by_value,
+        "_get_total_norm": ours.total_norm,
+        "_clip_grads_with_norm_": ours.scale,
+    }
+    return {name: _stand_in(originals[name], each, on_fault) for name, each in prepared.items()}
 
-    @_without_our_frames
-    @functools.wraps(torch_total)
-    def get_total_norm(
-        tensors: Tensor | Iterable[Tensor],
+
+def _stand_in(
+    torch_function: Callable[..., Any],
+    prepare: Callable[..., Finish | None],
+    on_fault: Callable[[BaseException], None],
+) -> Callable[..., Any]:
+    """Return a function that does what torch's does, by ours where that works.
+
+    Args:
+        torch_function: Does the work where an error stops ours; where it raises that error as
+            well, the error is the script's.
+        prepare: Takes the arguments with the first one listed. Reads and records, writes nothing;
+            returns None where torch's function is to do the work.
+        on_fault: Called with an error that torch's function does not raise.
+    """
+    first_name = next(iter(inspect.signature(torch_function).parameters))
+
+    @functools.wraps(torch_function)
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        if not args and first_name in kwargs:
+            args = (kwargs.pop(first_name),)
+        if not args:
+            return torch_function(**kwargs)
+        first, *rest = args
+        listed = _listed(first)
+        fault: Exception | None = None
+        try:
+            finish = prepare(listed, *rest, **kwargs)
+        except Exception as error:
+            finish, fault = None, error
+        if finish is not None:
+            return finish()
+        # An empty generator is passed on, for torch warns of it: exhausted it is one still.
+        result = torch_function(listed or first, *rest, **kwargs)
+        if fault is not None:
+            on_fault(fault)
+        return result
+
+    return stand_in
+
+
+class _Replacements:
+    """The preparing parts of the four functions: each reads and records, and says how to finish."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._latest: _Read | None = None
+        """The norms behind the last total that was handed out."""
+
+    def total_norm(
+        self,
+        grads: list[Tensor],
         norm_type: float = 2.0,
         error_if_nonfinite: bool = False,
         foreach: bool | None = None,
-    ) -> Tensor:
-        grads = _listed(tensors)
+    ) -> Finish | None:
         if not _plain(grads, foreach):
-            return torch_total(grads, norm_type, error_if_nonfinite, foreach)
+            return None
         total, each = _torch_norms(grads, float(norm_type))
         value = total.item()
         if error_if_nonfinite and not math.isfinite(value):
-            return torch_total(grads, norm_type, error_if_nonfinite, foreach)
+            return None
         norms, _ = _as_2_norms(grads, each, value, float(norm_type))
-        latest[:] = [_Read(weakref.ref(total), _state(grads), norms)]
-        return total
+        self._latest = _Read(weakref.ref(total), _state(grads), norms)
+        return lambda: total
 
-    @_without_our_frames
-    @functools.wraps(torch_scale)
-    def clip_grads_with_norm_(
-        parameters: Tensor | Iterable[Tensor],
+    def scale(
+        self,
+        parameters: list[Tensor],
         max_norm: float,
         total_norm: Tensor,
         foreach: bool | None = None,
-    ) -> None:
-        listed = _with_gradient(_listed(parameters))
+    ) -> Finish | None:
+        listed = _with_gradient(parameters)
         grads: list[Tensor] = [p.grad for p in listed]  # pyright: ignore[reportAssignmentType]
-        read = latest.pop() if latest else None
+        read, self._latest = self._latest, None
         if read is not None and read.total() is total_norm and read.state == _state(grads):
             norms = read.norms
         else:
             norms = _norms_anywhere(grads)
+        limit = float(max_norm)
         if not (_plain(grads, foreach) and total_norm.is_cpu) or total_norm.requires_grad:
-            record(Clipped(listed, norms, float(max_norm), _coefficient(max_norm, total_norm)))
-            torch_scale(listed, max_norm, total_norm, foreach)
-            return
+            self._record(Clipped(listed, norms, limit, _coefficient(max_norm, total_norm)))
+            return None
         value = total_norm.item()
-        coefficient = clip_coefficient(float(max_norm), value)
-        record(Clipped(listed, norms, float(max_norm), coefficient))
-        _scale_as_torch(grads, float(max_norm), total_norm, value)
+        self._record(Clipped(listed, norms, limit, clip_coefficient(limit, value)))
+        return functools.partial(_scale_as_torch, grads, limit, total_norm, value)
 
-    @_without_our_frames
-    @functools.wraps(torch_clip)
-    def clip_grad_norm_(
-        parameters: Tensor | Iterable[Tensor],
+    def clip_by_norm(
+        self,
+        listed: list[Tensor],
         max_norm: float,
         norm_type: float = 2.0,
         error_if_nonfinite: bool = False,
         foreach: bool | None = None,
-    ) -> Tensor:
-        listed = _listed(parameters)
+    ) -> Finish | None:
         grads = [grad for p in listed if (grad := p.grad) is not None]
         if not grads:
-            record(Clipped([], [], float(max_norm), None))
+            self._record(Clipped([], [], float(max_norm), None))
         if not _plain(grads, foreach):
-            # Also the empty generator, of which torch warns; it is exhausted, yet still one.
-            return torch_clip(
-                listed or parameters, max_norm, norm_type, error_if_nonfinite, foreach
-            )
+            return None
         limit, norm_type = float(max_norm), float(norm_type)
         total, each = _torch_norms(grads, norm_type)
         value = total.item()
         if error_if_nonfinite and not math.isfinite(value):
-            return torch_clip(listed, max_norm, norm_type, error_if_nonfinite, foreach)
+            return None
         owners = listed if len(listed) == len(grads) else _with_gradient(listed)
         norms, norm = _as_2_norms(grads, each, value, norm_type)
-        record(Clipped(owners, norms, limit, clip_coefficient(limit, value), norm))
-        _scale_as_torch(grads, limit, total, value)
-        return total
+        self._record(Clipped(owners, norms, limit, clip_coefficient(limit, value), norm))
 
-    @_without_our_frames
-    @functools.wraps(torch_value)
-    def clip_grad_value_(
-        parameters: Tensor | Iterable[Tensor],
-        clip_value: float,
-        foreach: bool | None = None,
+        def finish() -> Tensor:
+            _scale_as_torch(grads, limit, total, value)
+            return total
+
+        return finish
+
+    def clip_by_value(
+        self, listed: list[Tensor], clip_value: float, foreach: bool | None = None
     ) -> None:
-        listed = _listed(parameters)
         owners = _with_gradient(listed)
-        grads = [p.grad for p in owners]
-        record(Clipped(owners, _norms_anywhere(grads), None, None))
-        torch_value(listed, clip_value, foreach)
-
-    return {
-        "clip_grad_norm_": clip_grad_norm_,
-        "clip_grad_value_": clip_grad_value_,
-        "_get_total_norm": get_total_norm,
-        "_clip_grads_with_norm_": clip_grads_with_norm_,
-    }
+        self._record(Clipped(owners, _norms_anywhere([p.grad for p in owners]), None, None))
+        return None
 
 
 def _coefficient(max_norm: float, total_norm: Tensor) -> Number:
@@ -180,26 +221,6 @@ def _coefficient(max_norm: float, total_norm: Tensor) -> Number:
 def _norms_anywhere(grads: Sequence[Tensor | None]) -> Sequence[Number]:
     on_cpu = all(grad is None or grad.is_cpu for grad in grads)
     return gradient_norms(grads)[0] if on_cpu else deferred_norms(grads)
-
-
-def _without_our_frames(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Take this file's frames out of the traceback of an error that passes through.
-
-    Removing the entry and raising again adds none: Python notes a frame only on the first raise.
-    """
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except BaseException as error:
-            trace = error.__traceback__
-            while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-                trace = trace.tb_next
-            error.__traceback__ = trace
-            raise
-
-    return call
 
 
 def _listed(tensors: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -17,9 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
-from gainstage.attach.check.measure import named, read_norms, read_sharpness, read_weights
-from gainstage.attach.record.recorder import Recorder
+from gainstage.attach.check.measure import (
+    NameOf,
+    named,
+    read_norms,
+    read_sharpness,
+    read_weights,
+)
 from gainstage.ledger.gain_data import CheckReadings, InitialWeight, NormBatch, Sharpness
 from gainstage.store.readings import write_readings
 
@@ -48,36 +54,46 @@ class ScriptCheck:
         self._is_read = False
         self._skipped = 0
 
-    def before_backward(self, recorder: Recorder, roots: Sequence[Any]) -> None:
-        """Read a graph while it is whole."""
+    def before_backward(
+        self,
+        step: int,
+        roots: Sequence[Any],
+        scale: float | Tensor,
+        optimizers: Callable[[], Sequence[Optimizer]],
+    ) -> None:
+        """Read a graph while it is whole.
+
+        Args:
+            step: The step to come.
+            roots: What backward is called on.
+            scale: The loss scale that is in them.
+            optimizers: Returns those of the script.
+        """
         tensors = [r for r in roots if isinstance(r, Tensor) and r.grad_fn is not None]
-        if recorder.graph is not None:
-            recorder.graph.end_forward()  # or all that is computed here had sites taken, too
         if not self._is_read and tensors:
             self._is_read = True
             self._weights, self._norms = read_weights(tensors), read_norms(tensors)
-        is_last = recorder.step == self._steps - 1
+        is_last = step == self._steps - 1
         if is_last and self._sharpness is None and len(tensors) == 1 and tensors[0].numel() == 1:
-            scale = float(recorder.loss_scale.current())
-            self._sharpness = read_sharpness(tensors[0], scale, recorder.script.optimizers())
+            self._sharpness = read_sharpness(tensors[0], float(scale), optimizers())
 
-    def after_row(self, recorder: Recorder) -> None:
-        """End the process, if the step just recorded was the last one asked for."""
-        if recorder.step >= self._steps:
+    def after_row(self, step: int) -> None:
+        """End the process, if the step before `step` was the last one asked for."""
+        if step >= self._steps:
             self.stop(0)
 
-    def on_skipped(self, recorder: Recorder) -> None:
+    def on_skipped(self) -> None:
         """End the process where a loss scaler finds no scale."""
         self._skipped += 1
         if self._skipped >= _MOST_SKIPPED:
             print(f"gainstage: the loss scaler left out {self._skipped} steps", file=sys.stderr)
             self.stop(0)
 
-    def write(self, recorder: Recorder) -> None:
+    def write(self, name_of: NameOf) -> None:
         """Write what was read, under the names that the record uses."""
         unmeasured = Sharpness(None, note="not measured: no loss of one element at the last step")
         readings = CheckReadings(
-            tuple(named(self._weights, recorder.name_of)),
+            tuple(named(self._weights, name_of)),
             tuple(self._norms),
             self._sharpness or unmeasured,
         )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gainstage.attach.names.parameters import user_frames
+from gainstage.attach.names.parameters import user_frames, variables_in
 
 Scope = Mapping[str, Any]
 """Variables by name."""
@@ -39,13 +39,13 @@ def _is_bad(value: Tensor) -> bool:
 
 def scopes_of(frame: FrameType | None) -> list[Scope]:
     """Return the variables of the script's running functions, and of its main module."""
-    return [*(each.f_locals for each in user_frames(frame)), *_globals()]
+    return [*(variables_in(each) for each in user_frames(frame)), *_globals()]
 
 
 def scopes_of_error(trace: TracebackType | None) -> Iterator[Scope]:
     """Yield the variables of the functions that an error went through."""
     while trace is not None:
-        yield trace.tb_frame.f_locals
+        yield variables_in(trace.tb_frame)
         trace = trace.tb_next
 
 

@@ -105,6 +105,12 @@ class Columns:
         every = [reference() for reference, _ in self._plans.values()]
         return sorted((each for each in every if each is not None), key=place)
 
+    def release(self) -> None:
+        """Let go of all parameters; names and columns given out stay."""
+        self._plans.clear()
+        self._alive.clear()
+        self.by_id.clear()
+
     def spread(self, columns: list[int], values: Sequence[Value | None]) -> list[Value | None]:
         """Return a plan's values as a row: each in its column, None elsewhere."""
         row: list[Value | None] = [None] * len(self.tensors)

@@ -6,18 +6,17 @@ calls is a training's is told by what is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.utils._pytree import tree_leaves
 
+from gainstage.attach.boundary import caller_of_ours
 from gainstage.attach.names.parameters import user_frames
-
-if TYPE_CHECKING:
-    from gainstage.attach.record.recorder import Recorder
+from gainstage.attach.record.recorder import Recorder
 
 _OPTIONS = ("grad_outputs", "retain_graph", "create_graph", "only_inputs", "allow_unused")
 
@@ -29,57 +28,47 @@ class FunctionalGradients:
         """Begin with none seen.
 
         Args:
-            recorder: Takes the calls for backward calls, and writes the rows.
+            recorder: Takes the calls for backward calls, counts them, and writes the rows.
         """
         self._recorder = recorder
-        self._steps = 0
         self._known: list[int] = []
         """Ids of parameters that optimizers were found to hold."""
 
     def may_step(self) -> bool:
         """Tell whether a gradient that is returned makes a step, as nothing else does here."""
-        recorder = self._recorder
-        is_busy = recorder.is_dead or recorder.in_backward
-        return not (is_busy or recorder.has_optimizer or recorder.backward_calls > self._steps)
+        return not (self._is_busy() or self._recorder.has_optimizer)
 
-    def before(
-        self,
-        outputs: Any,
-        inputs: Any,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        frame: FrameType,
-    ) -> bool:
+    def _is_busy(self) -> bool:
+        """Tell whether the script is in a backward call, or has made one that was no such call."""
+        recorder = self._recorder
+        return recorder.in_backward or recorder.backward_calls > recorder.functional_calls
+
+    def before(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Take a call of `torch.autograd.grad` for a backward call, if it is that of a training.
 
         Where the script has optimizers, all inputs must be parameters of theirs. A script that
         calls backward trains by that: what it is given besides is an inner loop's, or a measure.
 
         Args:
-            outputs: As `torch.autograd.grad` takes them, like the next.
+            outputs: As `torch.autograd.grad` takes them, like all others.
             inputs: What is derived by.
             args: The other positional arguments.
             kwargs: The keyword arguments.
-            frame: Of the caller.
 
         Returns:
-            Whether it is; `after` is to follow then.
+            The inputs, if it is: `after` is to follow then. Else None.
         """
         recorder = self._recorder
-        if recorder.is_dead or recorder.in_backward or recorder.backward_calls > self._steps:
-            return False
-        try:
-            if not _is_training(outputs, inputs, args, kwargs, frame):
-                return False
-            if not (self._are_stepped(inputs) if recorder.has_optimizer else self.may_step()):
-                return False
-        except Exception as error:
-            recorder.fault(error)
-            return False
+        if self._is_busy():
+            return None
+        if not _is_training(outputs, inputs, args, kwargs, caller_of_ours()):
+            return None
+        if not (self._are_stepped(inputs) if recorder.has_optimizer else self.may_step()):
+            return None
         recorder.before_backward(outputs, accumulates=False)
-        self._steps += 1
+        recorder.functional_calls += 1
         recorder.in_backward = True
-        return True
+        return inputs
 
     def _are_stepped(self, inputs: Any) -> bool:
         """Tell whether optimizers hold all that is derived by."""
@@ -91,28 +80,45 @@ class FunctionalGradients:
 
     def after(self, inputs: Any, grads: Sequence[Tensor | None]) -> None:
         """Take the gradients of a call that `before` has taken."""
+        self._recorder.in_backward = False
         self._recorder.after_backward(accumulates=False)
         if not self._recorder.has_optimizer:
             self._recorder.on_gradients(_as_list(inputs), list(grads))
 
-    def after_functional(
-        self, argnums: int | Sequence[int], has_aux: bool, args: Sequence[Any], result: Any
+    def before_transform(
+        self, func: Any, argnums: int | Sequence[int], has_aux: bool, args: Any, kwargs: Any
+    ) -> tuple[int | Sequence[int], bool, Any] | None:
+        """Take a call of `torch.func.grad_and_value`, if it is the outermost and makes a step.
+
+        Returns:
+            What `after_transform` needs, None where it is not to follow.
+        """
+        if not self.may_step() or not _is_outermost():
+            return None
+        self._recorder.in_backward = True
+        return argnums, has_aux, args
+
+    def after_transform(
+        self, call: tuple[int | Sequence[int], bool, Sequence[Any]], result: Any
     ) -> None:
         """Take what `torch.func.grad_and_value` has returned; no graph of it is left."""
-        try:
-            numbers = [argnums] if isinstance(argnums, int) else list(argnums)
-            given = [each for number in numbers for each in tree_leaves(args[number])]
-            grads, value = result[0], result[1][0] if has_aux else result[1]
-            found = tree_leaves(grads)
-            tensors = [each for each in given if isinstance(each, Tensor)]
-            if len(tensors) != len(found):
-                return
-            self._steps += 1
-            self._recorder.add_loss(value)
-        except Exception as error:
-            self._recorder.fault(error)
+        self._recorder.in_backward = False
+        argnums, has_aux, args = call
+        numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+        leaves = [leaf for number in numbers for leaf in tree_leaves(args[number])]
+        gradients, value = tree_leaves(result[0]), result[1][0] if has_aux else result[1]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if len(tensors) != len(gradients):
             return
-        self._recorder.on_gradients(tensors, found)
+        self._recorder.functional_calls += 1
+        self._recorder.add_loss(value)
+        self._recorder.on_gradients(tensors, gradients)
+
+
+def _is_outermost() -> bool:
+    """Tell whether no transform of `torch.func` is running."""
+    peek: Callable[[], object] = peek_interpreter_stack  # torch's stub: never None
+    return peek() is None
 
 
 def _is_training(
@@ -120,7 +126,7 @@ def _is_training(
     inputs: Any,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-    frame: FrameType,
+    frame: FrameType | None,
 ) -> bool:
     """Tell whether a call asks for the gradient of one loss by leaves, and for nothing after it.
 

@@ -70,6 +70,12 @@ class Protection:
         if self._guard is not None:
             self._guard.passed()
 
+    def retire(self) -> None:
+        """Let go of what is the script's."""
+        self._blackbox.forget()
+        self._guard = None
+        self._lrs = {}
+
     def fail(
         self,
         step: int,

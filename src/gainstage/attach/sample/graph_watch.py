@@ -157,6 +157,14 @@ class GraphWatch:
             self._recording = None
         self._restore_anomaly_mode()
 
+    def retire(self) -> None:
+        """Let go of all that is the script's; what was counted can still be asked."""
+        self.end()
+        self.faults.forget()
+        self._sampling, self._step = None, _Step()
+        self._unrestored = None
+        self._structures.clear()
+
     def _restore_anomaly_mode(self) -> None:
         if self._unrestored is not None:
             self._unrestored.restore()
