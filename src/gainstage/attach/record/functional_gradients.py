@@ -6,9 +6,9 @@ calls is a training's is told by what is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
@@ -117,8 +117,8 @@ class FunctionalGradients:
 
 def _is_outermost() -> bool:
     """Tell whether no transform of `torch.func` is running."""
-    peek: Callable[[], object] = peek_interpreter_stack  # torch's stub: never None
-    return peek() is None
+    running = cast("object", peek_interpreter_stack())  # None, unlike torch's stub has it
+    return running is None
 
 
 def _is_training(
