@@ -74,7 +74,7 @@ SUB_ROOMS = {
         "check": {"fault", "names", "record", "sample", "startup"},
         "fault": {"names"},
         "names": set[str](),
-        "record": {"fault", "names", "sample"},
+        "record": {".", "fault", "names", "sample"},
         "sample": {"audit", "fault", "names"},
         "startup": set[str](),
         "startup.bootstrap": {"."},
