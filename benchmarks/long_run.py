@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gainstage.facts.blocks import StepBlock
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.levels import LEVELS, BinCollector, bins_of_steps, levels_batch, levels_schema
@@ -24,8 +25,8 @@ def write_long_run(folder: Path, tensors: int, steps: int, *, seed: int = 0) -> 
         Its folder.
     """
     started = "2026-01-01T00:00:00+00:00"
-    info = {"argv": ["train.py"], "started": started}
-    path = create_run_folder(folder, "train.py", info=info)
+    info = RunInfo(script="train.py", argv=("train.py",), started=started)
+    path = create_run_folder(folder, info)
     part = f"rank={claim_rank(path, None)}"
     infos = [
         TensorInfo(f"blocks.{i // 4}.part{i % 4}.weight", f"blocks.{i // 4}", (64, 64), "float32")

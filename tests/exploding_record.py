@@ -9,6 +9,7 @@ import numpy as np
 
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Site
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.sites import write_sites
@@ -23,7 +24,7 @@ def exploding_run(folder: Path, tensors: int = 3, *, ranks: int = 1) -> Path:
 
     The first tensor has no gradient in step 5. The gradients are clipped at 1 from step 10 on.
     """
-    path = create_run_folder(folder, "train.py", info={"argv": ["train.py"]})
+    path = create_run_folder(folder, RunInfo(script="train.py", argv=("train.py",)))
     for rank in range(ranks):
         _write_rank(path, rank, tensors)
     return path

@@ -8,6 +8,7 @@ import numpy as np
 
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Site
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.sites import write_sites
@@ -53,7 +54,7 @@ def along_time(step: int, delta: list[list[float]]) -> TimeBlock:
 
 def large_run(folder: Path, tensors: int, steps: int, samples: int) -> Path:
     """Write a healthy run of many tensors and steps, sampled often, with long recurrences."""
-    path = create_run_folder(folder, "train.py", info={"argv": ["train.py"]})
+    path = create_run_folder(folder, RunInfo(script="train.py", argv=("train.py",)))
     infos = [
         TensorInfo(
             f"model.encoder.layers.{i}.attention.weight",

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conftest import Runner
 from gainstage.attach.live_sinks import LiveSinks
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import create_run_folder
 from gainstage.store.ring import to_block
@@ -64,7 +65,7 @@ def test_live_sinks_get_all_steps_and_the_run_keeps_its_bits(
 
 
 def test_a_dropped_sink_makes_the_sinks_incomplete(tmp_path: Path) -> None:
-    folder = create_run_folder(tmp_path / "run", "train.py", info={})
+    folder = create_run_folder(tmp_path / "run", RunInfo(script="train.py"))
     (tmp_path / "file").write_text("")
     said: list[str] = []
     sinks = LiveSinks([f"csv:{tmp_path / 'file' / 'x.csv'}"], folder, warn=said.append)
@@ -84,7 +85,7 @@ def test_a_wrong_sink_is_one_line_before_the_run(tmp_path: Path, watched: Runner
 def test_a_process_that_cannot_start_costs_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = create_run_folder(tmp_path / "run", "train.py", info={})
+    folder = create_run_folder(tmp_path / "run", RunInfo(script="train.py"))
     said: list[str] = []
     monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
     sinks = LiveSinks([f"csv:{tmp_path / 'a.csv'}"], folder, warn=said.append)
@@ -96,7 +97,7 @@ def test_a_process_that_cannot_start_costs_one_warning(
 
 
 def test_the_sinks_are_closed_when_the_training_is_killed(tmp_path: Path, bare: Runner) -> None:
-    folder = create_run_folder(tmp_path / "run", "train.py", info={})
+    folder = create_run_folder(tmp_path / "run", RunInfo(script="train.py"))
     code = f"""
 import os, signal
 from pathlib import Path

@@ -539,7 +539,7 @@ def test_nothing_is_held_between_steps(watch: Watch) -> None:
         assert held > 0
     """)
     assert len(run.block())
-    assert run.info["held_bytes"] > 0
+    assert run.info.held_bytes > 0
 
 
 def test_what_is_kept_of_own_functions_is_let_go(watch: Watch) -> None:

@@ -178,5 +178,5 @@ def test_workers_of_ray_train_are_ranks_of_the_run_that_the_driver_has_made(
     run = gainstage.load(tmp_path / "run")
     assert run.ranks == (0, 1)
     assert [len(run.block(rank)) for rank in run.ranks] == [4, 4]
-    assert run.info["script"] in (Path(sys.argv[0]).name, "notebook")
+    assert run.info.script in (Path(sys.argv[0]).name, "notebook")
     assert capfd.readouterr().err.count("HEALTHY") == 1

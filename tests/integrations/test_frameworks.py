@@ -97,7 +97,7 @@ def is_as_the_framework_says(run: Run, name: str, logged: list[float]) -> None:
         np.sqrt(np.nansum(block.grad_norms.astype(float) ** 2, axis=1)).tolist(), rel=1e-5
     )
     assert run.findings.symptoms == ()
-    assert run.info["ended"] is not None
+    assert run.info.ended is not None
 
 
 def test_the_callback_is_one_of_whichever_lightning_was_imported(

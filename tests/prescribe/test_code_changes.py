@@ -162,7 +162,7 @@ def test_a_change_is_written_where_the_fault_is_and_takes_it_away(
     seen = load(tmp_path / "again").record()
     assert seen.fault is None
     (journal, *_) = load(tmp_path / "again").treatments
-    assert journal["remedy"] == "code-change"
+    assert journal.remedy == "code-change"
 
 
 def test_a_treatment_beside_a_change_that_adds_lines_is_put_where_it_belongs(

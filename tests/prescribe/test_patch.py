@@ -170,11 +170,11 @@ def shown(
         final_loss(path)
     with gainstage.watch(out=tmp_path / "treated", treat=treat):
         treated = final_loss(path)
-    ended = [e for e in gainstage.load(tmp_path / "treated").treatments if e["event"] == "ended"]
+    ended = [e for e in gainstage.load(tmp_path / "treated").treatments if e.event == "ended"]
     patch = patch_of(
         [parse(each) for each in treat],
         gainstage.load(tmp_path / "bare").record(),
-        [each.get("details", {}) for each in ended],
+        [dict(each.details or {}) for each in ended],
         path,
     )
     if patch.diff is None:

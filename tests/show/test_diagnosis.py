@@ -13,6 +13,7 @@ import pytest
 from gainstage.facts.diagnosis import Alternative, CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.observation import ClipPartial, Observation
 from gainstage.facts.record import RankRecord
+from gainstage.facts.run_info import RunInfo
 from gainstage.show.audit import clip_audit
 from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
 from gainstage.show.source import source_of
@@ -20,11 +21,9 @@ from gainstage.show.wording import near_path
 from gainstage.store.ring import to_block, to_weight_block
 from recorded import along_time, levels
 
-INFO: dict[str, Any] = {
-    "started": "2020-01-01T00:00:00+00:00",
-    "cwd": "/none",
-    "argv": ["train.py"],
-}
+INFO = RunInfo(
+    script="train.py", started="2020-01-01T00:00:00+00:00", cwd="/none", argv=("train.py",)
+)
 
 
 def record(steps: int = 0) -> RankRecord:
@@ -78,7 +77,7 @@ def test_where_is_the_line_of_the_source_and_what_is_known_besides(tmp_path: Pat
     file.write_text("\n" * 4 + "    loss = torch.log(rate)\n")
     os.utime(file, (0, 0))
     site = replace(SITE, file=str(file), line=5)
-    info = INFO | {"cwd": str(tmp_path)}
+    info = replace(INFO, cwd=str(tmp_path))
     lines = where_lines(diagnosis(site=site), info)
     assert lines[0] == "train.py:5   loss = torch.log(rate)"
     assert lines[1] == "operation log, module head, time step 0, sample 3"
@@ -105,7 +104,7 @@ def test_a_line_that_the_file_does_not_have_is_not_shown(tmp_path: Path) -> None
 
 def test_paths_are_told_from_where_one_stands(tmp_path: Path) -> None:
     script = tmp_path / "code" / "train.py"
-    info = {"cwd": str(tmp_path / "elsewhere"), "argv": [str(script), "--lr", "1"]}
+    info = RunInfo(cwd=str(tmp_path / "elsewhere"), argv=(str(script), "--lr", "1"))
     assert near_path(str(script.parent / "model.py"), info) == "model.py"
     assert near_path(str(Path.cwd() / "a" / "b.py"), info) == os.path.join("a", "b.py")
     assert near_path("/other/b.py", info) == "/other/b.py"

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import environment, finish
 from gainstage.cli import main
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.serve.run_index import RunIndex
 from gainstage.show.watch import follow
@@ -30,7 +31,7 @@ class Growing:
     """A run that gains 1 bit a step, written a few steps at a time."""
 
     def __init__(self, folder: Path, modules: int = 2) -> None:
-        self.folder = create_run_folder(folder, "train.py", info={"argv": ["train.py"]})
+        self.folder = create_run_folder(folder, RunInfo(script="train.py", argv=("train.py",)))
         names = [HOSTILE, *(f"layers.{i}" for i in range(1, modules))]
         self.tensors = [
             TensorInfo(f"{name}.{part}", name, (4,), "float32")

@@ -26,6 +26,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from conftest import environment
 from gainstage import cli
 from gainstage.facts.codec import to_json
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.serve.access_guard import host_name
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
@@ -89,8 +90,9 @@ def ended(served: Served) -> tuple[int, str]:
 
 
 def writer_of(folder: Path, name: str) -> StepWriter:
-    info = {"argv": ["train.py"], "started": "2026-11-01T10:00:00+00:00"}
-    path = create_run_folder(folder, "<b>train.py", info=info)
+    started = "2026-11-01T10:00:00+00:00"
+    info = RunInfo(script="<b>train.py", argv=("train.py",), started=started)
+    path = create_run_folder(folder, info)
     tensors = [TensorInfo(f"{name}.weight", name, (2, 2), "float32")]
     return StepWriter(path, claim_rank(path, None), tensors, warn=print, flush_s=3600)
 

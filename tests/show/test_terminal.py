@@ -16,6 +16,7 @@ from gainstage.facts.diagnosis import CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.fault import Site
 from gainstage.facts.findings import Findings
 from gainstage.facts.record import RankRecord
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.answers import Shown
@@ -40,7 +41,7 @@ def block(norms: list[float]) -> StepBlock:
 
 def shown(norms: list[float]) -> Shown:
     steps = block(norms)
-    info = {"script": "train.py", "argv": ["train.py", "--lr", "1"], "exit": None}
+    info = RunInfo(script="train.py", argv=("train.py", "--lr", "1"))
     sampled = (levels(0, [], [], []), along_time(0, [[]]))
     record = RankRecord(tuple(TENSORS), steps, NONE, *sampled, (), (), ())
     found = scan.find([record])
@@ -122,7 +123,7 @@ def test_a_run_without_steps_says_so() -> None:
 
 def test_control_characters_of_a_run_are_shown_and_not_obeyed() -> None:
     tensors = [replace(TENSORS[0], name="\x1b[31mred[bold]"), *TENSORS[1:]]
-    what = replace(shown(EXPLODING), tensors=tensors, info={"script": "\x1b]0;title\x07.py"})
+    what = replace(shown(EXPLODING), tensors=tensors, info=RunInfo(script="\x1b]0;title\x07.py"))
     text = "\n".join(printed(what))
     assert "\x1b" not in text
     assert "\\x1b" in text

@@ -13,6 +13,7 @@ import pytest
 from exploding_record import FAILS, STEPS, exploding_run, norms_at
 from gainstage.cli import main
 from gainstage.errors import ConfigError
+from gainstage.facts.run_info import RunInfo
 from gainstage.show.notebook import Run, load
 from gainstage.store.folder import create_run_folder
 
@@ -40,7 +41,7 @@ def test_tensors_that_came_later_have_no_rows_before(tmp_path: Path) -> None:
     from gainstage.store.folder import claim_rank
     from gainstage.store.writer import StepWriter
 
-    path = create_run_folder(tmp_path / "run", "train.py", info={})
+    path = create_run_folder(tmp_path / "run", RunInfo(script="train.py"))
     infos = [TensorInfo(name, None, (), "float32") for name in "ab"]
     writer = StepWriter(path, claim_rank(path, None), infos[:1], warn=print, flush_s=3600)
     writer.append((0, 0.0, None, None, 1.0, None, None, 0, [1.0]))
@@ -87,7 +88,7 @@ def test_every_view_names_places_and_can_be_joined(run: Run) -> None:
 
 
 def test_a_run_without_a_step_has_empty_views(tmp_path: Path) -> None:
-    run = load(create_run_folder(tmp_path / "run", "train.py", info={}))
+    run = load(create_run_folder(tmp_path / "run", RunInfo(script="train.py")))
     for name in ("steps", "gradients", "weights", "profiles", "times", "symptoms", "tensors"):
         assert run.query(f"select * from {name}").num_rows == 0
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainstage import RunFolderError, load
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.levels import BinCollector, bins_of_steps
@@ -32,7 +33,7 @@ def row(step: int, norm: float | None = 2.0) -> Row:
 
 
 def fresh(parent: Path, name: str = "run") -> Path:
-    return create_run_folder(parent / name, "train.py", info={})
+    return create_run_folder(parent / name, RunInfo(script="train.py"))
 
 
 def write(folder: Path, steps: int, **options: int) -> list[str]:
@@ -182,11 +183,11 @@ print(len(test_store.write(Path({str(folder)!r}), 500)))
 
 def test_two_runs_never_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    made = {create_run_folder(None, "my train.py", info={}) for _ in range(5)}
+    made = {create_run_folder(None, RunInfo(script="my train.py")) for _ in range(5)}
     assert len(made) == 5
     assert all("my_train" in folder.name for folder in made)
     with pytest.raises(RunFolderError, match="needs a folder of its own"):
-        create_run_folder(next(iter(made)), "train.py", info={})
+        create_run_folder(next(iter(made)), RunInfo(script="train.py"))
     assert [claim_rank(next(iter(made)), None) for _ in range(3)] == [0, 1, 2]
 
 

@@ -97,7 +97,7 @@ def test_several_treatments_from_the_command_line(watched: Runner) -> None:
     assert run.block().skipped.tolist() == [-1, 0, 0, 0, 0]
     assert run.block().max_norm.tolist()[2:] == [1.0, 1.0, 1.0]
     assert math.isnan(run.block().max_norm[1])
-    assert run.info["treat"] == ["reinit:kind=he", "clip-global-norm:max_norm=1,from=2"]
+    assert run.info.treat == ("reinit:kind=he", "clip-global-norm:max_norm=1,from=2")
     ended = [each for each in run.treatments if each["event"] == "ended"]
     assert [each["touched"] for each in ended] == [1, 3]
 

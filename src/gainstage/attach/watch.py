@@ -145,7 +145,7 @@ def watch(
     script = sys.argv[0] or "python"
     name = os.path.basename(script) if os.path.isfile(script) else "notebook"
     info = run_info(name, sys.argv, treat=specs, guard=guard)
-    folder = create_run_folder(None if out is None else Path(out), name, info=info)
+    folder = create_run_folder(None if out is None else Path(out), info)
     config = RunConfig(
         folder=folder.resolve(),
         main_pid=os.getpid(),

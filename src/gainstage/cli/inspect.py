@@ -66,6 +66,7 @@ def diagnose(
     Columns that no option names are chosen by name.
     """
     from gainstage.facts.codec import to_json
+    from gainstage.facts.run_info import RunInfo
     from gainstage.show.answers import Shown
     from gainstage.show.terminal import print_shown, safe
     from gainstage.store.foreign.log import read_log
@@ -78,7 +79,7 @@ def diagnose(
             typer.echo(safe(f"gainstage: {note}"), err=True)
         typer.echo(to_json(findings.as_json(), indent=2))
         return
-    shown = Shown({"script": log.name}, read.record.tensors, read.record.block, findings)
+    shown = Shown(RunInfo(script=log.name), read.record.tensors, read.record.block, findings)
     print_shown(shown, (f"{read.format} log", *read.notes), file=sys.stdout)
 
 

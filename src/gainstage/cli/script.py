@@ -186,7 +186,7 @@ def _new_folder(
     name = command[0] if is_module else os.path.basename(command[0])
     argv = [*(["-m"] if is_module else []), *command]
     info = run_info(name, argv, treat=treatments, guard=guard)
-    return create_run_folder(out, name, info=info).resolve()
+    return create_run_folder(out, info).resolve()
 
 
 def _live_panel_fits() -> bool:

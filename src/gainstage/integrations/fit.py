@@ -158,7 +158,7 @@ class FitWatch:
         script = sys.argv[0] or "python"
         name = os.path.basename(script) if os.path.isfile(script) else "notebook"
         info = run_info(name, sys.argv, treat=self._treat, guard=self._guard)
-        return create_run_folder(self._out, name, info=info).resolve()
+        return create_run_folder(self._out, info).resolve()
 
     def _new_folder(self) -> Path | None:
         return self.made_folder() if sessions.active is None else None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gainstage.detect.symptom_json import message_of
+from gainstage.facts.codec import json_safe
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.store.series import Series, SeriesBlock
 
@@ -28,7 +30,7 @@ class MlflowSink:
     take, such as `[`, has `_` in their place.
     """
 
-    def __init__(self, folder: Path, info: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, info: RunInfo) -> None:
         """Begin the run."""
         # Stores of files are refused by newer versions unless asked for; the others need a server
         # or SQLAlchemy.
@@ -40,9 +42,10 @@ class MlflowSink:
         self._client: Any = tracking.MlflowClient(folder.absolute().as_uri())
         found = self._client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)
-        run = self._client.create_run(experiment, run_name=str(info.get("script")))
+        run = self._client.create_run(experiment, run_name=info.script)
         self._id: str = run.info.run_id
-        params = [self._entities.Param(name, str(value)[:500]) for name, value in info.items()]
+        said: dict[str, Any] = json_safe(info)
+        params = [self._entities.Param(name, str(value)[:500]) for name, value in said.items()]
         self._client.log_batch(self._id, params=params)
         self._names: dict[Series, str] = {}
 

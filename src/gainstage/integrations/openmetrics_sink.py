@@ -7,10 +7,10 @@ such files by the textfile collector of its node exporter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.store.journal import write_text
 from gainstage.store.series import Series, SeriesBlock
@@ -30,10 +30,10 @@ _HELP = {
 class OpenMetricsSink:
     """A file that always holds the newest step; it is replaced whole, never half-written."""
 
-    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, info: RunInfo) -> None:
         """Write the file with nothing seen yet."""
         self._path = path
-        self._script = str(info.get("script"))
+        self._script = info.script
         self._latest: dict[Series, float] = {}
         self._step: int | None = None
         self._time = 0.0

@@ -6,9 +6,10 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from gainstage.errors import ConfigError
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
@@ -85,7 +86,7 @@ def check_installed(kind: str) -> None:
         )
 
 
-def open_sink(spec: SinkSpec, info: Mapping[str, Any]) -> Sink:
+def open_sink(spec: SinkSpec, info: RunInfo) -> Sink:
     """Return a sink that is ready to take numbers.
 
     Args:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gainstage.detect.symptom_json import message_of
+from gainstage.facts.codec import json_safe
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
@@ -21,7 +23,7 @@ class WandbSink:
     NaN and inf stay what they are. Each symptom's last message stands in the run's summary.
     """
 
-    def __init__(self, folder: Path, info: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, info: RunInfo) -> None:
         """Begin the run. Nothing is sent: not the numbers, nor what the package tells of itself."""
         os.environ["WANDB_ERROR_REPORTING"] = "false"
         wandb: Any = importlib.import_module("wandb")
@@ -40,8 +42,8 @@ class WandbSink:
             mode="offline",
             dir=str(folder),
             project=PROJECT,
-            name=str(info.get("script")),
-            config={f"gainstage/{name}": value for name, value in info.items()},
+            name=info.script,
+            config={f"gainstage/{name}": value for name, value in json_safe(info).items()},
             reinit="create_new",
             settings=settings,
         )

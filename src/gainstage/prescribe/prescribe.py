@@ -15,6 +15,7 @@ from gainstage.errors import ConfigError
 from gainstage.facts.diagnosis import BY_HAND, Diagnosis
 from gainstage.facts.prescription import Prescription, Trial
 from gainstage.facts.record import RankRecord
+from gainstage.facts.treatment_event import TreatmentState
 from gainstage.prescribe.candidate import Candidate, candidate
 from gainstage.prescribe.executor import (
     Executor,
@@ -336,8 +337,8 @@ def _patch(
     asked: PrescribeRequest, script: TrialScript, best: TrialResult, record: RankRecord
 ) -> Patch:
     journal = load(script.run_folder(best.trial.name)).treatments
-    ended = [each for each in journal if each["event"] == "ended"]
-    details: list[dict[str, Any]] = [each.get("details", {}) for each in ended]
+    states = [each for each in journal if isinstance(each, TreatmentState)]
+    details = [dict(each.details or {}) for each in states if each.event == "ended"]
     specs = best.candidate.specs
     if len(details) < len(specs):
         # A trial that forked has several journals' worth, one that was killed has none.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from gainstage.diagnose.remedies import advised_limit
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.fault import Site
 from gainstage.facts.findings import Findings
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
+from gainstage.facts.treatment_event import TreatmentEvent, TreatmentState
 from gainstage.show.diagnosis import (
     first_treatment,
     fix_lines,
@@ -47,11 +49,11 @@ _GROWTH = {"gradient-growth", "gradient-norm", "overflow-forecast", "loss-diverg
 class Shown:
     """What the answers are made of: a run's record, already read."""
 
-    info: Mapping[str, Any]
+    info: RunInfo
     tensors: Sequence[TensorInfo]
     block: StepBlock
     findings: Findings
-    treatments: Sequence[Mapping[str, Any]] = ()
+    treatments: Sequence[TreatmentEvent] = ()
     folder: str | None = None
     ranks: int = 1
     box_step: int | None = None
@@ -268,11 +270,12 @@ def _clipped(shown: Shown) -> list[Answer]:
 
 
 def _treated(shown: Shown) -> list[Answer]:
-    latest = {str(each.get("treat")): each for each in shown.treatments}
+    latest = {each.treat: each for each in shown.treatments}
     lines: list[Answer] = []
     for spec, each in latest.items():
-        ended = each.get("event") == "ended"
-        state = f"touched {counted(each.get('touched', 0), 'step')}" if ended else "running"
+        state = "running"
+        if isinstance(each, TreatmentState) and each.event == "ended":
+            state = f"touched {counted(each.touched, 'step')}"
         lines.append(Answer("treated", f"{spec}, {state}"))
     return lines
 
@@ -286,7 +289,7 @@ def _saved(shown: Shown) -> list[Answer]:
 
 
 def _exit(shown: Shown) -> list[Answer]:
-    exception = (shown.info.get("exit") or {}).get("exception")
+    exception = shown.info.exception
     return [Answer("exit", str(exception))] if exception else []
 
 
@@ -303,7 +306,7 @@ def _diagnosis(shown: Shown) -> list[Answer]:
 
 
 def _tried(shown: Shown) -> list[str]:
-    return [str(each.get("treat", "")).split(":")[0] for each in shown.treatments]
+    return [each.treat.split(":")[0] for each in shown.treatments]
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[Answer]:

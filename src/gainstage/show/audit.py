@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from gainstage.facts.observation import (
     Observation,
     Observed,
 )
+from gainstage.facts.run_info import RunInfo
 from gainstage.show.wording import near_path
 
 _PERCENTILES = (50, 90, 99)
@@ -26,7 +27,7 @@ def clip_audit(
     block: StepBlock,
     observations: Sequence[Observation[Observed]],
     alarm: int | None,
-    info: Mapping[str, Any],
+    info: RunInfo,
 ) -> dict[str, Any]:
     """Return sentences about the clipping, and limits with the share of steps they would touch.
 
@@ -43,7 +44,7 @@ def clip_audit(
     }
 
 
-def _calls(observations: Sequence[Observation[Observed]], info: Mapping[str, Any]) -> Iterator[str]:
+def _calls(observations: Sequence[Observation[Observed]], info: RunInfo) -> Iterator[str]:
     for seen in observations:
         where = f"{near_path(seen.file, info)}:{seen.line}" if seen.file else "the script"
         match seen.evidence:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from gainstage.facts.codec import json_safe
 from gainstage.facts.diagnosis import CauseSite
 from gainstage.facts.fault import Fault, Site
 from gainstage.facts.findings import Findings
+from gainstage.facts.run_info import RunInfo
+from gainstage.facts.treatment_event import TreatmentEvent
 from gainstage.show.diagnosis import place_words
 from gainstage.show.source import source_of
 from gainstage.show.wording import cause_words, near_path, treat_text
@@ -54,7 +57,7 @@ def diagnosis_json(run: StoredRun, findings: Findings) -> Json | None:
     }
 
 
-def faults_json(faults: Sequence[Fault], info: Mapping[str, Any]) -> list[Json]:
+def faults_json(faults: Sequence[Fault], info: RunInfo) -> list[Json]:
     """Return the first faults with their chains and the values that the autopsy met."""
     return [
         {
@@ -108,21 +111,21 @@ def trials_json(run: StoredRun) -> Json | None:
     }
 
 
-def treatments_json(treatments: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def treatments_json(treatments: Sequence[TreatmentEvent]) -> list[list[str]]:
     """Return what each treatment did last, as rows of texts."""
-    latest = {str(each.get("treat")): each for each in treatments}
+    latest = {each.treat: each for each in treatments}
     hidden = {"treat", "event", "time"}
     return [
         [
             spec,
-            str(each.get("event", "")),
-            ", ".join(f"{k} {_plain(v)}" for k, v in each.items() if k not in hidden),
+            each.event,
+            ", ".join(f"{k} {_plain(v)}" for k, v in json_safe(each).items() if k not in hidden),
         ]
         for spec, each in latest.items()
     ]
 
 
-def _source(site: CauseSite, info: Mapping[str, Any]) -> Json | None:
+def _source(site: CauseSite, info: RunInfo) -> Json | None:
     found = source_of(site.file, site.line, info)
     if found is None or site.file is None:
         return None
@@ -135,7 +138,7 @@ def _source(site: CauseSite, info: Mapping[str, Any]) -> Json | None:
     }
 
 
-def _link(site: Site, info: Mapping[str, Any]) -> list[str]:
+def _link(site: Site, info: RunInfo) -> list[str]:
     """Return operation, module and place of one link of a chain."""
     place = "" if site.file is None else f"{near_path(site.file, info)}:{site.line}"
     return [site.op, site.module or "", place]

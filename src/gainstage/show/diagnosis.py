@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gainstage.facts.diagnosis import CauseSite, Diagnosis, Evidence, Remedy
+from gainstage.facts.run_info import RunInfo
 from gainstage.show.source import source_of
 from gainstage.show.wording import cause_words, near_path, samples_text, treat_text
 
@@ -43,7 +43,7 @@ def why_lines(diagnosis: Diagnosis) -> list[str]:
     return lines if evidence is None else [*lines, evidence.text]
 
 
-def where_lines(diagnosis: Diagnosis, info: Mapping[str, Any]) -> list[str]:
+def where_lines(diagnosis: Diagnosis, info: RunInfo) -> list[str]:
     """Return file, line and the line's text; then operation, module, time step and samples."""
     site = diagnosis.site
     lines: list[str] = []
@@ -96,12 +96,12 @@ def said_by_evidence(diagnosis: Diagnosis | None) -> str | None:
     return None if evidence is None else _SAME.get(evidence.evidence)
 
 
-def script_command(verb: str, info: Mapping[str, Any]) -> str | None:
+def script_command(verb: str, info: RunInfo) -> str | None:
     """Return the command that hands the run's script and its arguments to a verb.
 
     None for a notebook, whose cells no command runs.
     """
-    argv = [str(each) for each in info.get("argv") or []]
-    if info.get("script") == "notebook":
+    argv = list(info.argv or ())
+    if info.script == "notebook":
         return None
     return f"gainstage {verb} {shlex.join(argv)}" if argv else None

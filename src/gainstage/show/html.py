@@ -82,7 +82,7 @@ def report_data(
     return {
         "schema": SCHEMA,
         "version": __version__,
-        "script": str(info.get("script", "?")),
+        "script": info.script,
         "folder": str(run.folder.resolve()),
         "verdict": findings.verdict if len(shown.block) else "at-risk",
         "verdict_text": verdict_text(shown),
@@ -140,18 +140,18 @@ def _ranks(run: StoredRun, findings: Findings) -> list[int]:
 def _facts(run: StoredRun) -> list[list[str]]:
     """Return what is needed to run it again, as pairs of a name and a text."""
     info = run.info
-    command = f"gainstage run {shlex.join(str(each) for each in info.get('argv') or [])}"
+    command = f"gainstage run {shlex.join(info.argv or ())}"
     facts = {
-        "command": command if info.get("argv") else None,
-        "folder": info.get("cwd"),
-        "began": info.get("started"),
-        "ended": info.get("ended") or "not yet, or it was killed",
-        "python": info.get("python"),
-        "torch": info.get("torch"),
-        "threads": info.get("threads"),
-        "held until a step is judged": _bytes(info.get("held_bytes")),
-        "gainstage": info.get("gainstage"),
-        "treatments": ", ".join(str(each) for each in info.get("treat") or []) or None,
+        "command": command if info.argv else None,
+        "folder": info.cwd,
+        "began": info.started,
+        "ended": info.ended or "not yet, or it was killed",
+        "python": info.python,
+        "torch": info.torch,
+        "threads": info.threads,
+        "held until a step is judged": _bytes(info.held_bytes),
+        "gainstage": info.gainstage,
+        "treatments": ", ".join(info.treat or ()) or None,
     }
     return [[name, str(value)] for name, value in facts.items() if value is not None]
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gainstage.facts import findings as facts
+from gainstage.facts.run_info import RunInfo
 from gainstage.show.answers import (
     answers,
     counted,
@@ -100,7 +101,7 @@ def plain_text(run: reader.StoredRun) -> str:
 def markup(run: reader.StoredRun) -> str:
     """Return the answers as HTML; nothing that a run says is markup in it."""
     shown = shown_of(run, run.findings)
-    rows = [("", "", f"{_text(shown.info.get('script', '?'))}, {_text(extent(shown))}")]
+    rows = [("", "", f"{_text(shown.info.script)}, {_text(extent(shown))}")]
     rows += [(a.label, "font-weight:600" * a.is_main, _text(a.text)) for a in answers(shown)]
     if run.findings.verdict != "healthy":
         commands = "<br>".join(f"<code>{_text(each)}</code>" for each in next_commands(shown))
@@ -117,7 +118,7 @@ def _told(findings: facts.Findings) -> list[tuple[str, str]]:
         return rows
     rows.append(("why", why_lines(diagnosis)[0]))
     rows += [("", f"{each.bits:+.1f} bits: {each.text}") for each in diagnosis.evidence]
-    rows += [("where", line) for line in where_lines(diagnosis, {})]
+    rows += [("where", line) for line in where_lines(diagnosis, RunInfo())]
     return [*rows, *(("fix", line) for line in fix_lines(diagnosis))]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+from gainstage.facts.run_info import RunInfo
 
 _AROUND = 4
 _LARGEST_BYTES = 2_000_000
@@ -29,7 +29,7 @@ class SourceExcerpt:
         return self.lines[self.line - self.first].strip()
 
 
-def source_of(file: str | None, line: int | None, info: Mapping[str, Any]) -> SourceExcerpt | None:
+def source_of(file: str | None, line: int | None, info: RunInfo) -> SourceExcerpt | None:
     """Return the lines around a line of a file; None where there are none to read.
 
     A run's record may come from a stranger, so that only Python files are opened: a report must
@@ -52,9 +52,9 @@ def source_of(file: str | None, line: int | None, info: Mapping[str, Any]) -> So
     return SourceExcerpt(first, tuple(lines[first - 1 : line + _AROUND]), line, is_newer)
 
 
-def _began(info: Mapping[str, Any]) -> float:
+def _began(info: RunInfo) -> float:
     """Return when the run began, in seconds since the epoch; rounded down to whole ones."""
     try:
-        return datetime.fromisoformat(str(info.get("started"))).timestamp()
+        return datetime.fromisoformat(str(info.started)).timestamp()
     except ValueError:
         return float("inf")

@@ -99,7 +99,7 @@ def shortened(text: str, width: int) -> str:
 
 def _header(shown: Shown, width: int) -> Text:
     verdict = verdict_text(shown)
-    script = shortened(safe(str(shown.info.get("script", "?"))), 28)
+    script = shortened(safe(shown.info.script), 28)
     left = f" gainstage   {script}   {extent(shown)}"
     gap = max(2, width - len(left) - len(verdict) - 1)
     style = _STYLE[shown.findings.verdict] if len(shown.block) else _STYLE["at-risk"]

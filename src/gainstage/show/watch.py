@@ -141,7 +141,7 @@ def _last_bits(frame: Frame) -> float:
 def _ending(folder: Path) -> str:
     """Return in one line how the run ended."""
     run = load(folder)
-    exception = (run.info.get("exit") or {}).get("exception")
+    exception = run.info.exception
     by = f" by {exception}" if exception else ""
     how = "was killed" if was_killed(run.info) else f"has ended{by}"
     findings = run.findings

@@ -100,12 +100,12 @@ def read_frame(folder: Path, now: float | None = None) -> Frame:
         latest.pop(key, None)
         latest[key] = line
     return Frame(
-        script=str(run.info.get("script", "?")),
+        script=run.info.script,
         tensors=run.tensors(rank),
         block=run.last_steps(rank, LOOKED_AT),
         symptoms=tuple(latest.values()),
         ranks=len(run.ranks),
-        ended=killed or run.info.get("ended") is not None,
+        ended=killed or run.info.ended is not None,
         killed=killed,
         now=time.time() if now is None else now,
     )

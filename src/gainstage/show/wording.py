@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gainstage.diagnose.causes import CAUSE
 from gainstage.facts.diagnosis import BY_HAND, Remedy
+from gainstage.facts.run_info import RunInfo
 
 
 def cause_words(cause: str) -> str:
@@ -46,10 +47,10 @@ def samples_text(samples: Sequence[int], in_all: int | None = None) -> str:
     return f"sample{'' if len(samples) == 1 else 's'} {said}" + (f" and {more} more" * (more > 0))
 
 
-def near_path(file: str, info: Mapping[str, Any]) -> str:
+def near_path(file: str, info: RunInfo) -> str:
     """Return a path relative to here, to where the run ran, or to its script; else as it is."""
-    cwd = str(info.get("cwd") or os.curdir)
-    argv = [str(each) for each in info.get("argv") or []]
+    cwd = info.cwd or os.curdir
+    argv = list(info.argv or ())
     bases = [Path.cwd(), Path(cwd)]
     if argv:
         bases.append((Path(cwd) / argv[0]).parent)

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gainstage.errors import RunFolderError
+from gainstage.facts.codec import from_json, json_safe
+from gainstage.facts.run_info import RunInfo
 from gainstage.store.journal import write_json
 
-RUN_SCHEMA = "gainstage.run/1"
 RUNS_FOLDER = "gainstage-runs"
 RUN_INFO = "run.json"
 
 
-def create_run_folder(out: Path | None, script: str, *, info: Mapping[str, Any]) -> Path:
+def create_run_folder(out: Path | None, info: RunInfo) -> Path:
     """Make a folder that belongs to this run alone, with its run.json, and return its path.
 
     Args:
         out: The folder itself, made with its parents; it may exist if it is empty. None for a
             new folder under `gainstage-runs` here, named by the time and the script.
-        script: What was asked to run, such as `char_rnn.py`.
-        info: The fields of run.json beyond its schema; NaN and inf are allowed.
+        info: What run.json is to say as the run begins.
 
     Returns:
         The absolute path, so that a script may change its working directory.
@@ -38,9 +38,8 @@ def create_run_folder(out: Path | None, script: str, *, info: Mapping[str, Any])
     folder = Path(RUNS_FOLDER) if out is None else out
     try:
         folder = folder.absolute()
-        folder = _claim_new(folder, script) if out is None else _claim_given(folder)
-        fields = {"script": script, "ended": None, "exit": None, **info}
-        _write_first_info(folder, {"schema": RUN_SCHEMA, **fields})
+        folder = _claim_new(folder, info.script) if out is None else _claim_given(folder)
+        _write_first_info(folder, json_safe(info))
     except OSError as error:
         raise RunFolderError(
             f"cannot make the run folder {str(folder)!r} ({error.strerror or error}); "
@@ -66,18 +65,17 @@ def claim_folder(script: str, suffix: str) -> Path:
         ) from error
 
 
-def was_killed(info: Mapping[str, Any]) -> bool:
+def was_killed(info: RunInfo) -> bool:
     """Tell whether a run did not end itself, but its process is gone; False where unknown.
 
     Only a process of this machine can be asked for.
     """
-    pid = info.get("pid")
-    if info.get("ended") is not None or info.get("host") != socket.gethostname():
+    if info.ended is not None or info.host != socket.gethostname():
         return False
-    if os.name != "posix" or not isinstance(pid, int) or pid < 1:
+    if os.name != "posix" or info.pid is None:
         return False
     try:
-        os.kill(pid, 0)  # sends nothing
+        os.kill(info.pid, 0)  # sends nothing
     except ProcessLookupError:
         return True
     except OSError:
@@ -85,21 +83,22 @@ def was_killed(info: Mapping[str, Any]) -> bool:
     return False
 
 
-def read_run_info(folder: Path) -> dict[str, Any]:
+def read_run_info(folder: Path) -> RunInfo:
     """Return what run.json of the run in `folder` says.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it holds no JSON object.
+        DecodeError: If it holds something else; a ValueError.
     """
-    parsed: object = json.loads((folder / RUN_INFO).read_bytes())
-    if not isinstance(parsed, dict):
-        raise ValueError(f"{RUN_INFO} holds {type(parsed).__name__}, not an object")
-    return cast("dict[str, Any]", parsed)
+    return from_json((folder / RUN_INFO).read_bytes(), RunInfo)
 
 
-def update_run_info(folder: Path, **fields: object) -> None:
+def update_run_info(folder: Path, **fields: Any) -> None:
     """Rewrite run.json of the run in `folder` with `fields` put in; readers never see half of it.
+
+    Args:
+        folder: A run's folder.
+        fields: Of `RunInfo`.
 
     Raises:
         RunFolderError: If it cannot be written.
@@ -108,9 +107,9 @@ def update_run_info(folder: Path, **fields: object) -> None:
         info = read_run_info(folder)
     except (OSError, ValueError):
         # A lost run.json is no reason to lose how the run ended too.
-        info = {"schema": RUN_SCHEMA}
+        info = RunInfo()
     try:
-        _write_info(folder, {**info, **fields})
+        _write_info(folder, json_safe(replace(info, **fields)))
     except OSError as error:
         raise RunFolderError(
             f"cannot write {str(folder / RUN_INFO)!r} ({error.strerror or error})"

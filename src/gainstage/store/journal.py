@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from gainstage.facts.codec import json_safe, to_json
+from gainstage.facts.codec import from_json, json_safe, to_json
+
+Fact = TypeVar("Fact")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -80,3 +82,38 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
             what = "is torn" if number == len(lines) else "is not a JSON object"
             damage.append(f"{path.name}: line {number} {what} and is left out")
     return objects, tuple(damage)
+
+
+def read_facts(
+    path: Path, decode: Callable[[dict[str, Any]], Fact]
+) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+    """Return the facts in the lines of a file, and in words what of it could not be read.
+
+    Args:
+        path: Of the file.
+        decode: Returns the fact of a line, and raises ValueError if it is none.
+    """
+    lines, notes = read_lines(path)
+    facts: list[Fact] = []
+    damage: list[str] = []
+    for line in lines:
+        try:
+            facts.append(decode(line))
+        except ValueError as error:
+            damage.append(f"{path.name}: a line is left out: {error}")
+    return tuple(facts), (*notes, *damage)
+
+
+def read_fact(path: Path, fact: type[Fact]) -> tuple[Fact | None, tuple[str, ...]]:
+    """Return the fact that a file holds, and in words what could not be read.
+
+    None where there is no such file, or it holds something else.
+    """
+    try:
+        return from_json(path.read_bytes(), fact), ()
+    except FileNotFoundError:
+        return None, ()
+    except OSError as error:
+        return None, (f"{path.name} cannot be read: {error.strerror}",)
+    except ValueError as error:
+        return None, (f"{path.name} cannot be read: {error}",)

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -29,9 +29,10 @@ from gainstage.facts.fault import Fault, Site
 from gainstage.facts.findings import Findings
 from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.record import RankRecord
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
+from gainstage.facts.treatment_event import TreatmentEvent
 from gainstage.store.folder import RUN_INFO, read_run_info
-from gainstage.store.journal import read_lines
 from gainstage.store.levels import LEVELS, levels_schema
 from gainstage.store.ring import to_block, to_weight_block
 from gainstage.store.schema import (
@@ -49,7 +50,10 @@ from gainstage.store.schema import (
 )
 from gainstage.store.sites import read_faults, read_observations, read_sites
 from gainstage.store.stream import read_table
+from gainstage.store.symptoms import read_symptoms
+from gainstage.store.treatments import read_treatments
 
+_READERS = (read_sites, read_faults, read_observations)
 _RANK = re.compile(r"rank=(\d+)")
 Batches = list[pa.RecordBatch]
 
@@ -69,7 +73,7 @@ def load(path: str | os.PathLike[str]) -> StoredRun:
             f"{str(folder)!r} {what}; name the folder of a run, such as one in gainstage-runs"
         )
     damage: list[str] = []
-    info: dict[str, Any] = {}
+    info = RunInfo()
     steps = folder / "steps"
     try:
         info = read_run_info(folder)
@@ -88,8 +92,9 @@ def load(path: str | os.PathLike[str]) -> StoredRun:
             batches, notes = read_table(each)
             damage += [f"steps/{each.name}: {note}" for note in notes]
             tables[int(found[1])] = batches
-    treatments, notes = read_lines(folder / "treatments.jsonl")
-    return StoredRun(folder, info, tuple(sorted(tables)), (*damage, *notes), treatments, tables)
+    treatments, notes = read_treatments(folder)
+    damage += notes
+    return StoredRun(folder, info, tuple(sorted(tables)), treatments, tuple(damage), tables)
 
 
 @dataclass(frozen=True)
@@ -97,19 +102,25 @@ class StoredRun:
     """A run's folder, read. Tables are Arrow's; blocks are NumPy arrays over the same memory."""
 
     folder: Path
-    info: dict[str, Any]
+    info: RunInfo
     """What run.json says: script, argv, versions, when it began and ended."""
     ranks: tuple[int, ...]
     """The processes that trained."""
-    damage: tuple[str, ...]
-    """What could not be read, in words."""
-    treatments: list[dict[str, Any]]
+    treatments: tuple[TreatmentEvent, ...]
     """What treatments did, from treatments.jsonl."""
+    _damage: tuple[str, ...] = field(repr=False)
+    """What could not be read as the run was opened."""
     _tables: Mapping[int, Batches] = field(repr=False)
     _blocks: dict[int, StepBlock] = field(
         default_factory=dict[int, StepBlock], init=False, repr=False, compare=False
     )
     """What was joined once: of a long run that is a copy of all its gradients."""
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What could not be read, in words."""
+        by_rank = (read(self.folder, rank)[1] for rank in self.ranks for read in _READERS)
+        return (*self._damage, *read_symptoms(self.folder)[1], *chain.from_iterable(by_rank))
 
     @property
     def steps(self) -> pa.Table:
@@ -153,20 +164,19 @@ class StoredRun:
 
     def bare_record(self, rank: int = 0) -> RankRecord:
         """Return all that is known of a rank, before any detector has looked at it."""
-        sites, graphs = read_sites(self.folder, rank)
-        first = [sites[number] for number in graphs[0] if number >= 0] if graphs else []
+        sites, _ = read_sites(self.folder, rank)
         return RankRecord(
             tensors=self.tensors(rank),
             block=self.block(rank),
             weights=self.weight_block(rank),
             profiles=self.profile_block(rank),
             times=self.time_block(rank),
-            sites=sites,
+            sites=sites.sites,
             faults=self.faults(rank),
             observations=self.observations(rank),
             rank=rank,
-            loss_site=first[-1] if first else None,
-            stream_adds=sum(site.op == "add" and site.module is not None for site in first),
+            loss_site=sites.loss_site,
+            stream_adds=sites.stream_adds,
         )
 
     def tensors(self, rank: int = 0) -> tuple[TensorInfo, ...]:
@@ -215,15 +225,15 @@ class StoredRun:
 
     def sites(self, rank: int = 0) -> tuple[Site, ...]:
         """Return the places in the user's code that a rank's profiles refer to."""
-        return read_sites(self.folder, rank)[0]
+        return read_sites(self.folder, rank)[0].sites
 
     def faults(self, rank: int = 0) -> tuple[Fault, ...]:
         """Return the first wrong operations that the autopsy has found."""
-        return read_faults(self.folder, rank)
+        return read_faults(self.folder, rank)[0]
 
     def observations(self, rank: int = 0) -> tuple[Observation[Observed], ...]:
         """Return what the script was seen to do."""
-        return read_observations(self.folder, rank)
+        return read_observations(self.folder, rank)[0]
 
     def levels(self, rank: int = 0, level: int = 1) -> pa.Table:
         """Return statistics of 64 (level 1) or 4096 (level 2) steps a row, of complete bins.

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gainstage.detect import scan
 from gainstage.detect.symptom_json import symptom_from_json
 from gainstage.diagnose.diagnose import diagnose
-from gainstage.facts.diagnosis import Alternative, CauseSite, Diagnosis, Evidence, Remedy
-from gainstage.facts.findings import Findings
+from gainstage.facts.diagnosis import Diagnosis
+from gainstage.facts.findings import Findings, Verdict
+from gainstage.facts.ranges import Count
 from gainstage.facts.symptom import Symptom
-from gainstage.store.journal import read_lines
+from gainstage.store.journal import read_fact
+from gainstage.store.symptoms import read_symptoms
 
 if TYPE_CHECKING:
     from gainstage.store.reader import StoredRun
 
-_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_VERDICTS = ("healthy", "at-risk", "failed")
-
 
 def findings_so_far(run: StoredRun) -> Findings:
     """Return the findings written as a run ended, else those of its symptoms.jsonl until now."""
-    stored = stored_findings(run.folder) if run.info.get("ended") else None
+    stored = stored_findings(run.folder) if run.info.ended else None
     if stored is not None:
         return stored
     by_rank = symptoms_so_far(run.folder)
@@ -38,27 +34,32 @@ def findings_so_far(run: StoredRun) -> Findings:
     return replace(found, diagnosis=diagnose(seen, found.verdict))
 
 
+@dataclass(frozen=True, slots=True)
+class _StoredFindings:
+    """findings.json, its symptoms not decoded yet."""
+
+    steps: Count
+    verdict: Verdict
+    symptoms: tuple[dict[str, Any], ...]
+    diagnosis: Diagnosis | None
+
+
 def stored_findings(folder: Path) -> Findings | None:
     """Return what findings.json says; None where there is none, or it is no findings."""
-    try:
-        told = json.loads((folder / "findings.json").read_bytes())
-        if told["verdict"] not in _VERDICTS:
-            return None
-        symptoms = tuple(_symptom(each) for each in told["symptoms"])
-        diagnosis = told["diagnosis"] and _diagnosis(_numbers(told["diagnosis"]))
-        return Findings(int(told["steps"]), told["verdict"], symptoms, diagnosis)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    stored, _ = read_fact(folder / "findings.json", _StoredFindings)
+    if stored is None:
         return None
+    try:
+        symptoms = tuple(symptom_from_json(each) for each in stored.symptoms)
+    except ValueError:
+        return None
+    return Findings(stored.steps, stored.verdict, symptoms, stored.diagnosis)
 
 
 def symptoms_so_far(folder: Path) -> dict[int, tuple[Symptom, ...]]:
     """Return by rank what symptoms.jsonl says, each symptom as it was last told."""
     found: dict[int, dict[str, Symptom]] = {}
-    for line in read_lines(folder / "symptoms.jsonl")[0]:
-        try:
-            symptom, rank = _symptom(line), int(line.get("rank", 0))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
+    for rank, symptom in read_symptoms(folder)[0]:
         found.setdefault(rank, {})[symptom.symptom] = symptom
     return {rank: tuple(each.values()) for rank, each in found.items()}
 
@@ -66,43 +67,3 @@ def symptoms_so_far(folder: Path) -> dict[int, tuple[Symptom, ...]]:
 def _steps(run: StoredRun, rank: int) -> int:
     steps = run.block(rank).step
     return int(steps[-1]) + 1 if len(steps) else 0
-
-
-def _symptom(line: Mapping[str, Any]) -> Symptom:
-    return symptom_from_json(cast("dict[str, Any]", _numbers(dict(line))))
-
-
-def _diagnosis(told: Mapping[str, Any]) -> Diagnosis:
-    site = {**told["site"]}
-    if site.get("samples") is not None:
-        site["samples"] = tuple(int(each) for each in site["samples"])
-    return Diagnosis(
-        cause=str(told["cause"]),
-        confidence=float(told["confidence"]),
-        alternatives=tuple(
-            Alternative(str(each["cause"]), float(each["confidence"]))
-            for each in told["alternatives"]
-        ),
-        first_alarm_step=told["first_alarm_step"],
-        failure_step=told["failure_step"],
-        site=CauseSite(**site),
-        remedies=tuple(
-            Remedy(str(each["remedy"]), dict(each["settings"]), str(each["why"]))
-            for each in told["remedies"]
-        ),
-        evidence=tuple(
-            Evidence(str(each["evidence"]), float(each["bits"]), str(each["text"]))
-            for each in told.get("evidence", ())
-        ),
-    )
-
-
-def _numbers(value: Any) -> Any:
-    """Return JSON with the strings that `json_safe` writes for NaN and inf as numbers again."""
-    if isinstance(value, str):
-        return _NOT_FINITE.get(value, value)
-    if isinstance(value, list):
-        return [_numbers(each) for each in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in cast("dict[str, Any]", value).items()}
-    return value

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gainstage.facts.codec import DecodeError, from_builtins, json_safe
+from gainstage.facts.codec import from_builtins, json_safe
 from gainstage.facts.fault import Fault, Site
 from gainstage.facts.observation import Observation, Observed
-from gainstage.store.journal import append_line, read_lines, write_json
-
-SITES_SCHEMA = "gainstage.sites/1"
+from gainstage.facts.sites_file import GraphShape, SitesFile
+from gainstage.store.journal import append_line, read_fact, read_facts, write_json
 
 
 def write_sites(
@@ -25,27 +22,14 @@ def write_sites(
     Raises:
         OSError: If it cannot be written.
     """
-    write_json(
-        folder / _name("sites", rank, ".json"),
-        {
-            "schema": SITES_SCHEMA,
-            "sites": [asdict(site) for site in sites],
-            "graphs": [{"nodes": list(numbers)} for numbers in graphs],
-        },
-    )
+    shapes = tuple(GraphShape(tuple(numbers)) for numbers in graphs)
+    write_json(folder / _name("sites", rank, ".json"), SitesFile(sites=tuple(sites), graphs=shapes))
 
 
-def read_sites(folder: Path, rank: int) -> tuple[tuple[Site, ...], list[list[int]]]:
-    """Return the sites of a rank, and for each shape of graph the sites of its nodes in order.
-
-    None where there is no such file or it is damaged.
-    """
-    try:
-        parsed: Any = json.loads((folder / _name("sites", rank, ".json")).read_bytes())
-        sites = tuple(_site(fields) for fields in parsed["sites"])
-        return sites, [[int(number) for number in each["nodes"]] for each in parsed["graphs"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return (), []
+def read_sites(folder: Path, rank: int) -> tuple[SitesFile, tuple[str, ...]]:
+    """Return the sites of a rank, none where they cannot be read, and what of them cannot."""
+    found, damage = read_fact(folder / _name("sites", rank, ".json"), SitesFile)
+    return found or SitesFile(), damage
 
 
 def append_fault(folder: Path, rank: int, fault: Fault) -> None:
@@ -57,14 +41,10 @@ def append_fault(folder: Path, rank: int, fault: Fault) -> None:
     append_line(folder / _name("faults", rank, ".jsonl"), fault.as_json())
 
 
-def read_faults(folder: Path, rank: int) -> tuple[Fault, ...]:
-    """Return the faults of a rank in the order in which they were found."""
-    lines, _ = read_lines(folder / _name("faults", rank, ".jsonl"))
-    faults: list[Fault] = []
-    for line in lines:
-        with contextlib.suppress(DecodeError):  # a line of another version
-            faults.append(from_builtins(line, Fault))
-    return tuple(faults)
+def read_faults(folder: Path, rank: int) -> tuple[tuple[Fault, ...], tuple[str, ...]]:
+    """Return the faults of a rank in the order in which they were found, and what cannot be."""
+    path = folder / _name("faults", rank, ".jsonl")
+    return read_facts(path, partial(from_builtins, fact=Fault))
 
 
 def append_observation(folder: Path, rank: int, observation: Observation[Observed]) -> None:
@@ -76,18 +56,16 @@ def append_observation(folder: Path, rank: int, observation: Observation[Observe
     append_line(folder / _name("observations", rank, ".jsonl"), json_safe(observation))
 
 
-def read_observations(folder: Path, rank: int) -> tuple[Observation[Observed], ...]:
-    """Return what the script of a rank was seen to do, in order."""
-    lines, _ = read_lines(folder / _name("observations", rank, ".jsonl"))
-    found: list[Observation[Observed]] = []
-    for line in lines:
-        with contextlib.suppress(DecodeError):  # a line of another version
-            found.append(from_builtins(line, Observation))
-    return tuple(found)
+def read_observations(
+    folder: Path, rank: int
+) -> tuple[tuple[Observation[Observed], ...], tuple[str, ...]]:
+    """Return what the script of a rank was seen to do, in order, and what cannot be read."""
+    path = folder / _name("observations", rank, ".jsonl")
+    return read_facts(path, _observation)
 
 
-def _site(fields: Mapping[str, Any]) -> Site:
-    return Site(**fields)
+def _observation(line: dict[str, Any]) -> Observation[Observed]:
+    return from_builtins(line, Observation)
 
 
 def _name(stem: str, rank: int, ending: str) -> str:

@@ -58,7 +58,7 @@ def checked(
     name = target if is_module else os.path.basename(target)
     info = run_info(name, [*(["-m"] if is_module else []), target, *arguments])
     with tempfile.TemporaryDirectory(prefix="gainstage-check-") as temporary:
-        folder = create_run_folder(out or Path(temporary) / "run", name, info=info).resolve()
+        folder = create_run_folder(out or Path(temporary) / "run", info).resolve()
         # Whoever runs the script is not this process: nobody there prints a summary.
         config = RunConfig(
             folder=folder,

@@ -16,6 +16,7 @@ from typing import NoReturn
 import gainstage
 from gainstage.attach.startup.config import VARIABLE, RunConfig
 from gainstage.errors import ConfigError
+from gainstage.facts.run_info import RunInfo
 from gainstage.treat.treatment import parse
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap")
@@ -72,23 +73,20 @@ def _module_file(name: str) -> Path:
 
 def run_info(
     script: str, argv: Sequence[str], *, treat: Sequence[str] = (), guard: str = "off"
-) -> dict[str, object]:
+) -> RunInfo:
     """Return what run.json says when a run begins: enough to repeat it."""
-    return {
-        "script": script,
-        "argv": list(argv),
-        "cwd": os.getcwd(),
-        "python": platform.python_version(),
-        "torch": None,
-        "gainstage": gainstage.__version__,
-        "treat": list(treat),
-        "guard": guard,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "ended": None,
-        "exit": None,
-    }
+    return RunInfo(
+        script=script,
+        argv=tuple(argv),
+        cwd=os.getcwd(),
+        python=platform.python_version(),
+        gainstage=gainstage.__version__,
+        treat=tuple(treat),
+        guard=guard,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def execute(

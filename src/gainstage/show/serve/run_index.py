@@ -14,6 +14,7 @@ import numpy as np
 from gainstage.detect.scan import together
 from gainstage.detect.symptom_json import message_of
 from gainstage.errors import RunFolderError
+from gainstage.facts.run_info import RunInfo
 from gainstage.store.folder import RUN_INFO, read_run_info, was_killed
 from gainstage.store.seen import stored_findings, symptoms_so_far
 from gainstage.store.stream import read_table
@@ -111,22 +112,22 @@ def _row(name: str, folder: Path) -> dict[str, Any]:
     try:
         info = read_run_info(folder)
     except (OSError, ValueError):
-        info = {}
-    ended = info.get("ended")
+        info = RunInfo()
+    ended = info.ended
     findings = stored_findings(folder) if ended else None
     if findings is None:
         findings = together(symptoms_so_far(folder), _steps(folder))
     worst = message_of(findings.symptoms[0]) if findings.symptoms else ""
     return {
         "name": name,
-        "script": str(info.get("script", "?")),
+        "script": info.script,
         "verdict": findings.verdict,
         "worst": worst if findings.verdict != "healthy" else "",
         "steps": findings.steps,
         "state": "ended" if ended else "live",
-        "started": str(info.get("started", "")),
+        "started": info.started or "",
         "ended": None if ended is None else str(ended),
-        "treat": [str(spec) for spec in info.get("treat") or []],
+        "treat": list(info.treat or ()),
         "changed": max((mtime for _, mtime, _ in signature(folder)), default=0) / 1e9,
     }
 
