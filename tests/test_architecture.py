@@ -88,7 +88,11 @@ SUB_ROOMS = {
         "series": set[str](),
         "update": {"series"},
     },
-    "diagnose": {".": {"causes"}, "causes": {"."}},
+    "diagnose": {
+        ".": {"causes", "evidence"},
+        "causes": {".", "evidence"},
+        "evidence": set[str](),
+    },
     "graph": {
         "autopsy": {"levels", "nodes", "operations"},
         "levels": {"nodes"},

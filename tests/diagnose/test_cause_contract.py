@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gainstage.facts.record import RankRecord
 from gainstage.show.wording import treat_text
 from gainstage.store.ring import to_block, to_weight_block
 from gainstage.treat.treatment import parse
+from imports import SOURCE
 from recorded import along_time, levels
 
 each_cause = pytest.mark.parametrize("kind", CAUSES, ids=lambda kind: kind.id)
@@ -88,6 +90,16 @@ def test_a_wrong_operation_does_not_stop_a_cause_from_being_placed(kind: CauseKi
     fault = Fault(3, "domain", "loss", Site("log", "head", "forward", "train.py", 12), "why")
     site = kind.place(replace(record(), faults=(fault,)))
     assert site.line in (None, 12)
+
+
+def test_every_piece_of_evidence_that_causes_weigh_is_looked_for() -> None:
+    named = {
+        node.value
+        for path in (SOURCE / "diagnose" / "evidence").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert {name for kind in CAUSES for name in kind.weighs} <= named
 
 
 def test_the_table_of_the_docs_is_that_of_the_list() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gainstage.detect import scan
 from gainstage.diagnose.causes import CAUSE, CAUSES
 from gainstage.diagnose.diagnose import diagnose
+from gainstage.diagnose.evidence.gather import evidence_of
 from gainstage.diagnose.rank import rank
 from gainstage.facts.blocks import (
     ProfileBlock,
@@ -316,6 +317,22 @@ def test_of_two_ranks_the_one_that_explains_is_told_with_its_number() -> None:
     assert found is not None
     assert found.site.rank == 1
     assert found.site.phase == "forward"
+
+
+@pytest.mark.parametrize("kind", ["domain", "overflow", "input", "update", "singular-derivative"])
+def test_evidence_of_a_fault_is_weighed_by_some_cause(kind: str) -> None:
+    assert {piece.id for piece in evidence_of(failing(kind))} <= set(EVIDENCE)
+
+
+def test_evidence_holds_the_numbers_that_its_words_are_made_of() -> None:
+    norms = [2.0 ** (i // 2) for i in range(40)]
+    found = diagnose([record(block=steps(norms, norms))], "failed")
+    assert found is not None
+    (grew,) = (each for each in found.evidence if each.evidence == "grew-before")
+    assert grew.numbers == {"grew_bits": pytest.approx(14.5)}
+    assert grew.text.startswith(f"the gradient norm grew {grew.numbers['grew_bits']:.1f} bits")
+    (rose,) = (each for each in found.evidence if each.evidence == "grew-step-by-step")
+    assert rose.numbers.keys() == {"first_bits"}
 
 
 def test_a_loss_that_falls_without_bound_is_not_explained_by_what_it_makes_grow() -> None:

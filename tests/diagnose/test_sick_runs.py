@@ -9,6 +9,7 @@ import pytest
 
 import gainstage
 from gainstage.facts.findings import Findings
+from messages import assert_messages_do_not_decide
 
 DEEP = """\
 import torch
@@ -80,6 +81,7 @@ def findings(script: str, tmp_path: Path) -> Findings:
     path.write_text(script)
     with gainstage.watch(out=tmp_path / "run"):
         runpy.run_path(str(path), run_name="__main__")
+    assert_messages_do_not_decide(tmp_path / "run")
     return gainstage.load(tmp_path / "run").findings
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from gainstage.diagnose.cause_kind import CauseKind
 from gainstage.diagnose.causes import CAUSE
-from gainstage.diagnose.evidence import Piece, evidence_of
+from gainstage.diagnose.evidence.gather import evidence_of
+from gainstage.diagnose.evidence.piece import Piece, numbers_of
 from gainstage.diagnose.rank import rank
 from gainstage.facts.diagnosis import Alternative, Diagnosis, Evidence
 from gainstage.facts.findings import Verdict
@@ -32,7 +33,7 @@ def diagnose(records: Sequence[RankRecord], verdict: Verdict) -> Diagnosis | Non
     evidence = evidence_of(record)
     if not evidence:
         return None
-    best, *others = rank(each.name for each in evidence)
+    best, *others = rank(each.id for each in evidence)
     kind = CAUSE[best.cause]
     site = kind.place(record)
     if len(records) > 1:
@@ -75,6 +76,7 @@ def _earliest(steps: Sequence[int | None]) -> int | None:
 def _weighed(cause: CauseKind, pieces: Sequence[Piece]) -> tuple[Evidence, ...]:
     """Return the evidence, what speaks for the cause first, with the bits it adds."""
     weighed = (
-        Evidence(piece.name, cause.weighs.get(piece.name, 0.0), piece.text) for piece in pieces
+        Evidence(piece.id, cause.weighs.get(piece.id, 0.0), piece.text, numbers_of(piece))
+        for piece in pieces
     )
     return tuple(sorted(weighed, key=lambda each: -each.bits))

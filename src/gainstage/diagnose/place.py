@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.detect.level.depth_gain import FEWEST_LAYERS
-from gainstage.diagnose.from_profiles import FADED_BITS
+from gainstage.diagnose.evidence.profiles import FADED_BITS
 from gainstage.facts.diagnosis import CauseSite
 from gainstage.facts.fault import Fault, Phase, Site
 from gainstage.facts.observation import Observation, Observed

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gainstage.diagnose.from_weights import update_ratios
+from gainstage.diagnose.evidence.weights import update_ratios
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.diagnosis import Remedy
 from gainstage.facts.observation import ClipCalled, ClipNothing, OptimizerMade

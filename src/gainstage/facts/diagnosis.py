@@ -16,6 +16,8 @@ BY_HAND = ("code-change", "fix-data")
 
 Setting = float | int | str | bool
 """A value in the settings of a remedy."""
+Number = float | int | str
+"""A value that was measured, or the name of what it was measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Evidence:
     """Log-odds that it adds to the cause; negative where it speaks against it."""
     text: str
     """In words, with the numbers that a person can check."""
+    numbers: Mapping[str, Number] = field(default_factory=dict[str, Number])
+    """What the words are made of, by name; empty in findings of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gainstage.diagnose.cause_kind import CauseKind
-from gainstage.diagnose.from_leap import leap_evidence
+from gainstage.diagnose.evidence.leap import OnlyLossLeapt, leap_evidence
 from gainstage.diagnose.place import first_layers, growth_end, operation_site, site_in
 from gainstage.diagnose.remedies import SKIP, clip
 from gainstage.facts.diagnosis import CauseSite, Remedy
@@ -17,9 +17,9 @@ def place(record: RankRecord) -> CauseSite:
     if record.fault is not None:
         return operation_site(record) or growth_end(record)
     step = record.alarm_step
-    leapt = set() if step is None else {name for name, _ in leap_evidence(record, step)}
+    leaps = [] if step is None else list(leap_evidence(record, step))
     _, layers = first_layers(record)
-    if "only-the-loss-leapt" in leapt or not layers:
+    if any(isinstance(leap, OnlyLossLeapt) for leap in leaps) or not layers:
         return site_in("loss", record.loss_site)
     return site_in("input", layers[0])
 

@@ -11,7 +11,11 @@ from libcst import matchers as m
 
 from gainstage.diagnose.cause_kind import CodeChangeId
 from gainstage.diagnose.causes import CAUSE
-from gainstage.diagnose.from_weights import weight_evidence
+from gainstage.diagnose.evidence.weights import (
+    MovedBeyondUpdates,
+    WeightsGrowAlike,
+    weight_evidence,
+)
 from gainstage.facts.fault import Fault
 from gainstage.facts.observation import (
     ClipNothing,
@@ -34,7 +38,7 @@ from gainstage.prescribe.patch.rates import set_to
 _DIVISIONS = ("div", "true_divide", "divide")
 _ADDED = (1e-8, 1e-2)
 """To a divisor: what only keeps it from 0, and what also bounds the quotient of a small spread."""
-_PUSHED = {"weights-moved-beyond-updates", "all-weights-grow-alike"}
+_PUSHED = (MovedBeyondUpdates, WeightsGrowAlike)
 _IN_PLACE = ("mul_", "div_", "add_", "sub_", "copy_", "lerp_", "addcmul_", "addcdiv_")
 _HALVES = ("float16", "half", "bfloat16")
 _SMALLEST_CONFIDENCE = 0.1
@@ -114,7 +118,7 @@ def _edits(change: CodeChangeId, source: ScriptSource, record: RankRecord) -> It
             if record.first(ParametersUnstepped) is not None:
                 yield "what the optimizer lacks added to it", lambda edits: _hold(edits, record)
         case "take-out-writes":
-            if not _PUSHED.isdisjoint(name for name, _ in weight_evidence(record)):
+            if any(isinstance(piece, _PUSHED) for piece in weight_evidence(record)):
                 for line in _writes(source):
                     yield (
                         f"line {source.lines_of(line)[0]} taken out: {source.code(line).strip()}",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.diagnose.evidence.piece import Piece
 from gainstage.facts.blocks import ProfileBlock
 from gainstage.facts.record import RankRecord
 
@@ -17,8 +19,56 @@ _LEAPT_BITS = 3.0
 _USUAL_BITS = 1.5
 
 
-def leap_evidence(record: RankRecord, step: int) -> Iterator[tuple[str, str]]:
-    """Yield rows of the evidence table, with words, where the step of the leap was sampled."""
+@dataclass(frozen=True, slots=True)
+class InputLeapt:
+    """Activations next to the input rose: the data leapt."""
+
+    id: str = field(default="input-leapt", init=False)
+    rose_bits: float
+    step: int
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return f"activations next to the input rose {self.rose_bits:.1f} bits at step {self.step}"
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyLossLeapt:
+    """No activation rose, so that the target did."""
+
+    id: str = field(default="only-the-loss-leapt", init=False)
+    rose_bits: float
+    step: int
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        rose = max(self.rose_bits, 0)
+        return f"no activation rose more than {rose:.1f} bits at step {self.step}: the target did"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLeapt:
+    """Activations within the model rose, and those next to its input did not."""
+
+    id: str
+    """Another one where a residual stream carries them."""
+    rose_bits: float
+    input_rose_bits: float
+    step: int
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return (
+            f"at step {self.step} activations rose {self.rose_bits:.1f} bits within the model, "
+            f"{self.input_rose_bits:+.1f} next to its input"
+        )
+
+
+def leap_evidence(record: RankRecord, step: int) -> Iterator[Piece]:
+    """Yield evidence where the step of the leap was sampled."""
     profiles = record.profiles
     if not len(profiles):
         return
@@ -32,18 +82,12 @@ def leap_evidence(record: RankRecord, step: int) -> Iterator[tuple[str, str]]:
     rose = np.array([now[node] - before[node] for node in nodes])
     first, most = float(rose[:_NEAR_INPUT].max()), float(rose.max())
     if first >= _LEAPT_BITS:
-        yield "input-leapt", f"activations next to the input rose {first:.1f} bits at step {step}"
+        yield InputLeapt(first, step)
     elif most < _USUAL_BITS:
-        yield (
-            "only-the-loss-leapt",
-            f"no activation rose more than {max(most, 0):.1f} bits at step {step}: the target did",
-        )
+        yield OnlyLossLeapt(most, step)
     elif most >= _LEAPT_BITS:
-        yield (
-            "stream-leapt" if record.has_stream else "input-usual-at-the-leap",
-            f"at step {step} activations rose {most:.1f} bits within the model, {first:+.1f} next "
-            "to its input",
-        )
+        name = "stream-leapt" if record.has_stream else "input-usual-at-the-leap"
+        yield ModelLeapt(name, most, first, step)
 
 
 def _levels(record: RankRecord, step: int) -> dict[int, float]:

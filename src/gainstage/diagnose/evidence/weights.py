@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
 from gainstage.detect.update.update_bounds import largest_updates
+from gainstage.diagnose.evidence.piece import Piece
 from gainstage.facts.observation import OptimizerMade
 from gainstage.facts.record import RankRecord
 
@@ -21,22 +23,74 @@ _SAMPLES = 5
 _ALIKE = 0.4
 
 
-def weight_evidence(record: RankRecord) -> Iterator[tuple[str, str]]:
-    """Yield rows of the evidence table, with words."""
+@dataclass(frozen=True, slots=True)
+class UpdateLarge:
+    """An update is large against the weights."""
+
+    id: str = field(default="update-large-against-weights", init=False)
+    ratio: float
+    """Norm of the update over the norm of all weights."""
+    step: int
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return f"the update of step {self.step} is {self.ratio:.2g} times the norm of all weights"
+
+
+@dataclass(frozen=True, slots=True)
+class MovedBeyondUpdates:
+    """The norm of all weights grew by more than all updates can have moved them."""
+
+    id: str = field(default="weights-moved-beyond-updates", init=False)
+    grown: float
+    moved_by_updates: float
+    """The sum of the norms of all updates."""
+    until_step: int
+    since_step: int | None = None
+    """None for the first step."""
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        since, until = self.since_step, self.until_step
+        steps = f"up to step {until}" if since is None else f"from step {since} to {until}"
+        return (
+            f"the weights' norm grew by {self.grown:.3g} {steps}, and all updates by the gradient "
+            f"together move them by {self.moved_by_updates:.3g} at most"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsGrowAlike:
+    """Every weight matrix grows by the same factor at each step."""
+
+    id: str = field(default="all-weights-grow-alike", init=False)
+    matrices: int
+    bits_a_step: float
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return (
+            f"all {self.matrices} weight matrices grow at the same rate, {self.bits_a_step:.3g} "
+            "bits a step"
+        )
+
+
+def weight_evidence(record: RankRecord) -> Iterator[Piece]:
+    """Yield evidence from sampled weights."""
     yield from _updates(record)
     yield from _beyond_updates(record)
     yield from _growth_alike(record)
 
 
-def _updates(record: RankRecord) -> Iterator[tuple[str, str]]:
+def _updates(record: RankRecord) -> Iterator[Piece]:
     ratios, steps, least = update_ratios(record)
     worst = float(ratios.max(initial=0.0))
     if worst >= least:
         at = int(steps[int(ratios.argmax())])
-        yield (
-            "update-large-against-weights",
-            f"the update of step {at} is {worst:.2g} times the norm of all weights",
-        )
+        yield UpdateLarge(worst, at)
 
 
 def update_ratios(record: RankRecord) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
@@ -73,7 +127,7 @@ def _elements(record: RankRecord) -> int:
     return sum(math.prod(tensor.shape) for tensor in record.tensors)
 
 
-def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
+def _beyond_updates(record: RankRecord) -> Iterator[Piece]:
     """By the triangle inequality weights change no more than by the sum of all updates' norms."""
     weights, block = record.weights, record.block
     if len(weights) < 2 or not block.present.all() or block.skipped.any():
@@ -90,24 +144,16 @@ def _beyond_updates(record: RankRecord) -> Iterator[tuple[str, str]]:
         bound = float(np.nansum(moved[block.step < weights.step[at]]))
         grown = float(norms[at] - norms[0])
         if grown > 2 * bound + 0.25 * norms[0]:
-            yield _pushed(grown, f"up to step {int(weights.step[at])}", bound)
+            yield MovedBeyondUpdates(grown, bound, int(weights.step[at]))
             return
     for symptom in record.symptoms:
         told = symptom.evidence
         if "moved_by_updates" in told:
-            steps = f"from step {told['since']} to {symptom.step}"
-            yield _pushed(told["grown"], steps, told["moved_by_updates"])
+            moved = told["moved_by_updates"]
+            yield MovedBeyondUpdates(told["grown"], moved, symptom.step, told["since"])
 
 
-def _pushed(grown: float, steps: str, moved: float) -> tuple[str, str]:
-    return (
-        "weights-moved-beyond-updates",
-        f"the weights' norm grew by {grown:.3g} {steps}, and all updates by the gradient together "
-        f"move them by {moved:.3g} at most",
-    )
-
-
-def _growth_alike(record: RankRecord) -> Iterator[tuple[str, str]]:
+def _growth_alike(record: RankRecord) -> Iterator[Piece]:
     """What multiplies every weight by the same factor at each step is no gradient."""
     weights, alarm = record.weights, record.alarm_step
     matrices = [len(tensor.shape) > 1 for tensor in record.tensors]
@@ -130,10 +176,7 @@ def _growth_alike(record: RankRecord) -> Iterator[tuple[str, str]]:
     # What gradients or momentum once set going slows down.
     spread = max(float(np.abs(each - middle).max()) for each in (slopes, early, late))
     if gained >= 1.0 and spread <= _ALIKE * middle:
-        yield (
-            "all-weights-grow-alike",
-            f"all {len(slopes)} weight matrices grow at the same rate, {middle:.3g} bits a step",
-        )
+        yield WeightsGrowAlike(len(slopes), middle)
 
 
 def steps_before_leap(norms: NDArray[np.float64]) -> int:

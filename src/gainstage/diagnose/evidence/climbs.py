@@ -1,0 +1,147 @@
+"""Evidence from sampled graphs: levels that climb over the steps, or along a residual stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gainstage.diagnose.evidence.piece import Piece
+from gainstage.facts.record import RankRecord
+
+_CLIMB_BITS = 4.0
+_STATE_BITS = 8.0
+_STATE_SHARE = 0.25
+"""Of the climb that growing weights may explain."""
+_FEWEST_ADDITIONS = 4
+_STREAM_BITS = 1.5
+"""Beyond the log2(n) / 2 that n additions of equal size make of a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateClimbs:
+    """Activations climbed over the steps, and no weight as much."""
+
+    id: str = field(default="state-climbs", init=False)
+    climbed_bits: float
+    """Of the upper quarter of all activations, at least."""
+    weights_grown_bits: float
+    first_step: int
+    last_step: int
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return (
+            f"a quarter of all activations climbed {self.climbed_bits:.1f} bits or more from step "
+            f"{self.first_step} to {self.last_step}, and no weight more than "
+            f"{self.weights_grown_bits:.1f}: a state is carried from step to step, and grows"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LevelsClimb:
+    """Activations climbed over the steps."""
+
+    id: str
+    """Another one where a residual stream carries them."""
+    climbed_bits: float
+    """The median."""
+    first_step: int
+    last_step: int
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return (
+            f"activations climbed {self.climbed_bits:.1f} bits (median) from step "
+            f"{self.first_step} to {self.last_step}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGrows:
+    """A residual stream grows by more than what is added to it at the first step."""
+
+    id: str = field(default="stream-grows-at-first-step", init=False)
+    grown_bits: float
+    additions: int
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return (
+            f"the residual stream grows {self.grown_bits:.1f} bits over {self.additions} additions "
+            "at the first step"
+        )
+
+
+def climb_evidence(record: RankRecord) -> Iterator[Piece]:
+    """Yield evidence from levels that climb."""
+    yield from _levels_climb(record)
+    yield from _stream(record)
+
+
+def _levels_climb(record: RankRecord) -> Iterator[Piece]:
+    profiles = record.profiles
+    if not len(profiles):
+        return
+    steps = np.unique(profiles.step)
+    if len(steps) < 4:
+        return
+    rows = np.ones(len(profiles), dtype=np.bool_)
+    adds = _additions(record)
+    if record.has_stream and adds.any():
+        rows = adds
+    first = rows & (profiles.step == steps[0])
+    last = rows & (profiles.step == steps[-1])
+    climbs: list[float] = []
+    for node in np.unique(profiles.node[first]):
+        begin = profiles.forward_bits[first & (profiles.node == node)]
+        end = profiles.forward_bits[last & (profiles.node == node)]
+        if len(begin) and len(end) and np.isfinite(begin[0]) and np.isfinite(end[-1]):
+            climbs.append(float(end[-1] - begin[0]))
+    if len(climbs) < 3:
+        return
+    # Of a state that is normalised before it is read, half of the nodes see nothing.
+    climb, most = (float(np.quantile(climbs, share)) for share in (0.5, 0.75))
+    grown = _weights_grown(record)
+    if most >= _STATE_BITS and grown is not None and grown <= _STATE_SHARE * most:
+        yield StateClimbs(most, grown, int(steps[0]), int(steps[-1]))
+    elif climb >= _CLIMB_BITS:
+        name = "levels-climb-along-a-residual-stream" if record.has_stream else "levels-climb"
+        yield LevelsClimb(name, climb, int(steps[0]), int(steps[-1]))
+
+
+def _weights_grown(record: RankRecord) -> float | None:
+    """Return by how many bits the weight that grew most has grown, while all were finite."""
+    norms = record.weights.weight_norms.astype(np.float64)
+    finite = norms[np.isfinite(norms).all(axis=1) & (norms > 0).any(axis=1)]
+    if len(finite) < 2:
+        return None
+    there = (finite[0] > 0) & (finite[-1] > 0)
+    grown = np.log2(finite[-1][there]) - np.log2(finite[0][there])
+    return float(max(grown.max(initial=0.0), 0.0))
+
+
+def _stream(record: RankRecord) -> Iterator[Piece]:
+    profiles = record.profiles
+    if not len(profiles) or not record.has_stream:
+        return
+    rows = _additions(record) & (profiles.step == profiles.step.min())
+    levels = profiles.forward_bits[rows][np.argsort(profiles.node[rows])]
+    levels = levels[np.isfinite(levels)]
+    if len(levels) < _FEWEST_ADDITIONS:
+        return
+    grown = float(levels[-1] - levels[0])
+    if grown >= math.log2(len(levels)) / 2 + _STREAM_BITS:
+        yield StreamGrows(grown, len(levels))
+
+
+def _additions(record: RankRecord) -> NDArray[np.bool_]:
+    """Return which rows of the profiles are additions, such as those to a residual stream."""
+    adds = np.array([site.op in ("add", "add_") for site in record.sites] + [False])
+    return adds[record.profiles.site]
