@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 settings.register_profile("gainstage", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("gainstage")
 
+# Hundreds of short watches in one process; those of scripts have an observer of their own.
+os.environ["GAINSTAGE_OBSERVER"] = "thread"
+
 FRONTEND = Path(__file__).parents[1] / "frontend"
 FLAGS = (
     "--headless",

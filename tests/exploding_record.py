@@ -13,7 +13,7 @@ from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.sites import write_sites
-from gainstage.store.writer import StepWriter
+from row_recorder import RowRecorder
 
 FAILS = 50
 STEPS = 60
@@ -45,7 +45,7 @@ def _write_rank(path: Path, rank: int, tensors: int) -> None:
     infos = [
         TensorInfo(f"layers.{i}.weight", f"layers.{i}", (4, 2), "float32") for i in range(tensors)
     ]
-    writer = StepWriter(path, claim_rank(path, rank), infos, warn=print, flush_s=3600)
+    writer = RowRecorder(path, claim_rank(path, rank), infos, warn=print)
     for step in range(STEPS):
         norms = norms_at(step, tensors)
         total = math.sqrt(sum(each * each for each in norms if each is not None))

@@ -12,7 +12,7 @@ from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.sites import write_sites
-from gainstage.store.writer import StepWriter
+from row_recorder import RowRecorder
 
 
 def levels(step: int, weight: list[int], forward: list[float], delta: list[float]) -> ProfileBlock:
@@ -64,7 +64,7 @@ def large_run(folder: Path, tensors: int, steps: int, samples: int) -> Path:
         )
         for i in range(tensors)
     ]
-    writer = StepWriter(path, claim_rank(path, None), infos, warn=print, flush_s=3600)
+    writer = RowRecorder(path, claim_rank(path, None), infos, warn=print)
     random = np.random.default_rng(0)
     norms = np.exp(random.normal(0, 0.2, (steps, tensors))).tolist()
     losses = np.exp(random.normal(0, 0.1, steps)).tolist()

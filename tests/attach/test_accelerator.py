@@ -22,10 +22,10 @@ import gainstage
 from gainstage.attach import hooks
 from gainstage.attach.names import columns
 from gainstage.attach.record.recorder import Recorder
+from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
 from gainstage.norms.deferred import Fetch, deferred_norms, fetched_norms
 from gainstage.norms.total import gradient_norms
-from gainstage.store.ring import Row
 
 CUDA = "cuda"
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 import gainstage
 from gainstage import RunFolderError
 from gainstage.attach import session as sessions
-from gainstage.attach.startup.config import size_bytes
 from gainstage.blackbox.replay import replay
 from gainstage.blackbox.rescue import rescue
 from gainstage.blackbox.write import FaultTensors
+from gainstage.channel.config import size_bytes
 from gainstage.facts.fault import Fault, FaultEvidence, Share, Site
 from gainstage.store.blackbox import box_folders, find_box
 

@@ -14,8 +14,9 @@ from gainstage.detect import scan
 from gainstage.detect.series.trend import mann_kendall, steepest_growth
 from gainstage.facts.codec import to_json
 from gainstage.facts.findings import Findings
+from gainstage.facts.rows import Row, WeightRow
 from gainstage.facts.tensor import TensorInfo
-from gainstage.store.ring import Row, WeightRow, to_block, to_weight_block
+from gainstage.store.blocks import to_block, to_weight_block
 
 TENSORS = [TensorInfo(f"{name}.weight", name, (16,), "float32") for name in "abcd"]
 Series = NDArray[np.float64]

@@ -16,9 +16,10 @@ from gainstage.detect import scan
 from gainstage.detect.level.overflow_forecast import forecast
 from gainstage.detect.series.trend import rises_by
 from gainstage.facts.findings import Findings
+from gainstage.facts.rows import Row, WeightRow
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
-from gainstage.store.ring import Row, WeightRow, to_block, to_weight_block
+from gainstage.store.blocks import to_block, to_weight_block
 
 LAYERS = [TensorInfo(f"{i}.weight", str(i), (16, 16), "float32") for i in range(8)]
 

@@ -19,7 +19,7 @@ from gainstage.prescribe.search_space import (
     first_round,
     second_round,
 )
-from gainstage.store.ring import to_block, to_weight_block
+from gainstage.store.blocks import to_block, to_weight_block
 from gainstage.treat.settings import SETTINGS
 
 

@@ -18,7 +18,7 @@ from gainstage.show.audit import clip_audit
 from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
 from gainstage.show.source import source_of
 from gainstage.show.wording import near_path
-from gainstage.store.ring import to_block, to_weight_block
+from gainstage.store.blocks import to_block, to_weight_block
 from recorded import along_time, levels
 
 INFO = RunInfo(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainstage.show import figures
-from gainstage.store.ring import to_block
+from gainstage.store.blocks import to_block
 from gainstage.store.window import largest_of
 
 

@@ -21,8 +21,8 @@ from gainstage.show.watch import follow
 from gainstage.show.watch_frame import ModuleLevel, bar, frame_text, levels_of, read_frame
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.journal import append_line
-from gainstage.store.writer import StepWriter
 from recorded import large_run
+from row_recorder import RowRecorder
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]evil[/]"
 
@@ -38,8 +38,8 @@ class Growing:
             for name in names
             for part in ("weight", "bias")
         ]
-        self.writer = StepWriter(
-            self.folder, claim_rank(self.folder, None), self.tensors, warn=print, flush_s=3600
+        self.writer = RowRecorder(
+            self.folder, claim_rank(self.folder, None), self.tensors, warn=print
         )
         self.step = 0
 

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
+from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.heatmap_png import MOST_ROWS, heatmap
-from gainstage.store.ring import Row, to_block
+from gainstage.store.blocks import to_block
 
 PIL = pytest.importorskip("PIL.Image")
 RED, ORANGE, BLACK = (204, 51, 17), (238, 119, 51), (0, 0, 0)

@@ -17,8 +17,8 @@ from gainstage.facts.findings import Findings
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show import profiles
 from gainstage.show.html import render_report
+from gainstage.store.blocks import to_block, to_weight_block
 from gainstage.store.reader import load
-from gainstage.store.ring import to_block, to_weight_block
 from recorded import along_time, large_run, levels
 
 NAN, INF = math.nan, math.inf

@@ -31,7 +31,7 @@ from gainstage.facts.tensor import TensorInfo
 from gainstage.show.serve.access_guard import host_name
 from gainstage.store.folder import claim_rank, create_run_folder, update_run_info
 from gainstage.store.journal import append_line
-from gainstage.store.writer import StepWriter
+from row_recorder import RowRecorder
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -89,15 +89,15 @@ def ended(served: Served) -> tuple[int, str]:
     return served.process.returncode, err
 
 
-def writer_of(folder: Path, name: str) -> StepWriter:
+def writer_of(folder: Path, name: str) -> RowRecorder:
     started = "2026-11-01T10:00:00+00:00"
     info = RunInfo(script="<b>train.py", argv=("train.py",), started=started)
     path = create_run_folder(folder, info)
     tensors = [TensorInfo(f"{name}.weight", name, (2, 2), "float32")]
-    return StepWriter(path, claim_rank(path, None), tensors, warn=print, flush_s=3600)
+    return RowRecorder(path, claim_rank(path, None), tensors, warn=print)
 
 
-def train(writer: StepWriter, first: int, last: int, loss: float = 1.0) -> None:
+def train(writer: RowRecorder, first: int, last: int, loss: float = 1.0) -> None:
     for step in range(first, last + 1):
         writer.append((step, 1e9 + step, loss, 0.1, 2.0, None, None, 0, [2.0]))
     writer.flush()

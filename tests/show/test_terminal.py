@@ -16,13 +16,14 @@ from gainstage.facts.diagnosis import CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.fault import Site
 from gainstage.facts.findings import Findings
 from gainstage.facts.record import RankRecord
+from gainstage.facts.rows import Row
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.answers import Shown
 from gainstage.show.sparkline import sparkline
 from gainstage.show.terminal import summary
-from gainstage.store.ring import Row, to_block, to_weight_block
+from gainstage.store.blocks import to_block, to_weight_block
 from recorded import along_time, levels
 
 TENSORS = [

@@ -39,11 +39,11 @@ def test_gradients_have_a_row_a_step_and_tensor_with_the_values_of_the_record(ru
 def test_tensors_that_came_later_have_no_rows_before(tmp_path: Path) -> None:
     from gainstage.facts.tensor import TensorInfo
     from gainstage.store.folder import claim_rank
-    from gainstage.store.writer import StepWriter
+    from row_recorder import RowRecorder
 
     path = create_run_folder(tmp_path / "run", RunInfo(script="train.py"))
     infos = [TensorInfo(name, None, (), "float32") for name in "ab"]
-    writer = StepWriter(path, claim_rank(path, None), infos[:1], warn=print, flush_s=3600)
+    writer = RowRecorder(path, claim_rank(path, None), infos[:1], warn=print)
     writer.append((0, 0.0, None, None, 1.0, None, None, 0, [1.0]))
     writer.set_tensors(infos)
     writer.append((1, 1.0, None, None, 1.0, None, None, 0, [1.0, 2.0]))

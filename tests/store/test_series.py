@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from exploding_record import FAILS, STEPS, exploding_run
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.tensor import TensorInfo
+from gainstage.store.blocks import to_block
 from gainstage.store.export import CsvFile, write_parquet
 from gainstage.store.reader import StoredRun, load
-from gainstage.store.ring import to_block
 from gainstage.store.series import (
     FIRST_TENSORS,
     MOST_TENSORS,

@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainstage import RunFolderError, load
+from gainstage.facts.rows import Row
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
+from gainstage.store.blocks import to_block
 from gainstage.store.folder import claim_rank, create_run_folder
 from gainstage.store.levels import BinCollector, bins_of_steps
-from gainstage.store.ring import Row, to_block
 from gainstage.store.schema import stack_padded, steps_batch, steps_block, steps_schema
 from gainstage.store.stream import LIVE
-from gainstage.store.writer import StepWriter
+from row_recorder import RowRecorder
 
 TENSORS = [TensorInfo(f"layer.{i}", "layer", (2, 3), "float32") for i in range(3)]
 numbers = st.one_of(
@@ -39,7 +40,7 @@ def fresh(parent: Path, name: str = "run") -> Path:
 def write(folder: Path, steps: int, **options: int) -> list[str]:
     warnings: list[str] = []
     rank = claim_rank(folder, None)
-    writer = StepWriter(folder, rank, TENSORS, warn=warnings.append, flush_s=3600, **options)
+    writer = RowRecorder(folder, rank, TENSORS, warn=warnings.append, **options)
     for step in range(steps):
         writer.append(row(step))
         if step % 7 == 6:
@@ -80,7 +81,7 @@ def test_a_record_is_whole_however_it_is_cut_into_segments(
 def test_a_live_file_cut_at_any_byte_gives_what_is_before_the_cut(tmp_path: Path) -> None:
     folder = fresh(tmp_path)
     claim_rank(folder, 0)
-    writer = StepWriter(folder, 0, TENSORS, warn=pytest.fail, flush_s=3600)
+    writer = RowRecorder(folder, 0, TENSORS, warn=pytest.fail)
     for step in range(3):
         writer.append(row(step))
         writer.flush()
@@ -96,7 +97,7 @@ def test_a_live_file_cut_at_any_byte_gives_what_is_before_the_cut(tmp_path: Path
 def test_a_run_in_progress_can_be_read(tmp_path: Path) -> None:
     folder = fresh(tmp_path)
     claim_rank(folder, 0)
-    writer = StepWriter(folder, 0, TENSORS, warn=pytest.fail, flush_s=3600)
+    writer = RowRecorder(folder, 0, TENSORS, warn=pytest.fail)
     for step in range(50):
         writer.append(row(step))
         writer.flush()
@@ -107,7 +108,7 @@ def test_a_run_in_progress_can_be_read(tmp_path: Path) -> None:
 def test_tensors_may_be_added_on_the_way(tmp_path: Path) -> None:
     folder = fresh(tmp_path)
     claim_rank(folder, 0)
-    writer = StepWriter(folder, 0, TENSORS[:2], warn=pytest.fail, flush_s=3600)
+    writer = RowRecorder(folder, 0, TENSORS[:2], warn=pytest.fail)
     writer.append((0, 0.0, None, None, 1.0, None, None, 0, [1.0, 1.0]))
     writer.set_tensors(TENSORS)
     writer.append(row(1))
@@ -134,13 +135,12 @@ def test_a_vanished_folder_is_one_warning_and_no_error(tmp_path: Path) -> None:
     claim_rank(folder, 0)
     warnings: list[str] = []
     seen: list[int] = []
-    writer = StepWriter(
+    writer = RowRecorder(
         folder,
         0,
         TENSORS,
         warn=warnings.append,
         listener=lambda block, _, __: seen.append(len(block)),
-        flush_s=3600,
         retry_s=0,
     )
     writer.append(row(0))
@@ -169,7 +169,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 from pathlib import Path
 print(len(test_store.write(Path({str(folder)!r}), 500)))
 """
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False
     )

@@ -15,7 +15,7 @@ from gainstage.store.follow import Followed
 from gainstage.store.reader import load
 from gainstage.store.stream import read_table
 from gainstage.store.window import RankSteps, bin_rows, largest_of
-from gainstage.store.writer import StepWriter
+from row_recorder import RowRecorder
 
 TENSORS = [TensorInfo(name, None, (2,), "float32") for name in "abc"]
 STEPS = 9000
@@ -37,7 +37,7 @@ def rows() -> Iterator[tuple[int, list[float | None]]]:
         yield step, norms
 
 
-def write(folder: Path, writer: StepWriter, step: int, norms: list[float | None]) -> None:
+def write(folder: Path, writer: RowRecorder, step: int, norms: list[float | None]) -> None:
     writer.append((step, 1e9 + step, 1.0, 0.1, 2.0, None, None, 0, norms))
     if step % 97 == 0:
         writer.flush()
@@ -48,7 +48,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run of many segments, written to its end."""
     folder = tmp_path_factory.mktemp("window") / "run"
     (folder / "steps").mkdir(parents=True)
-    writer = StepWriter(folder, 0, TENSORS, warn=print, flush_s=3600, segment_bytes=50_000)
+    writer = RowRecorder(folder, 0, TENSORS, warn=print, segment_bytes=50_000)
     for step, norms in rows():
         write(folder, writer, step, norms)
     writer.close()
@@ -87,7 +87,7 @@ def test_steps_that_no_level_covers_are_read_themselves(long: Path, tmp_path: Pa
 
 def test_a_run_is_followed_as_it_grows_through_every_seal(tmp_path: Path) -> None:
     (tmp_path / "steps").mkdir()
-    writer = StepWriter(tmp_path, 0, TENSORS, warn=print, flush_s=3600, segment_bytes=20_000)
+    writer = RowRecorder(tmp_path, 0, TENSORS, warn=print, segment_bytes=20_000)
     steps, table = RankSteps(tmp_path, 0), Followed(tmp_path / "steps/rank=0")
     assert not steps.refresh()
     for step, norms in rows():
@@ -110,7 +110,7 @@ def test_a_run_is_followed_as_it_grows_through_every_seal(tmp_path: Path) -> Non
 
 def test_half_a_message_waits_for_its_other_half(tmp_path: Path) -> None:
     (tmp_path / "steps").mkdir()
-    writer = StepWriter(tmp_path, 0, TENSORS, warn=print, flush_s=3600)
+    writer = RowRecorder(tmp_path, 0, TENSORS, warn=print)
     write(tmp_path, writer, 0, [1.0, 1.0, 1.0])
     live = tmp_path / "steps/rank=0/live.arrows"
     one = live.read_bytes()

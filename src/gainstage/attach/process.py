@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from gainstage.attach.startup.config import RunConfig, config_of
+from gainstage.channel.config import RunConfig, config_of
 
 if TYPE_CHECKING:
     from gainstage.attach.session import Session
@@ -66,18 +66,27 @@ class _Process:
         sys.__excepthook__(kind, error, trace)
 
     def end(self) -> None:
-        """Close the record; in the process of the script itself, say what was seen."""
-        if self.session is not None:
-            from gainstage.attach.fault.unseen_loss import scopes_of, scopes_of_error
+        """Close the record; the observer of the script's own process then says what was seen."""
+        is_main = os.getpid() == self.config.main_pid
+        code: int | None = None
+        try:
+            if self.session is not None:
+                from gainstage.attach.fault.unseen_loss import scopes_of, scopes_of_error
 
-            trace, self.trace = self.trace, None
-            self.session.close([*scopes_of(None), *scopes_of_error(trace)])
-        if os.getpid() != self.config.main_pid:
-            return
-        from gainstage.attach.ending import conclude
+                trace, self.trace = self.trace, None
+                scopes = [*scopes_of(None), *scopes_of_error(trace)]
+                code = self.session.close(scopes, exception=self.uncaught)
+            elif is_main:
+                from gainstage.attach.observer_link import ObserverLink
+                from gainstage.channel.events import Ended
 
-        code = conclude(self.config, self.session, self.uncaught)
-        if code is None and not self.interrupted:
+                link = ObserverLink.open(self.config, is_run=True)
+                code = link.end(Ended(self.uncaught))
+        except Exception as error:
+            if self.config.strict:
+                raise
+            print(f"gainstage: no record, {type(error).__name__}: {error}", file=sys.stderr)
+        if not is_main or (code is None and not self.interrupted):
             return
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,12 +1,11 @@
-"""One process being watched: recorder, record, detectors and treatments put together."""
+"""One process being watched: recorder, graphs and treatments, and the link to their observer."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 import weakref
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -14,33 +13,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from gainstage.attach.check.script_check import ScriptCheck
 from gainstage.attach.fault.unseen_loss import Scope
 from gainstage.attach.hooks import attach
-from gainstage.attach.live_sinks import LiveSinks
+from gainstage.attach.observer_link import ObserverLink
 from gainstage.attach.record.protection import Protection
 from gainstage.attach.record.recorder import Recorder
 from gainstage.attach.sample.graph_watch import GraphWatch
-from gainstage.attach.startup.config import RunConfig
+from gainstage.attach.treatment_log import TreatmentLog
 from gainstage.blackbox.write import BlackBox, FaultTensors
-from gainstage.detect import scan
-from gainstage.detect.symptom_json import message_of, symptom_json
-from gainstage.errors import GainstageError, RunFolderError
-from gainstage.facts.blocks import (
-    ProfileBlock,
-    StepBlock,
-    TimeBlock,
-    WeightBlock,
-)
+from gainstage.channel.config import RunConfig
+from gainstage.channel.events import Announced, Ended, Event, Lost, Opened, Sampled, SitesSeen
+from gainstage.channel.sender import Sender
+from gainstage.errors import GainstageError
+from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
 from gainstage.facts.observation import Observation, Observed
-from gainstage.facts.symptom import Symptom
+from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
 from gainstage.graph.sites.site_map import SiteMap
-from gainstage.store.folder import claim_rank, update_run_info
-from gainstage.store.journal import append_line
-from gainstage.store.sites import append_fault, append_observation, write_sites
-from gainstage.store.writer import StepWriter
+from gainstage.store.folder import claim_rank
 from gainstage.treat.guard.guard import Guard
 from gainstage.treat.guard.spec import parse_guard
 from gainstage.treat.make import make
@@ -48,20 +39,19 @@ from gainstage.treat.pipeline import TreatmentPipeline
 from gainstage.treat.treatment import Treatment, parse
 
 if TYPE_CHECKING:
-    from gainstage.show.live import LivePanel
+    from gainstage.attach.check.script_check import ScriptCheck
 
-_ALARMS_PRINTED = 3
 _GRAPH_SHARE = 0.6
 """Part of the overhead budget that reading graphs may use."""
-_GUARD_EVENTS_JOURNALED = 100
-"""Of each kind; how many there were in all stands in the line that ends the run."""
+_EVENTS_HELD = 256
+"""Of a process that has taken no step yet, and so has no channel."""
 
 active: Session | None = None
 """The session of this process, while it is attached."""
 
 
 class Session:
-    """Watches this process until it is closed. A forked child gets a record of its own."""
+    """Watches one process. Everything else of the run is its observer's."""
 
     def __init__(self, config: RunConfig, *, is_run: bool) -> None:
         """Prepare to watch; nothing is hooked or written before `attach` and the first step.
@@ -72,7 +62,6 @@ class Session:
         """
         self.config = config
         self.is_run = is_run
-        self.faults: list[str] = []
         self.detach: Callable[[], None] | None = None
         self._reset()
         # What is registered stays for good; it must not keep a session that has ended.
@@ -89,7 +78,7 @@ class Session:
         self.pid = os.getpid()
         self.rank: int | None = None
         self.treatments: list[Treatment] = [make(parse(text)) for text in self.config.treat]
-        self._specs = list(self.config.treat)
+        specs = list(self.config.treat)
         blackbox = BlackBox(
             place=lambda: (self.config.folder, self.rank or 0),
             limit_bytes=self.config.blackbox_limit_bytes,
@@ -98,19 +87,13 @@ class Session:
         guard = parse_guard(self.config.guard)
         self.guard = None if guard is None else Guard(guard, self._on_guard)
         self.protection = Protection(blackbox, self.guard)
-        self._guard_events: Counter[str] = Counter()
         if guard is not None and self.guard is not None:
             self.treatments.append(self.guard)
-            self._specs.append(f"guard {guard.as_text()}")
-        self._writer: StepWriter | None = None
-        self._state: scan.ScanState | None = None
-        self._alarms: set[str] = set()
-        self._new_sites: SiteMap | None = None
-        self._faults: deque[Fault] = deque()
-        self._observations: deque[Observation[Observed]] = deque()
-        self._panel: LivePanel | None = None
-        self._sinks: LiveSinks | None = None
-        self._notes_said = 0
+            specs.append(f"guard {guard.as_text()}")
+        self._log = TreatmentLog(specs, self.treatments, self._send)
+        self._link: ObserverLink | None = None
+        self._waiting: deque[Event] = deque(maxlen=_EVENTS_HELD)
+        self._danger = 0
 
     @property
     def is_main(self) -> bool:
@@ -121,6 +104,8 @@ class Session:
         """Hook into torch."""
         global active
         active = self
+        if self.is_main:
+            self._open_link()  # its observer begins while the script builds its model
         self.recorder = Recorder(
             self._open,
             model=model,
@@ -143,6 +128,8 @@ class Session:
     def _begin_check(self) -> None:
         self.check: ScriptCheck | None = None
         if self.config.check_steps:
+            from gainstage.attach.check.script_check import ScriptCheck
+
             self.check = ScriptCheck(self.config.check_steps, self.config.folder, self.close)
             self.recorder.judge.check = self.check
             if self.recorder.graph is not None:
@@ -155,147 +142,115 @@ class Session:
             return undo.pop_all().close
         raise AssertionError("unreachable")
 
-    def close(self, scopes: Iterable[Scope] = ()) -> None:
-        """Take the hooks out and write what is still in memory. A second call does nothing.
+    def close(
+        self,
+        scopes: Iterable[Scope] = (),
+        *,
+        exception: str | None = None,
+        is_final: bool = True,
+    ) -> int | None:
+        """Take the hooks out and wait until all is written. A second call does nothing.
 
         Args:
             scopes: The script's variables, among which the loss may be that made it stop.
+            exception: The error that ended the script.
+            is_final: Whether the process ends too, and not only its watch.
+
+        Returns:
+            The exit code that the process is to end with, None for its own.
         """
         global active
         if self.pid != os.getpid():
-            return
+            return None
         if self.detach is not None:
             self.recorder.look_at_last(scopes)
         if active is self:
             active = None
+        held_bytes = None
         if self.detach is not None:
             self.detach()
             self.detach = None
-            if self.recorder.graph is not None:
-                self.recorder.graph.end()
+            graph = self.recorder.graph
+            if graph is not None:
+                graph.end()
+                held_bytes = graph.faults.most_bytes_held
             self.recorder.finish()
             if self.check is not None and self.recorder.step and not self.rank:
                 self.check.write(self.recorder.name_of)
             self.recorder.retire()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-            graph = self.recorder.graph
-            if graph is not None and self.rank == 0:
-                self._note(held_bytes=graph.faults.most_bytes_held)
-            self._draw(lambda panel: panel.close())
-            self._close_sinks()
-            self._say_notes()
-            self._journal_treatments("ended")
-
-    def _note(self, **facts: Any) -> None:
-        try:
-            update_run_info(self.config.folder, **facts)
-        except RunFolderError as error:
-            self.faults.append(str(error))  # told already by who writes the record
-
-    def _close_sinks(self) -> None:
-        if self._sinks is not None:
-            self._sinks.close()
-            if not self._sinks.is_complete:
-                self.faults.append("a sink was dropped")
+        link, self._link = self._link, None
+        if link is None:
+            return None
+        if self.rank is not None:
+            self._log.announce_notes(link.sender.send)
+            self._log.journal("ended", self.rank, self.recorder.step, link.sender.send)
+        return link.end(Ended(exception, held_bytes, is_final))
 
     def flush(self) -> None:
-        """Write what the training thread has handed over so far."""
-        if self._writer is not None:
-            self._writer.flush()
+        """Have what was seen so far written."""
+        if self._link is not None:
+            self._link.flush()
 
-    # The training thread
+    # What the training thread hands over
 
-    def _open(self, tensors: Sequence[TensorInfo]) -> StepWriter:
+    def _open(self, tensors: Sequence[TensorInfo]) -> _Sink:
         folder = self.config.folder
         self.rank = claim_rank(folder, _own_rank())
-        self._state = scan.start(tensors)
-        if self.is_main or self.rank == 0:
-            update_run_info(folder, torch=torch.__version__, threads=torch.get_num_threads())
-        self._journal_treatments("started")
-        if self.config.live and self.is_main:
-            from gainstage.show.live import LivePanel
-
-            try:
-                self._panel = LivePanel(sys.stderr, os.path.basename(sys.argv[0]))
-            except (OSError, ValueError) as error:
-                self._on_warning(f"no live panel: {error}")
-        if self.config.sinks and self.rank == 0:
-            self._sinks = LiveSinks(self.config.sinks, folder, warn=self._on_warning)
-        self._writer = StepWriter(
-            folder, self.rank, tensors, warn=self._on_warning, listener=self._on_block
-        )
+        sender = self._open_link().sender
+        sender.send(Opened(self.rank, torch.__version__, torch.get_num_threads()))
+        self._log.journal("started", self.rank, self.recorder.step, sender.send)
+        sender.set_tensors(tensors)
         if not self.is_main:
             _close_with_process(self)
-        return self._writer
+        return _Sink(self, sender)
+
+    def _open_link(self) -> ObserverLink:
+        if self._link is None:
+            self._link = ObserverLink.open(self.config, is_run=self.is_run)
+            while self._waiting:
+                self._link.sender.send(self._waiting.popleft())
+        return self._link
+
+    def _send(self, event: Event) -> None:
+        if self._link is None:
+            self._waiting.append(event)
+        else:
+            self._link.sender.send(event)
+
+    def look_after_row(self, danger: int) -> None:
+        """Do what the observer asks for: a look at every step for a while, or none any more."""
+        if danger != self._danger:
+            self._danger = danger
+            if self._link is not None and self._link.sender.control.is_dead:
+                raise GainstageError("its observer has ended")
+            if self.recorder.graph is not None:
+                self.recorder.graph.on_danger(self.recorder.step)
+        if self.treatments:
+            self._log.announce_notes(self._send)
 
     def on_sites(self, sites: SiteMap) -> None:
-        """Note that a graph of another shape was seen; the writer's thread puts it on disk."""
-        self._new_sites = sites
+        """Hand over the sites anew: a graph of another shape was seen."""
+        graphs = tuple(tuple(numbers) for numbers in sites.graphs())
+        self._send(SitesSeen(tuple(sites.sites), graphs))
 
     def on_profile(self, profile: Callable[[], tuple[ProfileBlock, TimeBlock]]) -> None:
-        """Queue the levels of a sampled backward call."""
-        if self._writer is not None:
-            self._writer.append_profile(profile)
+        """Hand over the levels of a sampled backward call."""
+        self._send(Sampled(*profile()))
 
     def on_fault(self, fault: Fault, tensors: FaultTensors | None) -> None:
-        """Put the first wrong operation of a step on disk, before the optimizer steps."""
-        self._faults.append(fault)
+        """Hand over the first wrong operation of a step, before the optimizer steps."""
         if tensors is not None:
             self.protection.note_fault(fault, tensors)
-        try:
-            append_fault(self.config.folder, self.rank or 0, fault)
-        except OSError as error:
-            self._on_warning(f"the fault of step {fault.step} was not written: {error}")
+        self._send(fault)
 
     def on_observation(self, observation: Observation[Observed]) -> None:
-        """Note something that the script does; the writer's thread puts it on disk."""
-        self._observations.append(observation)
-
-    def _journal_treatments(self, event: str) -> None:
-        for spec, treatment in zip(self._specs, self.treatments, strict=True):
-            line: dict[str, Any] = {
-                "event": event,
-                "rank": self.rank,
-                "treat": spec,
-                "remedy": treatment.remedy,
-                "settings": treatment.settings(),
-                "step": self.recorder.step,
-                "touched": treatment.touched,
-            }
-            if treatment.notes:
-                line["notes"] = treatment.notes
-            if treatment.details:
-                line["details"] = treatment.details
-            self._journal(line)
-
-    def _journal(self, line: dict[str, Any]) -> None:
-        try:
-            append_line(self.config.folder / "treatments.jsonl", line)
-        except OSError as error:
-            self._on_warning(f"treatments.jsonl not written: {error}")
+        """Hand over something that the script does."""
+        self._send(observation)
 
     def _on_guard(self, event: str, step: int, message: str, **details: Any) -> None:
-        """Say what the guard did: once a kind to people, and to the record until it is told."""
-        self._guard_events[event] += 1
-        guard = self.guard
-        if guard is None or self._guard_events[event] > _GUARD_EVENTS_JOURNALED:
+        if self.guard is None:
             return
-        line = {
-            "event": event,
-            "rank": self.rank,
-            "treat": self._specs[-1],
-            "remedy": guard.remedy,
-            "step": step,
-            "time": time.time(),
-            "message": message,
-            **details,
-        }
-        self._journal(line)
-        if self._guard_events[event] == 1:
-            rank = f" rank {self.rank}" if self.rank else ""
-            _print_line(f"gainstage:{rank} step {step}: {event} by {self._specs[-1]}: {message}")
+        self._log.on_guard(event, self.rank, step, message, self.guard.remedy, details)
         if event == "stopped":
             self._rescue()
 
@@ -308,14 +263,8 @@ class Session:
         except GainstageError as error:
             self._on_warning(f"no checkpoint was made: {error}")
         else:
-            _print_line(f"gainstage: wrote {made.path}, the state before step {made.step}")
-
-    def _say_notes(self) -> None:
-        """Print what treatments have to tell that has not been told."""
-        notes = [note for treatment in self.treatments for note in tuple(treatment.notes)]
-        for note in notes[self._notes_said :]:
-            self._notes_said += 1
-            _print_line(f"gainstage: {note}")
+            line = f"gainstage: wrote {made.path}, the state before step {made.step}"
+            self._send(Announced(line))
 
     def _on_fault(self, error: BaseException) -> None:
         where = type(error).__name__
@@ -326,71 +275,14 @@ class Session:
             raise GainstageError(f"{where} in gainstage: {error}") from error
 
     def _on_warning(self, message: str) -> None:
-        self.faults.append(message)
-        _print_line(f"gainstage: {message}")
-
-    # The writer's thread
-
-    def _on_block(
-        self,
-        block: StepBlock,
-        weights: WeightBlock | None,
-        profiles: Sequence[tuple[ProfileBlock, TimeBlock]],
-    ) -> None:
-        seen = self._write_sites()
-        writer = self._writer
-        if self._state is None or writer is None:
-            return
-        scan.see(self._state, profiles, self._take_faults(), seen)
-        self._state, changed = scan.update(self._state, block, weights, writer.tensors)
-        for symptom in sorted(changed, key=lambda each: each.step):
-            line = symptom_json(symptom) | ({"rank": self.rank} if self.rank else {})
-            append_line(self.config.folder / "symptoms.jsonl", line)
-            self._alarm(symptom)
-        graph = self.recorder.graph
-        if graph is not None and any(symptom.severity != "info" for symptom in changed):
-            graph.on_danger(self.recorder.step)
-        self._say_notes()
-        self._draw(lambda panel: panel.update(writer.tensors, block, changed))
-        if self._sinks is not None:
-            self._sinks.take(writer.tensors, block, changed)
-
-    def _write_sites(self) -> list[Observation[Observed]]:
-        """Put new sites and observations on disk, and return these."""
-        seen: list[Observation[Observed]] = []
-        sites, self._new_sites = self._new_sites, None
-        if sites is not None:
-            write_sites(self.config.folder, self.rank or 0, sites.sites, sites.graphs())
-        while self._observations:
-            seen.append(self._observations.popleft())
-            append_observation(self.config.folder, self.rank or 0, seen[-1])
-        return seen
-
-    def _take_faults(self) -> list[Fault]:
-        return [self._faults.popleft() for _ in range(len(self._faults))]
-
-    def _draw(self, draw: Callable[[LivePanel], None]) -> None:
-        """Do something with the panel, where there is one; a terminal that is gone is let go."""
-        if self._panel is None:
-            return
-        try:
-            draw(self._panel)
-        except (OSError, ValueError) as error:
-            self._panel = None
-            self.faults.append(f"the live panel ended: {error}")
-
-    def _alarm(self, symptom: Symptom) -> None:
-        known = symptom.symptom in self._alarms or len(self._alarms) >= _ALARMS_PRINTED
-        if symptom.severity != "critical" or known or self.config.check_steps:
-            return
-        self._alarms.add(symptom.symptom)
-        rank = f" rank {self.rank}" if self.rank else ""
-        _print_line(f"gainstage:{rank} step {symptom.step}: {message_of(symptom)}")
+        if self._link is None and not self.is_main:
+            _print_line(f"gainstage: {message}")
+        self._send(Lost(message))
 
     # Children
 
     def _after_fork(self) -> None:
-        """Begin anew in a forked child: threads and files of the parent are not the child's."""
+        """Begin anew in a forked child: the channel of the parent is not the child's."""
         if self.detach is None:
             return
         treatments = self.treatments[: len(self.config.treat)]
@@ -405,8 +297,32 @@ class Session:
         self._begin_check()
 
 
+class _Sink:
+    """Where the rows of a session go: into its ring, with a look at what the observer asks for."""
+
+    def __init__(self, session: Session, sender: Sender) -> None:
+        self.append_weights = sender.append_weights
+        self.set_tensors = sender.set_tensors
+        self._session = session
+        self._sender = sender
+        self._danger = 0
+
+    def append(self, row: Row) -> None:
+        """Write the row of one step. Runs on every step."""
+        sender, session = self._sender, self._session
+        sender.append(row)
+        danger = sender.control.danger
+        if danger != self._danger or session.treatments:
+            self._danger = danger
+            session.look_after_row(danger)
+
+
 def _print_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Print a line where no observer will, if the stream can be written."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        return
 
 
 def _own_rank() -> int | None:

@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 from gainstage.attach import session as sessions
 from gainstage.attach.fault.unseen_loss import scopes_of
 from gainstage.attach.session import Session
-from gainstage.attach.startup.config import RunConfig, size_bytes
 from gainstage.attach.startup.launch import run_info
+from gainstage.channel.config import RunConfig, observer_of, size_bytes
 from gainstage.errors import ConfigError
 from gainstage.store.folder import create_run_folder, update_run_info
 from gainstage.treat.guard.spec import parse_guard
@@ -42,7 +42,7 @@ class Watch:
         """Detach from torch without a trace and close the record. A second call does nothing."""
         if not self._owner:
             return
-        self._session.close(scopes_of(sys._getframe()))
+        self._session.close(scopes_of(sys._getframe()), is_final=False)
         if self.folder.is_dir():
             update_run_info(self.folder, ended=datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -96,6 +96,7 @@ def watch(
     budget: float = 0.01,
     deep_compiled: bool = False,
     strict: bool = False,
+    observer: str | None = None,
 ) -> Watch:
     """Watch the training that this process does from here on: what `gainstage run` does.
 
@@ -113,6 +114,9 @@ def watch(
         budget: Share of the training time that sampled reads may take.
         deep_compiled: Run compiled code eagerly on sampled steps, as `--deep-compiled` does.
         strict: Raise on a fault of gainstage's own, instead of one warning.
+        observer: Where the record is written: in a `process` of its own, or in a `thread` of this
+            one, for where no second process may run. None for what GAINSTAGE_OBSERVER says, else
+            a process.
 
     Returns:
         The watch; `.run` and `.findings` tell what was seen so far.
@@ -155,6 +159,7 @@ def watch(
         budget=budget,
         deep_compiled=deep_compiled,
         strict=strict,
+        observer=observer_of(observer),
     )
     return watch_into(config, model, optimizer)
 

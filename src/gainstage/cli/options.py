@@ -22,9 +22,15 @@ BlackBoxRank = Annotated[
 
 
 def load_run(folder: Path) -> StoredRun:
-    """Return the run in a folder; what is damaged in it is reported on standard error."""
+    """Return the run in a folder; what is damaged in it is reported on standard error.
+
+    What a process left in its channel, which was killed together with its observer, is written
+    first.
+    """
+    from gainstage.observe.recover import recover
     from gainstage.store.reader import load
 
+    recover(folder)
     run = load(folder)
     for damage in run.damage:
         typer.echo(f"gainstage: {damage}", err=True)

@@ -68,6 +68,14 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Turn a fault inside gainstage into an error.")
 ]
 
+Observer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="process|thread",
+        help="Where the record is written; a thread where no second process may run.",
+    ),
+]
+
 
 def run(
     target: Annotated[
@@ -85,13 +93,14 @@ def run(
     live: Live = False,
     deep_compiled: DeepCompiled = False,
     strict: Strict = False,
+    observer: Observer = None,
 ) -> None:
     """Run a training script unchanged and watch its gradients.
 
     The script behaves as under `python SCRIPT ARGS`: same output, same bits, same exit code.
     """
-    from gainstage.attach.startup.config import RunConfig, budget_share, size_bytes
     from gainstage.attach.startup.launch import execute
+    from gainstage.channel.config import RunConfig, budget_share, observer_of, size_bytes
     from gainstage.integrations.sinks import parse_sink
     from gainstage.treat.guard.spec import parse_guard
     from gainstage.treat.treatment import parse
@@ -118,6 +127,7 @@ def run(
         live=live and _live_panel_fits(),
         deep_compiled=deep_compiled,
         strict=strict,
+        observer=observer_of(observer),
     )
     execute(config, target, command[1:], is_module=module)
 
@@ -190,7 +200,7 @@ def _new_folder(
 
 
 def _live_panel_fits() -> bool:
-    from gainstage.show.live import can_show
+    from gainstage.observe.live_panel import can_show
 
     if can_show(sys.stderr):
         return True

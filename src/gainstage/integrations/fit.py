@@ -15,9 +15,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gainstage.attach import session as sessions
-from gainstage.attach.startup.config import RunConfig
 from gainstage.attach.startup.launch import run_info
 from gainstage.attach.watch import Watch, watch_into
+from gainstage.channel.config import RunConfig, observer_of
 from gainstage.errors import ConfigError, RunFolderError
 from gainstage.show.terminal import print_summary
 from gainstage.store.folder import RUN_INFO, create_run_folder
@@ -117,6 +117,7 @@ class FitWatch:
             treat=self._treat,
             guard=self._guard,
             budget=self._budget,
+            observer=observer_of(None),
         )
         # Optimizers of a training before may be alive; those that a framework names are all.
         self.watch = watch_into(config, model, optimizer, only_given=optimizer is not None)

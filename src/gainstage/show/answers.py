@@ -289,8 +289,10 @@ def _saved(shown: Shown) -> list[Answer]:
 
 
 def _exit(shown: Shown) -> list[Answer]:
-    exception = shown.info.exception
-    return [Answer("exit", str(exception))] if exception else []
+    if shown.info.exit is None:
+        return []
+    how = shown.info.exit.exception or shown.info.exit.killed
+    return [Answer("exit", how)] if how else []
 
 
 def _diagnosis(shown: Shown) -> list[Answer]:

@@ -32,9 +32,9 @@ from gainstage.facts.record import RankRecord
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
 from gainstage.facts.treatment_event import TreatmentEvent
+from gainstage.store.blocks import to_block, to_weight_block
 from gainstage.store.folder import RUN_INFO, read_run_info
 from gainstage.store.levels import LEVELS, levels_schema
-from gainstage.store.ring import to_block, to_weight_block
 from gainstage.store.schema import (
     concat_steps,
     concat_weights,

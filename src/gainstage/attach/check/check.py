@@ -26,7 +26,7 @@ from gainstage.ledger.gain_ledger import gain_ledger
 from gainstage.norms.deferred import fetched_norms
 from gainstage.norms.total import gradient_norms
 from gainstage.show.gain_profile import GainProfile
-from gainstage.store.ring import to_block, to_weight_block
+from gainstage.store.blocks import to_block, to_weight_block
 
 ReadLater = Callable[[], tuple[ProfileBlock, TimeBlock]]
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gainstage.attach.startup.config import RunConfig
 from gainstage.attach.startup.launch import check_script, command_of, run_info
+from gainstage.channel.config import RunConfig, observer_of
 from gainstage.ledger.gain_data import GainLedger
 from gainstage.ledger.gain_ledger import gain_ledger
 from gainstage.store.folder import create_run_folder
@@ -66,6 +66,7 @@ def checked(
             blackbox_limit_bytes=0,
             strict=True,
             check_steps=steps,
+            observer=observer_of(None),
         )
         command, environment = command_of(config, target, arguments, is_module=is_module)
         code = _finish(command, environment, output_on_stderr=output_on_stderr)

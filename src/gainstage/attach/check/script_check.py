@@ -37,7 +37,7 @@ _WAIT_S = 5.0
 class ScriptCheck:
     """Reads the first graph and the last one before the end, then ends the process."""
 
-    def __init__(self, steps: int, folder: Path, close: Callable[[], None]) -> None:
+    def __init__(self, steps: int, folder: Path, close: Callable[[], object]) -> None:
         """Prepare.
 
         Args:

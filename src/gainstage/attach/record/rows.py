@@ -7,8 +7,8 @@ from typing import Protocol
 
 from gainstage.attach.names.columns import Columns, Plan
 from gainstage.attach.record.metrics import Norms, StepMetrics
+from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
-from gainstage.store.ring import Row
 
 LEFT_OUT = -1
 """Stands in the column `skipped` of a step that a treatment has left out."""

@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 import gainstage
-from gainstage.attach.startup.config import VARIABLE, RunConfig
+from gainstage.channel.config import VARIABLE, RunConfig
+from gainstage.channel.place import make_channel
+from gainstage.channel.start import start_observer
 from gainstage.errors import ConfigError
 from gainstage.facts.run_info import RunInfo
 from gainstage.treat.treatment import parse
@@ -96,10 +99,26 @@ def execute(
 
     The script gets the very interpreter, process id, terminal and signals it would have without us.
     """
+    config = _with_observer(config, target)
     command, environment = command_of(config, target, arguments, is_module=is_module)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command, environment)
+
+
+def _with_observer(config: RunConfig, target: str) -> RunConfig:
+    """Return the options with a channel, and start its observer: it begins while Python does.
+
+    Where no process can be started, a thread of the script's will do its work.
+    """
+    place = make_channel(config, is_main=True, script=os.path.basename(target))
+    config = replace(config, channel=place.folder)
+    if config.observer == "process":
+        try:
+            start_observer(place)
+        except OSError:
+            config = replace(config, observer="thread")
+    return config
 
 
 def command_of(

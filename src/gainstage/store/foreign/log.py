@@ -17,13 +17,13 @@ from gainstage.facts.blocks import StepBlock
 from gainstage.facts.findings import Findings
 from gainstage.facts.record import RankRecord
 from gainstage.facts.tensor import TensorInfo
+from gainstage.store.blocks import narrowed, to_weight_block
 from gainstage.store.foreign.csv_log import read_csv
 from gainstage.store.foreign.json_log import read_jsonl, read_trainer_state
 from gainstage.store.foreign.names import Names, found_names, tensor_name
 from gainstage.store.foreign.rows import Rows
 from gainstage.store.foreign.tensorboard_log import read_tensorboard
 from gainstage.store.foreign.wandb_log import read_wandb
-from gainstage.store.ring import narrowed, to_weight_block
 from gainstage.store.schema import profiles_block, times_block
 
 _BLIND = {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gainstage
-from gainstage.attach.startup.config import VARIABLE
+from gainstage.channel.config import VARIABLE
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo

@@ -1,88 +1,18 @@
-"""The bounded queue between the training thread and the writer, and rows into blocks."""
+"""Rows of steps and of weights into blocks of arrays."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.facts.blocks import StepBlock, WeightBlock
-
-Row: TypeAlias = tuple[
-    int,  # step
-    float,  # time, seconds since the epoch
-    float | None,  # loss
-    float | None,  # lr
-    float | None,  # grad_norm; None where no gradient was there
-    float | None,  # max_norm
-    float | None,  # clip_coefficient
-    int,  # skipped
-    Sequence[float | None],  # norms: the 2-norm of each gradient; None for no gradient
-]
-"""One step as the training thread hands it over; a plain tuple, for a named one takes 10x longer.
-
-`norms` are in float64 and may be shorter than the list of tensors is by now.
-"""
-
-WeightRow: TypeAlias = tuple[int, Sequence[float | None]]
-"""A step, and the 2-norm of each parameter."""
-
-Item = TypeVar("Item")
+from gainstage.facts.rows import Row, WeightRow
 
 _FLOAT32 = np.finfo(np.float32)
-_NUMBERS_HELD = 4_000_000
-
-
-class Ring(Generic[Item]):
-    """A queue that one thread fills and one empties; when it is full the oldest rows are dropped.
-
-    No lock: each operation on the deque is atomic, and both ends allow for the other.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        """Make an empty queue.
-
-        Args:
-            capacity: The rows held at most; may be changed at any time.
-        """
-        self.capacity = capacity
-        self.dropped = 0
-        self._rows: deque[Item] = deque()
-
-    def append(self, row: Item) -> None:
-        """Put `row` at the end. Runs on every step: about 0.1 µs."""
-        rows = self._rows
-        rows.append(row)
-        if len(rows) > self.capacity:
-            self._drop_oldest()
-
-    def drain(self) -> list[Item]:
-        """Return what is queued, oldest first, and forget it."""
-        pop = self._rows.popleft
-        taken: list[Item] = []
-        try:
-            for _ in range(len(self._rows)):
-                taken.append(pop())
-        except IndexError:
-            # The other thread dropped rows that were counted above: these are all.
-            return taken
-        return taken
-
-    def _drop_oldest(self) -> None:
-        try:
-            self._rows.popleft()
-        except IndexError:
-            return  # the writer has just emptied the queue
-        self.dropped += 1
-
-
-def capacity_for(tensors: int) -> int:
-    """Return how many rows of so many tensors may wait: minutes of training, about 100 MB."""
-    return max(64, min(65_536, _NUMBERS_HELD // (tensors + 8)))
 
 
 def to_block(rows: Sequence[Row], tensors: int) -> StepBlock:

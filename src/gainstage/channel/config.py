@@ -6,14 +6,18 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from gainstage.errors import ConfigError
 
 VARIABLE = "GAINSTAGE_RUN"
 
+Observer = Literal["process", "thread"]
 
+
+OBSERVER_VARIABLE = "GAINSTAGE_OBSERVER"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -45,6 +49,22 @@ def budget_share(text: str) -> float:
     return share
 
 
+def observer_of(text: str | None, environment: Mapping[str, str] = os.environ) -> Observer:
+    """Return where the record is to be written.
+
+    Args:
+        text: As `--observer` gives it; None for what GAINSTAGE_OBSERVER says, else a process.
+        environment: Where the variable is looked up.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    text = text or environment.get(OBSERVER_VARIABLE) or "process"
+    if text not in ("process", "thread"):
+        raise ConfigError(f"--observer must be process or thread, got {text!r}")
+    return text
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """The options of one run, the same for all its processes."""
@@ -74,33 +94,28 @@ class RunConfig:
     check_steps: int = 0
     """End the process after so many steps, for `gainstage check`; 0 for never."""
 
+    observer: Observer = "process"
+    """Where the record is written: in a process of its own, or in a thread of the script's."""
+    channel: Path | None = None
+    """Folder of the main process's channel, made before the script starts; None where it makes one
+    itself."""
+
     def as_text(self) -> str:
         """Return the value of the environment variable."""
-        return json.dumps(
-            {
-                "folder": str(self.folder),
-                "main_pid": self.main_pid,
-                "treat": list(self.treat),
-                "guard": self.guard,
-                "sinks": list(self.sinks),
-                "blackbox_limit_bytes": self.blackbox_limit_bytes,
-                "budget": self.budget,
-                "fail_on": self.fail_on,
-                "live": self.live,
-                "deep_compiled": self.deep_compiled,
-                "strict": self.strict,
-                "check_steps": self.check_steps,
-            }
-        )
+        return json.dumps(asdict(self), default=str)
+
+
+def config_from(text: str) -> RunConfig:
+    """Return the options that `as_text` made a text of."""
+    options = json.loads(text)
+    options["folder"] = Path(options["folder"])
+    options["channel"] = None if options["channel"] is None else Path(options["channel"])
+    options["treat"] = tuple(options["treat"])
+    options["sinks"] = tuple(options["sinks"])
+    return RunConfig(**options)
 
 
 def config_of(environment: Mapping[str, str] = os.environ) -> RunConfig | None:
     """Return the options of the run this process belongs to, None outside of one."""
     text = environment.get(VARIABLE)
-    if text is None:
-        return None
-    options = json.loads(text)
-    options["folder"] = Path(options["folder"])
-    options["treat"] = tuple(options["treat"])
-    options["sinks"] = tuple(options["sinks"])
-    return RunConfig(**options)
+    return None if text is None else config_from(text)

@@ -11,11 +11,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import Runner
-from gainstage.attach.live_sinks import LiveSinks
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.tensor import TensorInfo
+from gainstage.observe.sinks import LiveSinks
+from gainstage.store.blocks import to_block
 from gainstage.store.folder import create_run_folder
-from gainstage.store.ring import to_block
 
 SCRIPT = """
 import os
@@ -101,9 +101,9 @@ def test_the_sinks_are_closed_when_the_training_is_killed(tmp_path: Path, bare: 
     code = f"""
 import os, signal
 from pathlib import Path
-from gainstage.attach.live_sinks import LiveSinks
+from gainstage.observe.sinks import LiveSinks
 from gainstage.facts.tensor import TensorInfo
-from gainstage.store.ring import to_block
+from gainstage.store.blocks import to_block
 path = Path({str(tmp_path / "a.csv")!r})
 sinks = LiveSinks([f"csv:{{path}}"], Path({str(folder)!r}), warn=print)
 block = to_block([(0, 0.0, 1.0, None, 1.0, None, None, 0, [1.0])], 1)
