@@ -14,8 +14,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gainstage.analysis.gain import level_bits
-from gainstage.graph.levels.fused_nodes import FUSED, Unsupported
+from gainstage.graph.levels.fused_nodes import Unsupported
 from gainstage.graph.levels.fused_rnn import DirectionStates, fused_levels, fused_states
+from gainstage.graph.operations.table import operation_of
 
 INPUTS, HIDDEN, STEPS, BATCH = 3, 4, 6, 5
 LENGTHS = torch.tensor([6, 5, 5, 2, 1])
@@ -44,7 +45,8 @@ def weighted_loss(tensors: list[Tensor]) -> Tensor:
 def fused_of(loss: Tensor) -> list[Any]:
     """Return states of each fused node, in forward order, recomputed during a real backward."""
     nodes = sorted(
-        (node for node in graph_of(loss) if node.name() in FUSED), key=lambda n: n._sequence_nr()
+        (node for node in graph_of(loss) if operation_of(node).fused_recurrent),
+        key=lambda n: n._sequence_nr(),
     )
     assert nodes, "the layer was not fused"
     found: dict[int, Any] = {}
@@ -261,7 +263,7 @@ def test_levels_are_those_of_the_states() -> None:
     torch.manual_seed(0)
     out, _ = nn.LSTM(INPUTS, HIDDEN)(torch.randn(STEPS, BATCH, INPUTS))
     loss = out[-1].square().sum()
-    (node,) = (node for node in graph_of(loss) if node.name() in FUSED)
+    (node,) = (node for node in graph_of(loss) if operation_of(node).fused_recurrent)
     found: list[Any] = []
     node.register_prehook(
         lambda grads: found.extend([fused_levels(node, grads), fused_states(node, grads)])

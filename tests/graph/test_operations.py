@@ -12,7 +12,13 @@ from torch import Tensor
 
 from gainstage.graph.autopsy.values import Values, evaluate
 from gainstage.graph.nodes.walk import walk
-from gainstage.graph.operations.table import OPERATIONS, function_name, kind_of, op_of, operation_of
+from gainstage.graph.operations.table import (
+    OPERATIONS,
+    class_name_of,
+    function_name,
+    op_of,
+    operation_of,
+)
 
 Made = Callable[[], Tensor]
 
@@ -225,8 +231,8 @@ def test_an_operation_is_computed_again_bit_for_bit(kind: str) -> None:
     op, make = RESULTS[kind]
     result = make()
     nodes = walk([result])
-    found = [node for node in nodes if kind_of(node) == kind]
-    assert found, [kind_of(node) for node in nodes]
+    found = [node for node in nodes if class_name_of(node) == kind]
+    assert found, [class_name_of(node) for node in nodes]
     node = found[-1]
     assert op_of(node) == op
     with torch.no_grad():

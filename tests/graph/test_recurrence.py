@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gainstage.analysis.gain import level_bits
-from gainstage.graph.levels.fused_nodes import FUSED
 from gainstage.graph.levels.fused_rnn import fused_levels
 from gainstage.graph.levels.operands import GraphNode
 from gainstage.graph.levels.recurrence import find_recurrences
@@ -25,6 +24,7 @@ from gainstage.graph.levels.time_profile import (
     profile_of,
     time_profiles,
 )
+from gainstage.graph.operations.table import operation_of
 
 STEPS, BATCH, INPUTS, HIDDEN = 7, 3, 4, 5
 
@@ -195,7 +195,7 @@ def test_small_nodes_and_a_fused_node_give_the_same_profile() -> None:
     x = torch.randn(STEPS, BATCH, INPUTS)
     loss = fused(x)[0][-1].square().sum()
     _, real = nodes_of(loss, {})
-    (node,) = (each for each in real if each.name() in FUSED)
+    (node,) = (each for each in real if operation_of(each).fused_recurrent)
     found: list[Any] = []
     node.register_prehook(lambda grads: found.append(fused_levels(node, grads)))
     loss.backward()

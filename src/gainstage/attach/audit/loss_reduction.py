@@ -10,18 +10,9 @@ from torch import Tensor
 
 from gainstage.facts.observation import LossMade, Reduction
 from gainstage.graph.nodes.saved import saved
+from gainstage.graph.operations.table import operation_of
 
 _REDUCTIONS: Final[dict[int, Reduction]] = {0: "none", 1: "mean", 2: "sum"}
-_PASSED_ON: Final = (
-    "AddBackward",
-    "SubBackward",
-    "RsubBackward",
-    "NegBackward",
-    "ViewBackward",
-    "SqueezeBackward",
-    "ToCopyBackward",
-    "ReshapeAliasBackward",
-)
 _MOST_NODES: Final = 16
 _MOST_ELEMENTS: Final = 2.0**62
 _STILL_A_SUM: Final = 0.1
@@ -43,10 +34,8 @@ def loss_made(root: Tensor) -> LossMade:
         node, factor = waiting.popleft()
         if node is None:
             continue
-        node_name = node.name()
-        reduction = _REDUCTIONS.get(getattr(node, "_saved_reduction", -1))
-        if node_name.startswith(("SumBackward", "MeanBackward")):
-            reduction = "sum" if node_name.startswith("Sum") else "mean"
+        kind = operation_of(node)
+        reduction = kind.reduction or _REDUCTIONS.get(getattr(node, "_saved_reduction", -1))
         if reduction == "sum":
             count = round(min(factor * _elements(node), _MOST_ELEMENTS))
             if found is None or count > summed_elements:
@@ -54,15 +43,15 @@ def loss_made(root: Tensor) -> LossMade:
                 summed_elements = max(1, count)
         elif reduction is not None:
             found = found or reduction
-        elif node_name.startswith(_PASSED_ON):
+        elif kind.adds or kind.moves == "whole" or kind.op == "neg":
             waiting.extend((parent, factor) for parent, _ in node.next_functions)
-        elif node_name.startswith(("MulBackward", "DivBackward")):
+        elif kind.scales:
             number = saved(node, "other")
             if not isinstance(number, Tensor) or number.requires_grad:
                 continue
             if number.numel() == 1 and number.is_cpu:  # another device would be waited for
                 by = abs(number.item())
-                factor *= by if node_name.startswith("Mul") else 1 / max(by, 1e-9)
+                factor *= by if kind.op == "mul" else 1 / max(by, 1e-9)
                 if _STILL_A_SUM <= factor < math.inf:
                     waiting.append((node.next_functions[0][0], factor))
     return LossMade(node=name, summed_elements=summed_elements, reduction=found)

@@ -37,13 +37,13 @@ from gainstage.facts.observation import (
 )
 from gainstage.graph.autopsy.log_margin import LogMargin
 from gainstage.graph.nodes.saved import saved
+from gainstage.graph.operations.table import operation_named, operation_of
 from gainstage.norms.replace import Clipped
 
 _CLIPS_LOOKED_AT = 8
 _LOG_BITS, _LOG_STEP_BITS = 4.0, 0.5
 _TIMES_LEFT = 2
 """How often gradients that were left are noted: once may be a slip of the first step."""
-_BATCH_NORMS = ("NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
 _FEW_VALUES = 8
 """Fewer values a channel make statistics of noise (the textbook's rule for batch norm)."""
 
@@ -144,7 +144,7 @@ class ScriptAudit:
         if BatchNormOfFew in self._seen:
             return
         for node in nodes:
-            if node.name() in _BATCH_NORMS and getattr(node, "_saved_training", True):
+            if operation_of(node).batch_statistics and getattr(node, "_saved_training", True):
                 taken = saved(node, "input")
                 if isinstance(taken, Tensor) and taken.dim() > 1:
                     values = taken.numel() // max(1, taken.shape[1])
@@ -171,7 +171,7 @@ class ScriptAudit:
         if GradientsAccumulated in self._seen:
             return
         names = [root.grad_fn.name() for root in roots if root.grad_fn is not None]
-        divided = any(name.startswith(("DivBackward", "MulBackward")) for name in names)
+        divided = any(operation_named(name).scales for name in names)
         self._note(step, GradientsAccumulated(calls=calls, divided=divided))
 
     def on_fresh_graph(self, step: int, leaves: Sequence[Tensor]) -> None:

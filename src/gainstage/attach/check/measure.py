@@ -22,6 +22,7 @@ from gainstage.analysis.initial_scale import initial_scale
 from gainstage.errors import ConfigError
 from gainstage.graph.nodes.readers import Graph, read_graph
 from gainstage.graph.nodes.walk import is_leaf, walk
+from gainstage.graph.operations.table import operation_of
 from gainstage.graph.weights.uses import WeightUse, weight_uses
 from gainstage.ledger.gain_data import InitialWeight, NormBatch, Sharpness
 
@@ -29,7 +30,6 @@ _PRODUCTS = 24
 _FEWEST_PRODUCTS = 4
 _VECTORS_BYTES = 10**9
 """That the vectors of Lanczos may take, which are kept in float64."""
-_NORMS = ("NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
 
 NameOf = Callable[[int], str | None]
 """From the id of a parameter to its name."""
@@ -61,7 +61,7 @@ def read_norms(roots: Sequence[Tensor]) -> list[NormBatch]:
     found: list[NormBatch] = []
     nodes = [node for node in walk(roots) if not is_leaf(node)]
     for place, node in enumerate(nodes):
-        if node.name() not in _NORMS or not getattr(node, "_saved_training", True):
+        if not operation_of(node).batch_statistics or not getattr(node, "_saved_training", True):
             continue
         shape = node._saved_input.shape
         channels = max(1, shape[1])
@@ -114,11 +114,16 @@ def read_sharpness(
     if optimizer is None:
         return replace(measured, note=why_not)
     compared = _compared(measured, found, optimizer, is_adam=moments is not None)
-    if compared.is_judged and any("Norm" in node.name() for node in graph.nodes):
+    if compared.is_judged and any(_is_norm(node) for node in graph.nodes):
         # What is normalised grows under steps that are too long, which shortens them: Arora, Li
         # and Lyu (2018), arXiv 1812.03981.
         return replace(compared, is_judged=False, note="normalised weights bear more")
     return compared
+
+
+def _is_norm(node: Any) -> bool:
+    kind = operation_of(node)
+    return kind.normalizes or kind.dispersion == "norm"
 
 
 def _compared(

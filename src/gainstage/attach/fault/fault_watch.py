@@ -26,9 +26,8 @@ from gainstage.graph.autopsy.dispersion import divisor_of
 from gainstage.graph.autopsy.find import Culprit, find_forward
 from gainstage.graph.autopsy.singular_derivatives import Held, find_backward, hold, singular
 from gainstage.graph.nodes.finite import dtype_name
-from gainstage.graph.nodes.readers import source_of
 from gainstage.graph.nodes.walk import is_leaf
-from gainstage.graph.operations.table import op_of, operation_of
+from gainstage.graph.operations.table import op_of, operation_of, source_of
 from gainstage.graph.sites.site_map import Match, SiteMap, shape_of
 
 _MOST_FAULTS = 8

@@ -18,7 +18,7 @@ from gainstage.graph.levels.measure import magnitude_bits
 from gainstage.graph.levels.profile import NodeReading
 from gainstage.graph.nodes.finite import dtype_name, largest_finite, status_of
 from gainstage.graph.nodes.walk import Node, consumers_of, is_leaf, leaves_above
-from gainstage.graph.operations.table import kind_of, op_of
+from gainstage.graph.operations.table import class_name_of, op_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def find_on_way_back(read: Readings, bad: Mapping[int, float]) -> Culprit | None
         is_backward=True,
         chain=path_up(node, leaves),
         after_last_parameter=loss_side(node, consumers_of(read.nodes)),
-        settings={"kind": kind_of(node)},
+        settings={"kind": class_name_of(node)},
     )
 
 

@@ -12,20 +12,13 @@ from gainstage.graph.autopsy.blame import untracked
 from gainstage.graph.nodes.saved import output_shape, saved
 from gainstage.graph.nodes.walk import Consumers, Node
 from gainstage.graph.operations.linear_algebra import LINEAR_ALGEBRA
-from gainstage.graph.operations.table import kind_of, op_of, operation_of
+from gainstage.graph.operations.table import class_name_of, op_of, operation_of
 
 MOST_SAMPLES = 16
 """When more samples than this offend, it is not the samples."""
 
 NO_DATA = {"mask", "condition", "weight", "pos_weight", "running_mean", "running_var"}
 """Saved arguments without gradient that do not come from the batch."""
-
-TAKES_DATA = {
-    *("addmm", "mm", "bmm", "baddbmm", "matmul", "linear", "convolution", "embedding"),
-    *("layer_norm", "batch_norm", "group_norm", "rnn_tanh", "rnn_relu", "lstm", "gru"),
-    *("nll_loss", "nll_loss2d", "mse_loss", "smooth_l1_loss", "huber_loss", "ctc_loss"),
-    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss"),
-}
 
 HOPS = 8
 """How far along views and elementwise nodes a flattened shape is followed back."""
@@ -106,7 +99,7 @@ def entering(nodes: Iterable[Node]) -> list[Entrance]:
     looked_up: list[Entrance] = []
     for node in nodes:
         looked_up += [(node, tuple(each.shape)) for each in _indices(node) if each.shape[0] != 1]
-        found = surely if operation_of(node).op in TAKES_DATA else perhaps
+        found = surely if operation_of(node).takes_data else perhaps
         for argument, tensor in untracked(node):
             if tensor.dim() and argument not in NO_DATA and tensor.shape[0] != 1:
                 found.append((node, tuple(tensor.shape)))
@@ -163,7 +156,9 @@ def samples_of(
         None in either place when unsure, or when more than 16 samples offend.
     """
     size = batch.size
-    is_matrix = kind_of(node) in LINEAR_ALGEBRA and "linalg" in op_of(node) and where.dim() < 3
+    is_matrix = (
+        class_name_of(node) in LINEAR_ALGEBRA and "linalg" in op_of(node) and where.dim() < 3
+    )
     if size is None or is_matrix or where.dim() == 0 or not bool(where.any()):
         return None, None
     rows = where.shape[0]

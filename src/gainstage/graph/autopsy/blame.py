@@ -22,17 +22,6 @@ from gainstage.graph.nodes.saved import saved, saved_tensors
 from gainstage.graph.nodes.walk import Node, forward_number, is_leaf
 from gainstage.graph.operations.table import is_opaque, operation_of
 
-TAKES_MASKS = (
-    "softmax",
-    "log_softmax",
-    "logsumexp",
-    "logcumsumexp",
-    "nll_loss",
-    "nll_loss2d",
-    "scaled_dot_product_attention",
-)
-"""Operations before which people add -inf on purpose."""
-
 _RUNNING = ("running_mean", "running_var")
 
 Reason = Literal["made", "operand", "leaf", "opaque"]
@@ -136,7 +125,7 @@ def _follow(values: Values, trail: _Trail) -> Iterator[Suspect | _Trail]:
             yield _Trail(parent, output, "inf", (node, trail.output, "nan"))
         if infinite:
             return
-        operand = None if operation_of(node).op in TAKES_MASKS else _bad_operand(node, "inf")
+        operand = None if operation_of(node).takes_masks else _bad_operand(node, "inf")
         if operand is not None:
             yield Suspect(node, trail.output, value, "operand", operand)
             return
@@ -157,7 +146,7 @@ def _onward(values: Values, trail: _Trail, edge: int) -> _Trail:
 
 def _passes_masks(values: Values, trail: _Trail, parent: Node, output: int) -> bool:
     """Return whether a node hands each inf on where it was, as views and scalings do."""
-    if operation_of(trail.node).carries:
+    if operation_of(trail.node).moves is not None:
         return True
     before, after = values.value(parent, output), values.value(trail.node, trail.output)
     if before is None or after is None or before.shape != after.shape:
@@ -199,7 +188,7 @@ def has_unsaved_operand(node: Node) -> bool:
     """Return whether an argument left no trace: autograd neither tracks nor saved it."""
     names = {name for name, _ in untracked(node)}
     operation = operation_of(node)
-    if operation.op in ("add", "sub", "rsub") and len(node.next_functions) == 1:
+    if operation.adds and len(node.next_functions) == 1:
         return True  # a number
     return any(
         parent is None and operation.edge_name(edge) not in names
@@ -232,7 +221,7 @@ def _hidden_name(node: Node) -> str:
 
 def _is_added_mask(values: Values, trail: _Trail) -> bool:
     """Return whether nothing but -inf was added, before an operation that takes masks."""
-    if trail.blamed is None or operation_of(trail.blamed[0]).op not in TAKES_MASKS:
+    if trail.blamed is None or not operation_of(trail.blamed[0]).takes_masks:
         return False
     result = values.value(trail.node, trail.output)
     return result is None or not bool((torch.isnan(result) | torch.isposinf(result)).any())
@@ -249,7 +238,7 @@ def _near_overflow(values: Values, node: Node) -> bool:
 
 
 def _terms(node: Node, value: Tensor) -> int:
-    return value.numel() if operation_of(node).op in ("sum", "mean", "cumsum") else 1
+    return value.numel() if operation_of(node).accumulates else 1
 
 
 def _beyond_unknown(values: Values, trail: _Trail, edges: list[int]) -> Iterator[Suspect | _Trail]:
@@ -286,11 +275,11 @@ def _within_unknown(values: Values, trail: _Trail, region: list[Node]) -> Suspec
         return Suspect(opaque[0], 0, value, "opaque")
     masks = [each for each in region if operation_of(each).masks]
     operation = operation_of(node)
-    is_sum = operation.op in ("sum", "mean")
+    is_sum = operation.reduction is not None
     if value in operation.makes and (not is_sum or _near_overflow(values, node)):
         return Suspect(node, output, value, "made", unseen=True)
     hidden = [each for each in region if has_unsaved_operand(each) and each not in masks]
-    is_mask = masks or (trail.blamed and operation_of(trail.blamed[0]).op in TAKES_MASKS)
+    is_mask = masks or (trail.blamed and operation_of(trail.blamed[0]).takes_masks)
     if value == "inf" and trail.blamed is not None and is_mask:
         return Suspect(*trail.blamed, "made", unseen=True)
     if hidden or masks:

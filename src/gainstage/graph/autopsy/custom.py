@@ -19,7 +19,7 @@ from gainstage.graph.autopsy.find import Culprit
 from gainstage.graph.autopsy.path import loss_side, path_up
 from gainstage.graph.nodes.finite import nonfinite, status_of
 from gainstage.graph.nodes.walk import Node, consumers_of, leaves_above
-from gainstage.graph.operations.table import REGIONS, is_opaque, kind_of, op_of
+from gainstage.graph.operations.table import REGIONS, class_name_of, is_opaque, op_of
 
 _MOST_BYTES: Final = 64 * 2**20
 
@@ -97,7 +97,7 @@ class CustomGradients:
             time_step=time_step,
             chain=path_up(node, {each for each in leaves_above(node) if id(each.variable) in bad}),
             after_last_parameter=loss_side(node, consumers),
-            settings={"kind": kind_of(node)},
+            settings={"kind": class_name_of(node)},
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gainstage.graph.nodes.finite import nonfinite
-from gainstage.graph.operations.operation import Operands, Operation
+from gainstage.graph.operations.operation import Operands, OperationKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Derivative:
 
 
 def derivative_of(
-    operation: Operation, operands: Operands, tracked: Collection[str], outputs: Collection[int]
+    operation: OperationKind, operands: Operands, tracked: Collection[str], outputs: Collection[int]
 ) -> Derivative | None:
     """Return the derivative for an incoming gradient of ones; None where it cannot be computed.
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from gainstage.facts.fault import Dispersion
-from gainstage.graph.nodes.readers import source_of
 from gainstage.graph.nodes.walk import Node, is_leaf
-from gainstage.graph.operations.table import op_of, operation_of
+from gainstage.graph.operations.table import op_of, operation_of, source_of
 
 _ROOTS = {"sqrt", "pow", "rsqrt"}
-_GUARDS = {"add", "clamp", "clamp_min", "maximum", "sub", "rsub"}
-_AVERAGES = {"mean", "sum"}
-_SQUARES = {"pow", "mul", "square"}
+_SQUARES = {"pow", "mul"}
+"""What undoes a square written by hand, and what makes one."""
 
 
 def divisor_of(node: Node) -> Dispersion | None:
@@ -35,7 +33,7 @@ def _dispersion_of(node: Node) -> Dispersion | None:
         source = _before_guard(source.next_functions[0][0])
     if source is None:
         return None
-    if op_of(source) not in _AVERAGES:
+    if operation_of(source).reduction is None:
         return operation_of(source).dispersion
     square = source_of(source.next_functions[0][0])
     is_square = square is not None and not is_leaf(square) and op_of(square) in _SQUARES
@@ -45,6 +43,11 @@ def _dispersion_of(node: Node) -> Dispersion | None:
 def _before_guard(node: Node) -> Node:
     """Return what made a value, back through views and the eps or lower bound that guards it."""
     source = source_of(node)
-    while source is not None and not is_leaf(source) and op_of(source) in _GUARDS:
+    while source is not None and not is_leaf(source) and _is_guard(source):
         source = source_of(source.next_functions[0][0])
     return None if source is None or is_leaf(source) else source
+
+
+def _is_guard(node: Node) -> bool:
+    kind = operation_of(node)
+    return kind.adds or kind.bounds_below

@@ -17,7 +17,7 @@ from gainstage.graph.nodes.finite import (
     nonfinite,
     status_of,
 )
-from gainstage.graph.operations.operation import Operands, Operation, real_of
+from gainstage.graph.operations.operation import Operands, OperationKind, real_of
 
 WIDE_LIMIT = 2**26
 """Above this many elements float64 is not asked: it would take longer than the step."""
@@ -33,7 +33,7 @@ class Explanation:
     evidence: FaultEvidence
 
 
-def explain(operation: Operation, operands: Operands, result: Tensor | None) -> Explanation:
+def explain(operation: OperationKind, operands: Operands, result: Tensor | None) -> Explanation:
     """Return why the result is not finite although the arguments are, or are masked by -inf.
 
     Args:
@@ -96,7 +96,7 @@ def _filled(where: Tensor) -> Literal["whole", "samples", "features", "elements"
 
 
 def _of_nan(
-    operation: Operation,
+    operation: OperationKind,
     operands: Operands,
     where: Tensor | None,
     evidence: FaultEvidence,
@@ -115,7 +115,7 @@ def _of_nan(
 
 
 def _left_domain(
-    operation: Operation, operands: Operands, result: Tensor | None, evidence: FaultEvidence
+    operation: OperationKind, operands: Operands, result: Tensor | None, evidence: FaultEvidence
 ) -> Explanation | None:
     """Return the first way out of the domain that explains a bad element, or None."""
     bad = None if result is None else nonfinite(result)
@@ -148,7 +148,9 @@ def _smallest(value: Tensor, mask: Tensor) -> float | None:
     return None if not others.numel() or bool(mask.all()) else float(others.min())
 
 
-def _elementwise(operation: Operation, operands: Operands, result: Tensor | None) -> Tensor | None:
+def _elementwise(
+    operation: OperationKind, operands: Operands, result: Tensor | None
+) -> Tensor | None:
     """Return where the result is bad; of a reduced loss, where the unreduced one would be."""
     if operands.get("reduction"):
         whole = next(iter(evaluate(operation, {**operands, "reduction": 0})), None)
@@ -159,7 +161,7 @@ def _elementwise(operation: Operation, operands: Operands, result: Tensor | None
 
 
 def _measure(
-    operation: Operation, operands: Operands, result: Tensor | None, *, recovered: bool
+    operation: OperationKind, operands: Operands, result: Tensor | None, *, recovered: bool
 ) -> FaultEvidence:
     tensors = {} if recovered else tensors_of(operands)
     dtype = operands.get("dtype") if result is None else result.dtype

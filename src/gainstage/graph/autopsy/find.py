@@ -25,7 +25,7 @@ from gainstage.graph.nodes.finite import (
 from gainstage.graph.nodes.isolated_thread import apart
 from gainstage.graph.nodes.saved import saved_tensors
 from gainstage.graph.nodes.walk import Node, is_leaf, walk
-from gainstage.graph.operations.table import kind_of, op_of, operation_of
+from gainstage.graph.operations.table import class_name_of, op_of, operation_of
 
 _ENTRY_HOPS = 4
 _FAR_LARGER = 2.0**20
@@ -140,7 +140,8 @@ def _is_brought_in(node: Node, values: Values) -> bool:
         if own > max(top, 1.0) * _FAR_LARGER:
             return True
         own = 0.0
-        if is_leaf(node) or operation_of(node).op not in ("add", "sub", "rsub", "mul", "div"):
+        operation = operation_of(node)
+        if is_leaf(node) or not (operation.adds or operation.scales):
             return False
         tracked = [
             largest(value)
@@ -215,7 +216,7 @@ def settings_of(operands: dict[str, Any], node: Node) -> dict[str, Any]:
     """Return what is no tensor among an operation's arguments, as JSON types, and its `kind`."""
     plain = {name: _plain(value) for name, value in operands.items()}
     kept = {name: value for name, value in plain.items() if value is not NotImplemented}
-    return kept | {"kind": kind_of(node)}
+    return kept | {"kind": class_name_of(node)}
 
 
 def _plain(value: Any) -> Any:

@@ -10,14 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gainstage.graph.nodes.readers import source_of
 from gainstage.graph.nodes.saved import saved
 from gainstage.graph.nodes.walk import is_leaf
-from gainstage.graph.operations.table import op_of
-
-_LOGS = ("LogBackward0", "Log2Backward0", "Log10Backward0")
-_GUARDS = ("add", "clamp", "clamp_min", "maximum")
-"""What makes an argument and keeps it from 0, such as `p + eps`."""
+from gainstage.graph.operations.operation import OperationKind
+from gainstage.graph.operations.table import operation_of, source_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +35,37 @@ def log_margins(nodes: Sequence[Any]) -> Iterator[LogMargin]:
     become as small as the dtype's smallest number, 2^-149.
     """
     for place, node in enumerate(nodes):
-        if node.name() not in _LOGS or not node.next_functions:
+        if operation_of(node).pole != 0.0 or not node.next_functions:
             continue
         argument = saved(node, "self")
         makers = _makers(node)
-        if not isinstance(argument, Tensor) or not makers.isdisjoint(_GUARDS):
+        if not isinstance(argument, Tensor) or any(map(_is_guard, makers)):
             continue
         if not (argument.is_cpu and argument.is_floating_point() and argument.numel()):
             continue
         smallest = float(argument.detach().min())
         if 0.0 < smallest <= 1.0:
             info = torch.finfo(argument.dtype)
-            least = info.eps / 2 if "rsub" in makers else info.smallest_normal * info.eps
+            least = (
+                info.eps / 2
+                if any(kind.op == "rsub" for kind in makers)
+                else info.smallest_normal * info.eps
+            )
             yield LogMargin(place, -math.log2(smallest), -math.log2(least))
 
 
-def _makers(log: Any) -> set[str]:
+def _makers(log: Any) -> list[OperationKind]:
     """Return what has made the argument; of `1 - p` what has made p, too."""
-    made: set[str] = set()
+    made: list[OperationKind] = []
     source = source_of(log.next_functions[0][0])
     while source is not None and not is_leaf(source):
-        made.add(op_of(source))
-        if op_of(source) != "rsub":
+        made.append(operation_of(source))
+        if made[-1].op != "rsub":
             break
         source = source_of(source.next_functions[0][0])
     return made
+
+
+def _is_guard(kind: OperationKind) -> bool:
+    """Tell whether it keeps an argument from 0, such as `p + eps`."""
+    return kind.op == "add" or kind.bounds_below

@@ -8,8 +8,6 @@ from gainstage.graph.nodes.saved import output_shape
 from gainstage.graph.nodes.walk import Consumers, Node, is_leaf
 from gainstage.graph.operations.table import operation_of
 
-ADDITIONS = ("add", "sub", "rsub")
-
 
 def path_down(node: Node, ends: Collection[Node], consumers: Consumers) -> tuple[Node, ...]:
     """Return the shortest way down to one of the ends, both in it; the node if there is none."""
@@ -91,7 +89,7 @@ def _is_parameter(node: Node) -> bool:
     """Return whether a value is a leaf, or a leaf seen through views, casts and the like."""
     while not is_leaf(node):
         parents = node.next_functions
-        if len(parents) != 1 or parents[0][0] is None or not operation_of(node).carries:
+        if len(parents) != 1 or parents[0][0] is None or operation_of(node).moves is None:
             return False
         node = parents[0][0]
     return True
@@ -102,4 +100,4 @@ def _is_term(node: Node) -> bool:
     numbers = 1
     for size in shape or ():
         numbers *= size
-    return operation_of(node).op in ADDITIONS and shape is not None and numbers == 1
+    return operation_of(node).adds and shape is not None and numbers == 1

@@ -12,7 +12,7 @@ from gainstage.errors import ConfigError
 from gainstage.graph.autopsy.derivative import derivative_of
 from gainstage.graph.autopsy.values import evaluate
 from gainstage.graph.nodes.isolated_thread import apart
-from gainstage.graph.operations.operation import Operation
+from gainstage.graph.operations.operation import OperationKind
 from gainstage.graph.operations.table import OPERATIONS
 
 
@@ -57,7 +57,7 @@ def rederive(
     return found.gradients
 
 
-def _known(kind: str) -> Operation:
+def _known(kind: str) -> OperationKind:
     operation = OPERATIONS.get(kind)
     if operation is None or operation.forward is None:
         raise ConfigError(f"nodes of kind {kind!r} cannot be computed again from their arguments")

@@ -24,9 +24,8 @@ from gainstage.graph.nodes.finite import dtype_name, largest_finite, status_of
 from gainstage.graph.nodes.isolated_thread import apart
 from gainstage.graph.nodes.saved import output_shape, saved
 from gainstage.graph.nodes.walk import Consumers, Node, consumers_of, forward_number, leaves_above
-from gainstage.graph.operations.linear_algebra import SOURCES
-from gainstage.graph.operations.operation import Operation
-from gainstage.graph.operations.table import kind_of, op_of, operation_of
+from gainstage.graph.operations.operation import OperationKind
+from gainstage.graph.operations.table import op_of, operation_of
 
 MASK_HOPS = 4
 """How far above a softmax a mask is looked for."""
@@ -69,7 +68,7 @@ def _is_singular(node: Node) -> bool:
     operation = operation_of(node)
     if operation.singular is None:
         return False
-    if operation.op in ("softmax", "log_softmax", "logsumexp") and not _is_masked(node):
+    if operation.hazard == "masked-row" and not _is_masked(node):
         return False
     names = (*operation.settings, *operation.edges)
     return operation.singular({name: saved(node, name) for name in names})
@@ -106,9 +105,8 @@ def hold(
     for node in nodes:
         operands = given_of(node)
         operation = operation_of(node)
-        results = SOURCES.get(kind_of(node), (("result",), None))[0]
         if not all(name in operands for name in operation.edges):
-            for name in results:
+            for name in operation.results:
                 value = saved(node, name)
                 if isinstance(value, Tensor):
                     operands[name] = value.detach()
@@ -186,16 +184,15 @@ def _judge(entry: HeldNode, taken: set[int]) -> Derivative | None:
     return found if found is not None and found.bad else None
 
 
-def completed(node: Node, operation: Operation, held: Mapping[str, Any]) -> dict[str, Any]:
+def completed(node: Node, operation: OperationKind, held: Mapping[str, Any]) -> dict[str, Any]:
     """Return a node's arguments, put together from its result where only that was saved.
 
     A linear argument that torch does not need for the derivative, such as the numerator of a
     quotient with a constant, is taken as 1.
     """
     operands = dict(held)
-    names, source = SOURCES.get(kind_of(node), ((), None))
-    if source is not None and all(name in operands for name in names):
-        operands[operation.edges[0]] = source(operands)
+    if operation.compose is not None and all(name in operands for name in operation.results):
+        operands[operation.edges[0]] = operation.compose(operands)
     for name in operation.edges:
         if name in operands:
             continue
@@ -252,7 +249,7 @@ def _hidden_by(node: Node, held: Held, consumers: Consumers) -> str | None:
     ends = [each for each in held.graph if each not in consumers]
     for each in path_down(node, ends, consumers)[1:]:
         operation = operation_of(each)
-        if operation.masks or operation.op in ("index", "masked_select", "clamp", "nan_to_num"):
+        if operation.drops_values:
             return operation.op
     return None
 

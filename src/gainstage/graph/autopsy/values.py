@@ -11,7 +11,7 @@ from torch import Tensor
 from gainstage.graph.nodes.finite import Status, status_of
 from gainstage.graph.nodes.saved import output_shape, read, saved, saved_tensors
 from gainstage.graph.nodes.walk import Node, consumers_of, is_leaf
-from gainstage.graph.operations.operation import Operands, Operation
+from gainstage.graph.operations.operation import Operands, OperationKind
 from gainstage.graph.operations.table import operation_of
 
 COMPUTED_BYTES = 2**28
@@ -107,7 +107,7 @@ class Values:
         """
         dtype = _dtype(node)
         for consumer, _, taken in self.consumers.get(node, ()):
-            if taken == output and consumer.name() == "ToCopyBackward0" and dtype is not None:
+            if taken == output and operation_of(consumer).casts and dtype is not None:
                 copy = self.known(consumer, 0)
                 if copy is not None and torch.promote_types(dtype, copy.dtype) == copy.dtype:
                     return copy.to(dtype)
@@ -187,7 +187,7 @@ def given_of(node: Node) -> dict[str, Any]:
     return found
 
 
-def evaluate(operation: Operation, operands: Operands) -> tuple[Tensor, ...]:
+def evaluate(operation: OperationKind, operands: Operands) -> tuple[Tensor, ...]:
     """Return the results of an operation on its arguments; none where they do not suffice."""
     if operation.forward is None:
         return ()
@@ -233,7 +233,7 @@ def _note_absent_bias(found: dict[str, Any], node: Node) -> None:
         found["bias"] = None
 
 
-def _listed(found: dict[str, Any], operation: Operation, edges: int) -> dict[str, Any]:
+def _listed(found: dict[str, Any], operation: OperationKind, edges: int) -> dict[str, Any]:
     if not operation.variadic:
         return found
     names = [f"tensors[{edge}]" for edge in range(edges)]

@@ -22,8 +22,6 @@ _UNREADABLE: Final = {
     "MiopenRnnBackward0": "the layout of MIOpen's fused layer was never checked",
     "LstmMpsBackward0": "Metal's fused LSTM keeps its states in a layout of its own",
 }
-FUSED: Final = frozenset({"MkldnnRnnLayerBackward0", "CudnnRnnBackward0", *_UNREADABLE})
-"""Names of the nodes that hold whole layers."""
 
 
 @dataclass(frozen=True, slots=True)

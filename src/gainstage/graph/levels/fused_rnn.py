@@ -90,7 +90,7 @@ def fused_states(
     computed in float32. Waits for the device.
 
     Args:
-        node: An autograd node whose name is in `FUSED` of `fused_nodes`.
+        node: An autograd node of a kind that is `fused_recurrent`.
         grad_outputs: The gradients that arrive at it, as its prehook receives them.
 
     Returns:

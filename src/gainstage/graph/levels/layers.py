@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from gainstage.graph.nodes.readers import RESHAPING, leaf_of, parents_of, source_of
+from gainstage.graph.nodes.readers import leaf_of, parents_of
 from gainstage.graph.nodes.walk import Node
+from gainstage.graph.operations.table import hands_on, source_of
 
 
 def layers_of(nodes: Sequence[Node]) -> dict[int, Tensor]:
@@ -17,7 +18,7 @@ def layers_of(nodes: Sequence[Node]) -> dict[int, Tensor]:
     """
     layers: dict[int, Tensor] = {}
     for place, node in enumerate(nodes):
-        if node.name() in RESHAPING:
+        if hands_on(node):
             continue
         for parent in parents_of(node):
             source = source_of(parent)

@@ -5,26 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
-# fmt: off
-_WHOLE: Final = frozenset({
-    "T", "Transpose", "Permute", "View", "Reshape", "UnsafeView", "ReshapeAlias", "Expand",
-    "Unsqueeze", "Squeeze", "Alias", "Clone", "ToCopy", "Contiguous",
-})
-"""Operations after which every value is still there: the same operand."""
-_PART: Final = frozenset({"Select", "Slice", "Narrow", "Diagonal", "Index"})
-_PARTS: Final = frozenset({
-    "Split", "UnsafeSplit", "SplitWithSizes", "UnsafeSplitWithSizes", "Chunk", "UnsafeChunk",
-    "Unbind",
-})
-_MOVING: Final = _WHOLE | _PART | _PARTS | {"Cat", "Stack"}
-_PRODUCTS: Final = frozenset({
-    "Mm", "Addmm", "Mv", "Addmv", "Bmm", "Baddbmm", "Convolution", "MkldnnConvolution",
-    "CudnnConvolution",
-})
-# fmt: on
+from gainstage.graph.operations.operation import ONE_SOURCE, Moves
+from gainstage.graph.operations.table import operation_named
+
 _COMPUTED_WEIGHTS: Final = 8
 """How many operands that are no parameters are tried as weights, such as a normalised weight."""
 
@@ -49,15 +34,10 @@ class GraphNode:
     module: str | None = None
 
 
-@cache
-def kind_of(op: str) -> str:
-    """Return the operation of a node's name: `T` of `TBackward0`."""
-    return op.partition("Backward")[0]
-
-
-def moves_values(op: str) -> bool:
-    """Tell whether a node only rearranges what others computed."""
-    return kind_of(op) in _MOVING
+def rearranges(op: str) -> bool:
+    """Tell whether a node only rearranges what others computed: views, casts, copies, joins."""
+    moves = operation_named(op).moves
+    return moves in ONE_SOURCE or moves == "join"
 
 
 def parameter_of(identity: Hashable) -> str | None:
@@ -91,7 +71,7 @@ class Operands:
         """Return what an input is, views undone: equal for the same weight at every use."""
         at, output = parent
         known = self._identity.get(at, at)
-        return (known, output) if kind_of(self.nodes[at].op) in _PARTS else known
+        return (known, output) if self._moves(at) == "parts" else known
 
     def users(self) -> dict[Hashable, list[int]]:
         """Return, by weight, the nodes that compute with it, in forward order."""
@@ -122,19 +102,22 @@ class Operands:
         parents = (each for each in self.nodes[at].parents if each is not None)
         return {known for each in parents if (known := self.identity(each)) in self.weights}
 
+    def _moves(self, at: int) -> Moves | None:
+        return operation_named(self.nodes[at].op).moves
+
     def _identify(self, at: int) -> Hashable:
         node = self.nodes[at]
-        kind = kind_of(node.op)
+        moves = self._moves(at)
         tracked = [parent for parent in node.parents if parent is not None]
-        one_input = len(tracked) == 1 and (kind in _WHOLE or kind in _PART or kind in _PARTS)
+        one_input = len(tracked) == 1 and moves in ONE_SOURCE
         # An input cannot be younger than what was made of it: such an edge is not followed.
         if not one_input or self._is_younger(tracked[0][0], at):
             return at
         if tracked[0][0] in self._of_parameter:
             self._of_parameter.add(at)
         source = self.identity(tracked[0])
-        if kind in _PART:
-            return at if node.part is None else (source, kind, node.part)
+        if moves == "part":
+            return at if node.part is None else (source, node.op, node.part)
         return source
 
     def _is_younger(self, parent: int, at: int) -> bool:
@@ -155,7 +138,7 @@ class Operands:
         for at in self.order:
             if at in self._of_parameter:
                 continue
-            in_product = kind_of(self.nodes[at].op) in _PRODUCTS
+            in_product = bool(operation_named(self.nodes[at].op).factors)
             for parent in {each for each in self.nodes[at].parents if each is not None}:
                 if parent[0] in self._of_parameter:
                     weights.add(self.identity(parent))

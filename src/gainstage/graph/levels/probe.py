@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gainstage.graph.levels.fused_nodes import FUSED, Unsupported
+from gainstage.graph.levels.fused_nodes import Unsupported
 from gainstage.graph.levels.fused_rnn import DirectionLevels, fused_levels
 from gainstage.graph.levels.measure import Levels, levels_of
 from gainstage.graph.levels.profile import NodeReading
+from gainstage.graph.operations.table import operation_of
 
 _MOST_NODES = 4096
 """Of a larger graph, every second, third ... node is read, and every layer."""
@@ -57,7 +58,7 @@ class Probe:
                 self._outputs[place] = None if output is None else levels_of(output)
                 listener = self._listener(self._deltas.setdefault(place, []))
                 self._handles.append(nodes[place].register_prehook(listener))
-                if nodes[place].name() in FUSED:
+                if operation_of(nodes[place]).fused_recurrent:
                     through_time = self._fused_listener(place, nodes[place])
                     self._handles.append(nodes[place].register_prehook(through_time))
         self.cost_s += time.perf_counter() - began

@@ -14,16 +14,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
-from gainstage.graph.levels.operands import GraphNode, Operands, kind_of, moves_values, parameter_of
+from gainstage.graph.levels.operands import GraphNode, Operands, parameter_of, rearranges
+from gainstage.graph.operations.operation import OperationKind
+from gainstage.graph.operations.table import operation_named
 
 MIN_STEPS: Final = 3
 """Fewer repetitions are no series."""
 _FEWEST_PARTS: Final = 6
 """Fewer parts of one tensor may be gates."""
-_ADDITIONS: Final = frozenset({"Add", "Sub"})
-_TAKES_INPUT: Final = frozenset({"Cat", "Stack", "Add", "Sub", "MkldnnRnnLayer", "CudnnRnn"})
-"""Where an untracked operand is an input, rather than a mask or a factor."""
-
 Role = tuple[Hashable, str, int]
 """Site, op, and how many of the same kind come before it within the step."""
 
@@ -168,7 +166,7 @@ class _Steps:
     def _only_adds(self, path: list[int]) -> bool:
         """Tell whether nothing happens to the state on a path but that something is added."""
         ops = [self.operands.nodes[at].op for at in path]
-        return all(kind_of(op) in _ADDITIONS or moves_values(op) for op in ops)
+        return all(operation_named(op).adds or rearranges(op) for op in ops)
 
     def _entering(self, paths: list[list[int]]) -> list[frozenset[Hashable]]:
         """Return the weights that enter on each path.
@@ -214,7 +212,7 @@ class _Steps:
         while True:
             parents = [each for each in self.operands.data[at] if each in on_path]
             at = max(parents, key=self.operands.place.__getitem__)
-            moved = moves_values(self.operands.nodes[at].op)
+            moved = rearranges(self.operands.nodes[at].op)
             if at == first or not moved:
                 return at
 
@@ -244,7 +242,7 @@ class _Steps:
 
     def _source(self, at: int) -> int:
         """Return the node of which another is only a view."""
-        while moves_values(self.operands.nodes[at].op) and len(self.operands.data[at]) == 1:
+        while rearranges(self.operands.nodes[at].op) and len(self.operands.data[at]) == 1:
             at = self.operands.data[at][0]
         return at
 
@@ -254,13 +252,18 @@ class _Steps:
             node = self.operands.nodes[at]
             for parent in node.parents:
                 if parent is None:
-                    if kind_of(node.op) in _TAKES_INPUT:
+                    if _takes_inputs(operation_named(node.op)):
                         return True
                 elif (
                     not self._descends(parent[0]) and self.operands.identity(parent) not in weights
                 ):
                     return True
         return False
+
+
+def _takes_inputs(kind: OperationKind) -> bool:
+    """Tell whether an untracked operand is an input, rather than a mask or a factor."""
+    return kind.adds or kind.moves == "join" or kind.fused_recurrent
 
 
 def _merged(found: list[_Found], operands: Operands) -> list[_Found]:

@@ -9,33 +9,6 @@ from torch import Tensor
 
 from gainstage.graph.nodes.walk import Node, is_leaf, walk
 
-RESHAPING = frozenset(
-    {
-        "AliasBackward0",
-        "CloneBackward0",
-        "ExpandBackward0",
-        "IndexBackward0",
-        "PermuteBackward0",
-        "ReshapeAliasBackward0",
-        "SelectBackward0",
-        "SliceBackward0",
-        "SplitBackward0",
-        "SplitWithSizesBackward0",
-        "SqueezeBackward0",
-        "SqueezeBackward1",
-        "TBackward0",
-        "ToCopyBackward0",
-        "TransposeBackward0",
-        "UnbindBackward0",
-        "UnsafeSplitBackward0",
-        "UnsafeViewBackward0",
-        "UnsqueezeBackward0",
-        "ViewBackward0",
-        "WhereBackward0",
-    }
-)
-"""Nodes that hand values on: moved, cut, cast or copied, but not combined."""
-
 
 @dataclass(frozen=True, slots=True)
 class Graph:
@@ -68,13 +41,6 @@ def read_graph(roots: Iterable[Tensor]) -> Graph:
 def leaf_of(node: Node) -> Tensor | None:
     """Return the leaf tensor of an `AccumulateGrad` node, None for any other."""
     return node.variable if is_leaf(node) else None
-
-
-def source_of(node: Node) -> Node:
-    """Return the node whose values a node hands on: back through what only reshapes."""
-    while node is not None and node.name() in RESHAPING:
-        node = node.next_functions[0][0]
-    return node
 
 
 def parents_of(node: Node) -> Iterator[Node]:

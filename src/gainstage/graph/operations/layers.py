@@ -1,4 +1,4 @@
-"""Layers and losses that torch computes as one operation."""
+"""Layers that torch computes as one operation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gainstage.graph.operations.operation import Domain, Operands, Operation
-
-WEIGHTS = ("weight", "pos_weight")
+from gainstage.graph.operations.operation import Domain, Operands, OperationKind
 
 
 def _convolution(a: Operands) -> Tensor:
@@ -70,71 +68,9 @@ def _masked_out(a: Operands) -> Tensor:
     return lowest.all(-1, keepdim=True)
 
 
-def _nll_loss(a: Operands) -> Tensor:
-    kernel = torch.ops.aten.nll_loss if a["self"].dim() <= 2 else torch.ops.aten.nll_loss2d
-    return kernel(a["self"], a["target"], a["weight"], a["reduction"], a["ignore_index"])
-
-
-def _nothing_counts(a: Operands) -> Tensor:
-    target: Tensor = a["target"]
-    counts = target != a["ignore_index"]
-    if a["weight"] is not None:
-        known = target.clamp(0, len(a["weight"]) - 1)
-        counts = counts & (a["weight"][known] != 0)
-    return ~counts.any() if a["reduction"] == 1 else torch.tensor(False)
-
-
-def _impossible(a: Operands) -> Tensor:
-    if a["self"].dim() != 2:
-        return torch.tensor(False)
-    target: Tensor = a["target"]
-    known = target.clamp(0, a["self"].shape[1] - 1).unsqueeze(1)
-    chosen = torch.isneginf(a["self"].gather(1, known).squeeze(1))
-    return chosen & (target != a["ignore_index"])
-
-
-def _ctc_loss(a: Operands) -> Tensor:
-    names = ("log_probs", "targets", "input_lengths", "target_lengths", "blank", "zero_infinity")
-    return torch.ops.aten._ctc_loss(*(_list(a[name]) for name in names))[0]
-
-
-def _too_short(a: Operands) -> Tensor:
-    return torch.as_tensor(a["input_lengths"]) < torch.as_tensor(a["target_lengths"])
-
-
-def loss(op: str, *arguments: str) -> Operation:
-    """Return an elementwise loss, from torch's kernel and the order of its arguments.
-
-    The functions of `torch.nn.functional` would warn once more of what they warned of in the run.
-    """
-    kernel = getattr(torch.ops.aten, op)
-    return Operation(
-        op=op,
-        edges=("self", "target"),
-        forward=lambda a: kernel(a["self"], a["target"], *(a[name] for name in arguments)),
-        data=tuple(name for name in arguments if name in WEIGHTS),
-        settings=tuple(name for name in arguments if name not in WEIGHTS),
-        makes="inf",
-    )
-
-
-def negative_log_likelihood(op: str) -> Operation:
-    """Return the loss that ends a cross entropy."""
-    return Operation(
-        op=op,
-        forward=_nll_loss,
-        data=("target", "weight"),
-        settings=("reduction", "ignore_index"),
-        domain=(
-            Domain("0/0: no target counts, all are ignored or of weight 0", _nothing_counts),
-            Domain("the target's class has log-probability -inf", _impossible),
-        ),
-    )
-
-
-def attention(result: str) -> Operation:
+def attention(result: str) -> OperationKind:
     """Return a fused scaled dot product attention; `result` names its mask."""
-    return Operation(
+    return OperationKind(
         op="scaled_dot_product_attention",
         edges=("query", "key", "value", result),
         forward=_attention if result == "attn_mask" else None,
@@ -143,19 +79,23 @@ def attention(result: str) -> Operation:
         if result == "attn_mask"
         else (),
         hazard="masked-row",
+        takes_masks=True,
     )
 
 
 NORMS = ("input", "weight", "bias")
 
 LAYERS = {
-    "ConvolutionBackward0": Operation(
+    "ConvolutionBackward0": OperationKind(
         op="convolution",
         edges=NORMS,
         forward=_convolution,
         settings=("stride", "padding", "dilation", "transposed", "output_padding", "groups"),
+        factors=("weight",),
+        bias="bias",
+        takes_data=True,
     ),
-    "NativeLayerNormBackward0": Operation(
+    "NativeLayerNormBackward0": OperationKind(
         op="layer_norm",
         edges=NORMS,
         forward=_layer_norm,
@@ -163,66 +103,98 @@ LAYERS = {
         settings=("normalized_shape",),
         domain=(Domain("0/0: layer_norm of equal values without eps", _constant_rows),),
         normalizes=True,
+        before_activation=True,
+        takes_data=True,
     ),
-    "NativeBatchNormBackward0": Operation(
+    "NativeBatchNormBackward0": OperationKind(
         op="batch_norm",
         edges=NORMS,
         forward=_batch_norm,
         data=("running_mean", "running_var"),
         settings=("training", "eps"),
+        batch_statistics=True,
         normalizes=True,
+        before_activation=True,
+        takes_data=True,
     ),
-    "NativeGroupNormBackward0": Operation(
+    "NativeGroupNormBackward0": OperationKind(
         op="group_norm",
         edges=NORMS,
         forward=_group_norm,
         settings=("group", "eps"),
         normalizes=True,
+        before_activation=True,
+        takes_data=True,
     ),
-    "FusedRmsNormBackward0": Operation(op="rms_norm", edges=("input", "weight"), normalizes=True),
-    "NativeDropoutBackward0": Operation(
+    "FusedRmsNormBackward0": OperationKind(
+        op="rms_norm", edges=("input", "weight"), normalizes=True, before_activation=True
+    ),
+    "NativeDropoutBackward0": OperationKind(
         op="dropout",
         forward=lambda a: a["self"] * a["result1"] / (1 - a["p"]),
         data=("result1",),
         settings=("p",),
         makes="inf",
+        is_dropout=True,
+        before_activation=True,
     ),
     "ScaledDotProductFlashAttentionForCpuBackward0": attention("attn_mask"),
     "ScaledDotProductFlashAttentionBackward0": attention("unused_mask"),
     "ScaledDotProductEfficientAttentionBackward0": attention("attn_bias"),
     "ScaledDotProductCudnnAttentionBackward0": attention("attn_bias"),
-    "AvgPool2DBackward0": Operation(op="avg_pool2d", makes="inf"),
-    "AdaptiveAvgPool2DBackward0": Operation(op="adaptive_avg_pool2d", makes="inf"),
-    "MaxPool2DWithIndicesBackward0": Operation(op="max_pool2d", makes=""),
-    "NllLossBackward0": negative_log_likelihood("nll_loss"),
-    "NllLoss2DBackward0": negative_log_likelihood("nll_loss2d"),
-    "MseLossBackward0": loss("mse_loss", "reduction"),
-    "SmoothL1LossBackward0": loss("smooth_l1_loss", "reduction", "beta"),
-    "HuberLossBackward0": loss("huber_loss", "reduction", "delta"),
-    "SoftMarginLossBackward0": loss("soft_margin_loss", "reduction"),
-    "BinaryCrossEntropyBackward0": loss("binary_cross_entropy", "weight", "reduction"),
-    "BinaryCrossEntropyWithLogitsBackward0": loss(
-        "binary_cross_entropy_with_logits", "weight", "pos_weight", "reduction"
+    "AvgPool2DBackward0": OperationKind(op="avg_pool2d", makes="inf", before_activation=True),
+    "AdaptiveAvgPool2DBackward0": OperationKind(
+        op="adaptive_avg_pool2d", makes="inf", before_activation=True
     ),
-    "KlDivBackward0": Operation(op="kl_div", edges=(), hazard="logarithm"),
-    "CtcLossBackward0": Operation(
-        op="ctc_loss",
-        edges=("log_probs",),
-        forward=_ctc_loss,
-        data=("targets",),
-        settings=("input_lengths", "target_lengths", "blank", "zero_infinity"),
-        domain=(Domain("no alignment of the target fits the input", _too_short),),
+    "MaxPool2DWithIndicesBackward0": OperationKind(
+        op="max_pool2d", makes="", before_activation=True
     ),
-    "ThnnFusedLstmCellBackward0": Operation(
+    "ThnnFusedLstmCellBackward0": OperationKind(
         op="lstm_cell", edges=("input_gates", "hidden_gates", "cx", "input_bias", "hidden_bias")
     ),
-    "ThnnFusedGruCellBackward0": Operation(
+    "ThnnFusedGruCellBackward0": OperationKind(
         op="gru_cell", edges=("input_gates", "hidden_gates", "hx", "input_bias", "hidden_bias")
     ),
-    "MkldnnRnnLayerBackward0": Operation(
+    "MkldnnRnnLayerBackward0": OperationKind(
         op="lstm",
         edges=("input", "weight0", "weight1", "weight2", "weight3", "hx_", "cx_"),
         settings=("mode",),
+        fused_recurrent=True,
+        takes_data=True,
     ),
-    "CudnnRnnBackward0": Operation(op="rnn", edges=("input",), settings=("mode",)),
+    "CudnnRnnBackward0": OperationKind(
+        op="rnn", edges=("input",), settings=("mode",), fused_recurrent=True, takes_data=True
+    ),
+    "MiopenRnnBackward0": OperationKind(op="miopen_rnn", edges=(), fused_recurrent=True),
+    "LstmMpsBackward0": OperationKind(op="lstm_mps", edges=(), fused_recurrent=True),
+    **{
+        f"{name}BatchNormBackward0": OperationKind(
+            op=f"{name.lower()}_batch_norm",
+            edges=(),
+            normalizes=True,
+            batch_statistics=True,
+            before_activation=True,
+        )
+        for name in ("Cudnn", "Miopen")
+    },
+    "WeightNormInterfaceBackward0": OperationKind(
+        op="weight_norm_interface", edges=(), normalizes=True
+    ),
+    **{
+        f"{name}Backward0": OperationKind(op=op, edges=(), before_activation=True)
+        for name, op in [
+            ("MaxPool3DWithIndices", "max_pool3d_with_indices"),
+            ("AvgPool3D", "avg_pool3d"),
+            ("AdaptiveAvgPool3D", "adaptive_avg_pool3d"),
+            ("UpsampleNearest1D", "upsample_nearest1d"),
+            ("UpsampleNearest2D", "upsample_nearest2d"),
+            ("UpsampleNearest3D", "upsample_nearest3d"),
+        ]
+    },
+    **{
+        f"{name}ConvolutionBackward0": OperationKind(
+            op=f"{name.lower()}_convolution", edges=("self", "weight"), factors=("weight",)
+        )
+        for name in ("Mkldnn", "Cudnn")
+    },
 }

@@ -1,15 +1,18 @@
-"""What is known of one kind of node: its arguments, how to compute it again, where it fails."""
+"""One kind of node: its arguments, how to compute it again, where it fails, what it is like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from gainstage.facts.fault import Dispersion, Hazard
+
+POSITIVE: Final = "min=1e-8"
+"""Arguments of `clamp` that keep a value above 0."""
 
 Operands = Mapping[str, Any]
 """Arguments by torch's names: tensors, settings like `dim`, the result's `shape` and `dtype`."""
@@ -27,9 +30,26 @@ class Domain:
     """Whose smallest positive value elsewhere is worth telling."""
 
 
+Moves = Literal[
+    "whole",  # all values of its one input, in another shape, dtype or memory
+    "part",  # one part of its one input
+    "parts",  # its one input, cut into several outputs
+    "join",  # several inputs, put together
+    "either",  # each value of one of two inputs
+    "pick",  # values of its input, chosen, repeated or reordered one by one
+    "overwrite",  # its input, with other values in some places
+]
+"""Where an output holds nothing but values of the inputs: which of them."""
+ONE_SOURCE: Final = ("whole", "part", "parts")
+"""Where the output is a view or a copy of one input, so that this is still the same operand."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One kind of node."""
+class OperationKind:
+    """All that is known of one kind of node: an entry is all that a new operation takes.
+
+    What is left out is not known, or does not hold.
+    """
 
     op: str
     """torch's function name."""
@@ -41,27 +61,68 @@ class Operation:
     """Saved tensors beside the edges: arguments that take no gradient."""
     settings: tuple[str, ...] = ()
     """Saved arguments that are no tensors."""
+    results: tuple[str, ...] = ("result",)
+    """Names under which results are saved, where arguments are not."""
+    compose: Callable[[Operands], Tensor] | None = None
+    """Puts the first argument of a decomposition together again from its results."""
+    recover: Callable[[Tensor], Tensor] | None = None
+    """Computes the only argument from the result, for kinds that save nothing else."""
+    variadic: bool = False
+    """Whether its edges are the members of one list, `tensors`."""
+
     domain: tuple[Domain, ...] = ()
     makes: str = "nan inf"
     """Which non-finite values it can make of finite ones."""
-    carries: bool = False
-    """Whether it only moves or picks elements."""
-    masks: bool = False
-    """Whether it puts a constant of the user's in place of elements."""
-    variadic: bool = False
-    """Whether its edges are the members of one list, `tensors`."""
-    recover: Callable[[Tensor], Tensor] | None = None
-    """Computes the only argument from the result, for kinds that save nothing else."""
     singular: Callable[[Operands], bool] | None = None
     """Tells from the settings whether the derivative can be infinite; None where it never is."""
     hazard: Hazard | None = None
     """How it gets out of its domain: what the repair of a fault depends on."""
     clamp: str | None = None
     """Arguments of `clamp` that keep its argument within its domain: `min=1e-8`."""
-    normalizes: bool = False
-    """Whether it is a normalisation layer."""
+    pole: float | None = None
+    """Value of its argument at which it is -inf, for logarithms."""
+
+    moves: Moves | None = None
+    """Which values of its inputs its output consists of; None where it computes new ones."""
+    casts: bool = False
+    """Whether its output may have another dtype."""
+    transposes: bool = False
+    masks: bool = False
+    """Whether it puts a constant of the user's in place of elements."""
+    takes_masks: bool = False
+    """Whether people add -inf on purpose to what goes in."""
+    drops_values: bool = False
+    """Whether a value that goes in may have no share in what comes out."""
+    bounds_below: bool = False
+    """Whether it can keep a value from becoming smaller than a bound."""
+
+    adds: bool = False
+    """Whether it is a sum or difference of two arguments."""
+    scales: bool = False
+    """Whether it multiplies or divides element by element."""
+    accumulates: bool = False
+    """Whether one element of the result may add up all of the argument."""
+    reduction: Literal["sum", "mean"] | None = None
     dispersion: Dispersion | None = None
     """Whether it measures how far values lie apart: a deviation, or a norm."""
+    factors: tuple[str, ...] = ()
+    """Of a matrix product or convolution: the arguments that may be a weight."""
+    bias: str | None = None
+    """Of a product: the argument that is added to it."""
+
+    normalizes: bool = False
+    """Whether it is a normalisation layer."""
+    batch_statistics: bool = False
+    """Whether it normalises by statistics of the batch."""
+    activation: str | None = None
+    """The activation function that it is, by the name under which weights are initialised."""
+    is_dropout: bool = False
+    before_activation: bool = False
+    """Whether it may stand between a layer and the layer's activation."""
+    fused_recurrent: bool = False
+    """Whether it is a recurrence over all time steps."""
+    takes_data: bool = False
+    """Whether its untracked arguments are data of the batch, rather than constants."""
 
     def edge_name(self, edge: int) -> str:
         """Return the argument that an edge stands for."""
@@ -84,9 +145,11 @@ def unary(
     recover: Callable[[Tensor], Tensor] | None = None,
     hazard: Hazard | None = None,
     clamp: str | None = None,
-) -> Operation:
+    pole: float | None = None,
+    activation: str | None = None,
+) -> OperationKind:
     """Return the operation of a function of one tensor without settings."""
-    return Operation(
+    return OperationKind(
         op=op,
         forward=lambda a: function(a["self"]),
         domain=domain,
@@ -95,6 +158,8 @@ def unary(
         recover=recover,
         hazard=hazard,
         clamp=clamp,
+        pole=pole,
+        activation=activation,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gainstage.graph.operations.operation import Domain, Operands, Operation, always
+from gainstage.graph.operations.operation import Domain, Operands, OperationKind, always
 
 linalg: Any = torch.linalg
 OVER = ("dim", "keepdim")
@@ -56,7 +56,7 @@ def norm_is_singular(a: Operands) -> bool:
     return not isinstance(order, (int, float)) or order < 1
 
 
-def deviation(op: str, function: Any) -> Operation:
+def deviation(op: str, function: Any) -> OperationKind:
     """Return a variance or a standard deviation."""
 
     def forward(a: Operands) -> Any:
@@ -65,7 +65,7 @@ def deviation(op: str, function: Any) -> Operation:
             return (result, result) if op.endswith("_mean") else result
         return function(a["self"], dims_of(a), correction=a["correction"], keepdim=a["keepdim"])
 
-    return Operation(
+    return OperationKind(
         op=op,
         forward=forward,
         settings=("correction", *OVER),
@@ -75,9 +75,9 @@ def deviation(op: str, function: Any) -> Operation:
     )
 
 
-def norm(op: str, order: str, *settings: str) -> Operation:
+def norm(op: str, order: str, *settings: str) -> OperationKind:
     """Return a vector norm whose p is saved as `order`."""
-    return Operation(
+    return OperationKind(
         op=op,
         forward=lambda a: linalg.vector_norm(
             a["self"], 2 if a[order] is None else a[order], dims_of(a), a.get("keepdim", False)
@@ -90,9 +90,9 @@ def norm(op: str, order: str, *settings: str) -> Operation:
     )
 
 
-def softmax(op: str, function: Any, recover: Callable[[Tensor], Tensor]) -> Operation:
+def softmax(op: str, function: Any, recover: Callable[[Tensor], Tensor]) -> OperationKind:
     """Return a softmax along one dimension, which a row of -inf makes NaN."""
-    return Operation(
+    return OperationKind(
         op=op,
         forward=lambda a: function(a["self"], a["dim"]),
         settings=("dim",),
@@ -101,6 +101,7 @@ def softmax(op: str, function: Any, recover: Callable[[Tensor], Tensor]) -> Oper
         singular=always,
         recover=recover,
         hazard="masked-row",
+        takes_masks=True,
     )
 
 
@@ -114,62 +115,77 @@ def picked(a: Operands) -> Any:
     return torch.gather(x, dim, indices.unsqueeze(dim)).squeeze(dim), indices
 
 
-def selection(op: str, *settings: str) -> Operation:
+def selection(op: str, *settings: str) -> OperationKind:
     """Return a function that picks elements along a dimension and returns their indices too."""
-    return Operation(
-        op=op, forward=picked, data=("indices",), settings=("dim", *settings), carries=True
+    return OperationKind(
+        op=op, forward=picked, data=("indices",), settings=("dim", *settings), moves="pick"
     )
 
 
 MEAN_OF_NONE = Domain("mean of no elements", _of_none)
 
 REDUCTIONS = {
-    "SumBackward0": Operation(op="sum", forward=lambda a: torch.sum(a["self"]), makes="inf"),
-    "SumBackward1": Operation(
+    "SumBackward0": OperationKind(
+        op="sum",
+        forward=lambda a: torch.sum(a["self"]),
+        makes="inf",
+        accumulates=True,
+        reduction="sum",
+    ),
+    "SumBackward1": OperationKind(
         op="sum",
         forward=lambda a: torch.sum(a["self"], dims_of(a), a["keepdim"]),
         settings=OVER,
         makes="inf",
+        accumulates=True,
+        reduction="sum",
     ),
-    "NansumBackward0": Operation(
+    "NansumBackward0": OperationKind(
         op="nansum",
         forward=lambda a: torch.nansum(a["self"], dims_of(a), a["keepdim"]),
         settings=OVER,
         makes="inf",
     ),
-    "MeanBackward0": Operation(
+    "MeanBackward0": OperationKind(
         op="mean",
         forward=lambda a: torch.mean(a["self"]),
         domain=(MEAN_OF_NONE,),
         hazard="no-elements",
+        accumulates=True,
+        reduction="mean",
+        before_activation=True,
     ),
-    "MeanBackward1": Operation(
+    "MeanBackward1": OperationKind(
         op="mean",
         forward=lambda a: torch.mean(a["self"], dims_of(a), a["keepdim"]),
         settings=OVER,
         domain=(MEAN_OF_NONE,),
         hazard="no-elements",
+        accumulates=True,
+        reduction="mean",
+        before_activation=True,
     ),
-    "ProdBackward0": Operation(op="prod", forward=lambda a: torch.prod(a["self"]), makes="inf"),
-    "ProdBackward1": Operation(
+    "ProdBackward0": OperationKind(op="prod", forward=lambda a: torch.prod(a["self"]), makes="inf"),
+    "ProdBackward1": OperationKind(
         op="prod",
         forward=lambda a: torch.prod(a["self"], a["dim"], a["keepdim"]),
         settings=OVER,
         makes="inf",
     ),
-    "CumsumBackward0": Operation(
+    "CumsumBackward0": OperationKind(
         op="cumsum",
         forward=lambda a: torch.cumsum(a["self"], a["dim"]),
         settings=("dim",),
         makes="inf",
+        accumulates=True,
     ),
-    "CumprodBackward0": Operation(
+    "CumprodBackward0": OperationKind(
         op="cumprod",
         forward=lambda a: torch.cumprod(a["self"], a["dim"]),
         settings=("dim",),
         makes="inf",
     ),
-    "LogsumexpBackward0": Operation(
+    "LogsumexpBackward0": OperationKind(
         op="logsumexp",
         forward=lambda a: torch.logsumexp(a["self"], a["dim"], a["keepdim"]),
         settings=OVER,
@@ -177,16 +193,18 @@ REDUCTIONS = {
         makes="inf",
         singular=always,
         hazard="masked-row",
+        takes_masks=True,
     ),
-    "LogcumsumexpBackward0": Operation(
+    "LogcumsumexpBackward0": OperationKind(
         op="logcumsumexp",
         forward=lambda a: torch.logcumsumexp(a["self"], a["dim"]),
         settings=("dim",),
         makes="",
+        takes_masks=True,
     ),
     "SoftmaxBackward0": softmax("softmax", torch.softmax, torch.log),
-    "SafeSoftmaxBackward0": Operation(
-        op="softmax", settings=("dim",), makes="", hazard="masked-row"
+    "SafeSoftmaxBackward0": OperationKind(
+        op="softmax", settings=("dim",), makes="", hazard="masked-row", takes_masks=True
     ),
     "LogSoftmaxBackward0": softmax("log_softmax", torch.log_softmax, torch.clone),
     "VarBackward0": deviation("var", torch.var),
@@ -198,7 +216,7 @@ REDUCTIONS = {
     "NormBackward1": norm("norm", "p", *OVER),
     "NormBackward2": norm("norm", "p"),
     "NormBackward3": norm("norm", "p", *OVER),
-    "DistBackward0": Operation(
+    "DistBackward0": OperationKind(
         op="dist",
         edges=("self", "other"),
         forward=lambda a: torch.dist(a["self"], a["other"], a["p"]),
@@ -207,7 +225,7 @@ REDUCTIONS = {
         singular=norm_is_singular,
         hazard="root",
     ),
-    "CdistBackward0": Operation(
+    "CdistBackward0": OperationKind(
         op="cdist",
         edges=("x1", "x2"),
         forward=lambda a: torch.cdist(a["x1"], a["x2"], a["p"]),
@@ -216,19 +234,19 @@ REDUCTIONS = {
         singular=norm_is_singular,
         hazard="root",
     ),
-    "EuclideanDistBackward0": Operation(
+    "EuclideanDistBackward0": OperationKind(
         op="cdist",
         edges=("x1", "x2"),
         forward=lambda a: torch.cdist(a["x1"], a["x2"]),
         hazard="root",
     ),
-    "AmaxBackward0": Operation(
+    "AmaxBackward0": OperationKind(
         op="amax",
         forward=lambda a: torch.amax(a["self"], a["dim"], a["keepdim"]),
         settings=OVER,
         makes="",
     ),
-    "AminBackward0": Operation(
+    "AminBackward0": OperationKind(
         op="amin",
         forward=lambda a: torch.amin(a["self"], a["dim"], a["keepdim"]),
         settings=OVER,
@@ -239,6 +257,6 @@ REDUCTIONS = {
     "MedianBackward1": selection("median", "keepdim"),
     "SortBackward0": selection("sort"),
     "TopkBackward0": selection("topk"),
-    "MaxBackward1": Operation(op="max", forward=lambda a: torch.max(a["self"]), makes=""),
-    "MinBackward1": Operation(op="min", forward=lambda a: torch.min(a["self"]), makes=""),
+    "MaxBackward1": OperationKind(op="max", forward=lambda a: torch.max(a["self"]), makes=""),
+    "MinBackward1": OperationKind(op="min", forward=lambda a: torch.min(a["self"]), makes=""),
 }

@@ -8,29 +8,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gainstage.graph.operations.operation import Operands, Operation
+from gainstage.graph.operations.operation import Moves, Operands, OperationKind
 
 
-def mover(op: str, function: Callable[[Operands], Any], *settings: str) -> Operation:
+def mover(
+    op: str,
+    function: Callable[[Operands], Any],
+    *settings: str,
+    moves: Moves = "pick",
+    transposes: bool = False,
+) -> OperationKind:
     """Return an operation that moves the elements of one tensor."""
-    return Operation(op=op, forward=function, settings=settings, makes="", carries=True)
+    return OperationKind(
+        op=op, forward=function, settings=settings, makes="", moves=moves, transposes=transposes
+    )
 
 
-def joiner(op: str, function: Callable[[list[Tensor], int], Tensor]) -> Operation:
+def joiner(op: str, function: Callable[[list[Tensor], int], Tensor]) -> OperationKind:
     """Return an operation that puts many tensors together along a dimension."""
-    return Operation(
+    return OperationKind(
         op=op,
         forward=lambda a: function(a["tensors"], a["dim"]),
         settings=("dim",),
         makes="",
-        carries=True,
+        moves="join",
         variadic=True,
+        before_activation=True,
     )
 
 
-def mask(op: str, *edges: str, **known: Any) -> Operation:
+def mask(op: str, *edges: str, data: tuple[str, ...] = ()) -> OperationKind:
     """Return an operation that overwrites elements with what autograd does not save."""
-    return Operation(op=op, edges=edges, makes="", carries=True, masks=True, **known)
+    return OperationKind(
+        op=op,
+        edges=edges,
+        data=data,
+        makes="",
+        moves="overwrite",
+        masks=True,
+        drops_values=True,
+    )
 
 
 def _view(a: Operands) -> Tensor:
@@ -54,7 +71,7 @@ def _index(a: Operands) -> Tensor:
 
 
 SAME = {
-    f"{kind}Backward{number}": mover(op, _view)
+    f"{kind}Backward{number}": mover(op, _view, moves="whole")
     for kind, number, op in [
         ("View", 0, "view"),
         ("UnsafeView", 0, "view"),
@@ -69,78 +86,105 @@ SAME = {
 }
 
 MOVES = {
-    "TBackward0": mover("t", lambda a: a["self"].t()),
+    "TBackward0": mover("t", lambda a: a["self"].t(), moves="whole", transposes=True),
     "TransposeBackward0": mover(
-        "transpose", lambda a: a["self"].transpose(a["dim0"], a["dim1"]), "dim0", "dim1"
+        "transpose",
+        lambda a: a["self"].transpose(a["dim0"], a["dim1"]),
+        "dim0",
+        "dim1",
+        moves="whole",
+        transposes=True,
     ),
-    "PermuteBackward0": mover("permute", lambda a: a["self"].permute(a["dims"]), "dims"),
-    "ExpandBackward0": mover("expand", lambda a: a["self"].expand(a["shape"])),
+    "PermuteBackward0": mover(
+        "permute", lambda a: a["self"].permute(a["dims"]), "dims", moves="whole", transposes=True
+    ),
+    "ExpandBackward0": mover("expand", lambda a: a["self"].expand(a["shape"]), moves="whole"),
     "RepeatBackward0": mover("repeat", lambda a: a["self"].repeat(a["repeats"]), "repeats"),
     "FlipBackward0": mover("flip", lambda a: a["self"].flip(a["dims"]), "dims"),
     "RollBackward0": mover(
         "roll", lambda a: a["self"].roll(a["shifts"], a["dims"]), "shifts", "dims"
     ),
     "SelectBackward0": mover(
-        "select", lambda a: a["self"].select(a["dim"], a["index"]), "dim", "index"
+        "select", lambda a: a["self"].select(a["dim"], a["index"]), "dim", "index", moves="part"
     ),
-    "SliceBackward0": mover("slice", _slice, "dim", "start", "end", "step"),
+    "SliceBackward0": mover("slice", _slice, "dim", "start", "end", "step", moves="part"),
     "DiagonalBackward0": mover(
         "diagonal",
         lambda a: a["self"].diagonal(a["offset"], a["dim1"], a["dim2"]),
         "offset",
         "dim1",
         "dim2",
+        moves="part",
     ),
     "TrilBackward0": mover("tril", lambda a: a["self"].tril(a["diagonal"]), "diagonal"),
     "TriuBackward0": mover("triu", lambda a: a["self"].triu(a["diagonal"]), "diagonal"),
-    "UnbindBackward0": mover("unbind", lambda a: a["self"].unbind(a["dim"]), "dim"),
+    "UnbindBackward0": mover("unbind", lambda a: a["self"].unbind(a["dim"]), "dim", moves="parts"),
     "SplitBackward0": mover(
-        "split", lambda a: a["self"].split(a["split_size"], a["dim"]), "split_size", "dim"
+        "split",
+        lambda a: a["self"].split(a["split_size"], a["dim"]),
+        "split_size",
+        "dim",
+        moves="parts",
     ),
     "UnsafeSplitBackward0": mover(
-        "split", lambda a: a["self"].split(a["split_size"], a["dim"]), "split_size", "dim"
+        "split",
+        lambda a: a["self"].split(a["split_size"], a["dim"]),
+        "split_size",
+        "dim",
+        moves="parts",
     ),
     "SplitWithSizesBackward0": mover(
-        "split", lambda a: a["self"].split(a["split_sizes"], a["dim"]), "split_sizes", "dim"
+        "split",
+        lambda a: a["self"].split(a["split_sizes"], a["dim"]),
+        "split_sizes",
+        "dim",
+        moves="parts",
     ),
     "CatBackward0": joiner("cat", torch.cat),
     "StackBackward0": joiner("stack", torch.stack),
-    "IndexBackward0": Operation(
-        op="index", forward=_index, settings=("indices",), makes="", carries=True
+    "IndexBackward0": OperationKind(
+        op="index",
+        forward=_index,
+        settings=("indices",),
+        makes="",
+        moves="part",
+        drops_values=True,
     ),
-    "IndexSelectBackward0": Operation(
+    "IndexSelectBackward0": OperationKind(
         op="index_select",
         forward=lambda a: torch.index_select(a["self"], a["dim"], a["index"]),
         data=("index",),
         settings=("dim",),
         makes="",
-        carries=True,
+        moves="pick",
     ),
-    "GatherBackward0": Operation(
+    "GatherBackward0": OperationKind(
         op="gather",
         forward=lambda a: torch.gather(a["self"], a["dim"], a["index"]),
         data=("index",),
         settings=("dim",),
         makes="",
-        carries=True,
+        moves="pick",
     ),
-    "MaskedSelectBackward0": Operation(
+    "MaskedSelectBackward0": OperationKind(
         op="masked_select",
         forward=lambda a: torch.masked_select(a["self"], a["mask"]),
         data=("mask",),
         makes="",
-        carries=True,
+        moves="pick",
+        drops_values=True,
     ),
-    "EmbeddingBackward0": Operation(
+    "EmbeddingBackward0": OperationKind(
         op="embedding",
         edges=("weight",),
         forward=_embedding,
         data=("indices",),
         makes="",
-        carries=True,
+        moves="pick",
+        takes_data=True,
     ),
-    "ToCopyBackward0": Operation(
-        op="to", forward=lambda a: a["self"].to(a["dtype"]), makes="inf", carries=True
+    "ToCopyBackward0": OperationKind(
+        op="to", forward=lambda a: a["self"].to(a["dtype"]), makes="inf", moves="whole", casts=True
     ),
     "ViewAsComplexBackward0": mover("view_as_complex", lambda a: torch.view_as_complex(a["self"])),
     "ViewAsRealBackward0": mover("view_as_real", lambda a: torch.view_as_real(a["self"])),
@@ -148,12 +192,15 @@ MOVES = {
 }
 
 MASKS = {
-    "WhereBackward0": mask(
-        "where",
-        "self",
-        "other",
+    "WhereBackward0": OperationKind(
+        op="where",
+        edges=("self", "other"),
         forward=_where,
         data=("condition",),
+        makes="",
+        moves="either",
+        masks=True,
+        drops_values=True,
     ),
     "MaskedFillBackward0": mask("masked_fill", "self", data=("mask",)),
     "MaskedFillBackward1": mask("masked_fill", "self", "value", data=("mask",)),
@@ -162,14 +209,18 @@ MASKS = {
     "FillBackward0": mask("fill", "self"),
     "ZeroBackward0": mask("zero", "self"),
     "ScatterBackward1": mask("scatter", "self"),
-    "CopySlices": Operation(op="copy_slices", edges=("base",), makes="", carries=True),
-    "CopyBackwards": Operation(op="copy", edges=("self", "src"), makes="inf", carries=True),
-    "IndexPutBackward0": Operation(
-        op="index_put", edges=("self", "values"), makes="inf", carries=True
+    "CopySlices": OperationKind(op="copy_slices", edges=("base",), makes="", moves="overwrite"),
+    "CopyBackwards": OperationKind(
+        op="copy", edges=("self", "src"), makes="inf", moves="overwrite"
     ),
-    "ScatterBackward0": Operation(op="scatter", edges=("self", "src"), makes="", carries=True),
-    "ScatterAddBackward0": Operation(op="scatter_add", edges=("self", "src"), makes="inf"),
-    "IndexAddBackward0": Operation(op="index_add", edges=("self", "source"), makes="inf"),
+    "IndexPutBackward0": OperationKind(
+        op="index_put", edges=("self", "values"), makes="inf", moves="overwrite"
+    ),
+    "ScatterBackward0": OperationKind(
+        op="scatter", edges=("self", "src"), makes="", moves="overwrite"
+    ),
+    "ScatterAddBackward0": OperationKind(op="scatter_add", edges=("self", "src"), makes="inf"),
+    "IndexAddBackward0": OperationKind(op="index_add", edges=("self", "source"), makes="inf"),
 }
 
 SHAPES = SAME | MOVES | MASKS

@@ -6,48 +6,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from gainstage.graph.nodes.readers import RESHAPING, Graph
+from gainstage.graph.nodes.readers import Graph
+from gainstage.graph.operations.table import hands_on, operation_of
 
-_ACTIVATIONS = {
-    "ReluBackward0": "relu",
-    "ThresholdBackward0": "relu",
-    "HardtanhBackward0": "hardtanh",
-    "LeakyReluBackward0": "leaky_relu",
-    "PreluKernelBackward0": "leaky_relu",
-    "RreluWithNoiseBackward0": "leaky_relu",
-    "EluBackward0": "elu",
-    "CeluBackward0": "elu",
-    "GeluBackward0": "gelu",
-    "SiluBackward0": "silu",
-    "MishBackward0": "mish",
-    "HardswishBackward0": "silu",
-    "SoftplusBackward0": "softplus",
-    "TanhBackward0": "tanh",
-    "SinBackward0": "sin",
-    "SigmoidBackward0": "sigmoid",
-    "HardsigmoidBackward0": "sigmoid",
-    "LogSigmoidBackward0": "softplus",
-    "ClampMinBackward0": "relu",
-}
-_CLAMPS = ("ClampBackward0", "ClampBackward1", "ClampMinBackward0", "ClampMinBackward1")
-_PRODUCTS = (
-    "AddmmBackward0",
-    "AddmvBackward0",
-    "BaddbmmBackward0",
-    "BmmBackward0",
-    "ConvolutionBackward0",
-    "LinearBackward0",
-    "MkldnnLinearBackward0",
-    "MmBackward0",
-    "MvBackward0",
-)
-_PASSED = (
-    *("Add", "Sub", "Mul", "Div", "Cat", "Stack", "Mean"),
-    *("NativeLayerNorm", "NativeBatchNorm", "NativeGroupNorm", "FusedRmsNorm"),
-    *("MkldnnBatchNorm", "CudnnBatchNorm", "NativeDropout"),
-    *("MaxPool", "AvgPool", "AdaptiveAvgPool", "UpsampleNearest"),
-)
-"""Beginnings of the names of nodes that stand between a layer and its activation."""
 _MOST_NODES = 64
 """Looked at for one layer: what follows is near, or is not its activation."""
 
@@ -91,28 +52,23 @@ def activation_after(graph: Graph, node: Any) -> Activation:
     return LINEAR
 
 
-def is_product(node: Any) -> bool:
-    """Tell whether a node is a matrix product or a convolution."""
-    return node.name() in _PRODUCTS
-
-
 def _as_activation(node: Any) -> Activation | None:
-    name = node.name()
-    if name in _CLAMPS or name.startswith("MaximumBackward"):
+    kind = operation_of(node)
+    if kind.bounds_below:
         return Activation("relu") if _is_relu(node) else None
-    found = _ACTIVATIONS.get(name)
-    if found is None:
+    if kind.activation is None:
         return None
-    if found == "elu" and getattr(node, "_saved_scale", 1.0) != 1.0:
+    if kind.activation == "elu" and getattr(node, "_saved_scale", 1.0) != 1.0:
         return Activation("selu")
-    if found == "leaky_relu":
-        return Activation(found, float(getattr(node, "_saved_negative_slope", 0.25)))
-    return Activation(found)
+    if kind.activation == "leaky_relu":
+        slope = float(getattr(node, "_saved_negative_slope", 0.25))
+        return Activation(kind.activation, slope)
+    return Activation(kind.activation)
 
 
 def _is_relu(node: Any) -> bool:
     """Tell whether a clamp or a maximum cuts at 0 from below only."""
-    if node.name().startswith("MaximumBackward"):
+    if operation_of(node).op == "maximum":
         # Of a constant operand the value is saved; of one with gradients it is another branch.
         others = [parent is None for parent, _ in node.next_functions]
         return any(others) and not bool(
@@ -123,7 +79,5 @@ def _is_relu(node: Any) -> bool:
 
 
 def _is_passed(node: Any) -> bool:
-    name = node.name()
-    if name in RESHAPING:
-        return True
-    return name.startswith(_PASSED) and not is_product(node)
+    kind = operation_of(node)
+    return hands_on(node) or (kind.before_activation and not kind.factors)

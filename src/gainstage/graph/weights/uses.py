@@ -8,18 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from gainstage.graph.nodes.readers import Graph, leaf_of, parents_of, source_of
-from gainstage.graph.weights.activations import Activation, activation_after, is_product
-
-_MATRIX_OPERANDS = {
-    "AddmmBackward0": (1, 2),
-    "AddmvBackward0": (1, 2),
-    "BaddbmmBackward0": (1, 2),
-    "BmmBackward0": (0, 1),
-    "MmBackward0": (0, 1),
-    "MvBackward0": (0, 1),
-}
-"""Which operands of a product are its two factors."""
+from gainstage.graph.nodes.readers import Graph, leaf_of, parents_of
+from gainstage.graph.operations.table import operation_of, source_of
+from gainstage.graph.weights.activations import Activation, activation_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +42,7 @@ def weight_uses(graph: Graph) -> list[WeightUse]:
     """
     products: dict[int, list[tuple[Any, int, Tensor]]] = {}
     for node in graph.nodes:
-        if is_product(node):
+        if operation_of(node).factors:
             for operand, leaf in _leaf_factors(node):
                 products.setdefault(id(leaf), []).append((node, operand, leaf))
     uses: list[WeightUse] = []
@@ -67,7 +58,7 @@ def weight_uses(graph: Graph) -> list[WeightUse]:
                 node,
                 fan_in,
                 fan_out,
-                node.name() == "ConvolutionBackward0",
+                _is_convolution(node),
                 _is_inputs_first(node, operand, leaf, fan_in),
                 activation_after(graph, node),
                 _is_recurrent([each[0] for each in all_of], operand),
@@ -79,16 +70,26 @@ def weight_uses(graph: Graph) -> list[WeightUse]:
 
 def _leaf_factors(node: Any) -> Iterator[tuple[int, Tensor]]:
     parents = [parent for parent, _ in node.next_functions]
-    for operand in _MATRIX_OPERANDS.get(node.name(), (1,)):
+    for operand in _factor_edges(node):
         leaf = leaf_of(source_of(parents[operand])) if operand < len(parents) else None
         if leaf is not None:
             yield operand, leaf
 
 
+def _factor_edges(node: Any) -> list[int]:
+    """Return the edges of a product by which a weight may come in."""
+    kind = operation_of(node)
+    return [kind.edges.index(factor) for factor in kind.factors]
+
+
+def _is_convolution(node: Any) -> bool:
+    return operation_of(node).op == "convolution"
+
+
 def _fans(node: Any, operand: int, leaf: Tensor) -> tuple[int, int] | None:
     """Return fan in and fan out; None where the graph does not tell them."""
     shape, count = tuple(leaf.shape), leaf.numel()
-    if node.name() == "ConvolutionBackward0":
+    if _is_convolution(node):
         field = count // max(1, shape[0] * shape[1])
         first, second = shape[0] // node._saved_groups, shape[1]
         if not node._saved_transposed:
@@ -97,14 +98,14 @@ def _fans(node: Any, operand: int, leaf: Tensor) -> tuple[int, int] | None:
         for stride in node._saved_stride:
             strides *= stride
         return max(1, first * field // strides), second * field
-    if node.name() in ("MmBackward0", "AddmmBackward0"):
-        left = "_saved_self_sym_sizes" if node.name() == "MmBackward0" else "_saved_mat1_sym_sizes"
-        rows, inner = getattr(node, left)
-        columns = node._saved_mat2_sym_sizes[1]
-        return int(inner), int(rows if operand == _MATRIX_OPERANDS[node.name()][0] else columns)
+    factors = operation_of(node).factors
+    names = [f"_saved_{factor}_sym_sizes" for factor in factors]
+    if len(names) == 2 and all(hasattr(node, name) for name in names):
+        (rows, inner), (_, columns) = (getattr(node, name) for name in names)
+        return int(inner), int(rows if operand == _factor_edges(node)[0] else columns)
     if len(shape) == 1:
         return count, 1
-    if node.name() == "BmmBackward0":
+    if operation_of(node).op == "bmm":
         inner = int(node._saved_self.shape[-1] if operand == 1 else node._saved_mat2.shape[-2])
     else:
         inner = shape[-2] if _has_inputs_first(node, operand) else shape[-1]
@@ -114,7 +115,7 @@ def _fans(node: Any, operand: int, leaf: Tensor) -> tuple[int, int] | None:
 
 
 def _is_inputs_first(node: Any, operand: int, leaf: Tensor, fan_in: int) -> bool:
-    if leaf.dim() < 2 or node.name() == "ConvolutionBackward0":
+    if leaf.dim() < 2 or _is_convolution(node):
         return False
     if leaf.shape[-2] != leaf.shape[-1]:
         return leaf.shape[-2] == fan_in
@@ -126,9 +127,9 @@ def _has_inputs_first(node: Any, operand: int) -> bool:
     turned = 0
     on_way = node.next_functions[operand][0]
     while on_way is not None and leaf_of(on_way) is None:
-        turned += on_way.name() in ("TBackward0", "TransposeBackward0", "PermuteBackward0")
+        turned += operation_of(on_way).transposes
         on_way = on_way.next_functions[0][0] if on_way.next_functions else None
-    is_right = operand == _MATRIX_OPERANDS.get(node.name(), (0, 1))[1]
+    is_right = operand == _factor_edges(node)[-1]
     return is_right == (turned % 2 == 0)
 
 
@@ -157,22 +158,22 @@ def _is_recurrent(products: list[Any], operand: int) -> bool:
 
 def _biases(graph: Graph, node: Any) -> Iterator[Tensor]:
     """Yield the vectors added to a product, within its node or right after it."""
-    if node.name() in ("AddmmBackward0", "BaddbmmBackward0", "AddmvBackward0"):
-        own = node.next_functions[0][0]
-    else:
-        own = node.next_functions[2][0] if node.name() == "ConvolutionBackward0" else None
+    kind = operation_of(node)
+    edge = None if kind.bias is None else kind.edges.index(kind.bias)
+    has_own = edge is not None and edge < len(node.next_functions)
+    own = node.next_functions[edge][0] if has_own else None
     leaf = None if own is None else leaf_of(source_of(own))
     if leaf is not None and leaf.dim() <= 1:
         yield leaf
     reached = [node]
     while reached:
         for reader, _ in graph.readers_of(reached.pop()):
-            if reader.name() == "AddBackward0":
+            if operation_of(reader).op == "add":
                 for parent in parents_of(reader):
                     leaf = leaf_of(source_of(parent))
                     if leaf is not None and leaf.dim() <= 1:
                         yield leaf
-            elif reader.name() in ("UnsafeViewBackward0", "ViewBackward0"):
+            elif operation_of(reader).op == "view":
                 reached.append(reader)
 
 
@@ -186,7 +187,7 @@ def residual_ends(graph: Graph, uses: list[WeightUse]) -> tuple[dict[int, Weight
     ends: dict[int, WeightUse] = {}
     sums = 0
     for node in graph.nodes:
-        if node.name() != "AddBackward0":
+        if operation_of(node).op != "add":
             continue
         operands = [source_of(parent) for parent, _ in node.next_functions]
         if len(operands) != 2 or any(o is None or leaf_of(o) is not None for o in operands):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gainstage.graph.autopsy.path import above
 from gainstage.graph.nodes.walk import Consumers, consumers_of, walk
-from gainstage.graph.operations.table import op_of
+from gainstage.graph.operations.operation import OperationKind
+from gainstage.graph.operations.table import operation_of
 from gainstage.treat.model.first_pass import FirstPass
 from gainstage.treat.model.modules import ModuleFinder, matches
 from gainstage.treat.model.norm_after import NormAfter, features_of
@@ -24,8 +25,6 @@ SMALLEST_BATCH = 8
 """Below it the statistics of a batch are mostly noise."""
 _GROWTH_BITS = 1.0
 """A module whose output level stands so far above its input's is a site where growth shows."""
-_SUMS = ("add", "add_")
-_ON_THE_WAY = ("mul", "div", "dropout", "native_dropout", "view", "reshape", "transpose", "permute")
 
 
 @dataclass(slots=True)
@@ -202,13 +201,18 @@ def _is_added_back(node: Any, consumers: Consumers) -> bool:
     made_from = above(node)
     while len(users := consumers.get(node, ())) == 1:
         ((user, edge, _),) = users
-        if op_of(user) in _SUMS:
+        if operation_of(user).op == "add":
             others = [p for e, (p, _) in enumerate(user.next_functions) if e != edge]
             return any(other in made_from for other in others)
-        if op_of(user) not in _ON_THE_WAY:
+        if not _keeps_branch(operation_of(user)):
             return False
         node = user
     return False
+
+
+def _keeps_branch(kind: OperationKind) -> bool:
+    """Tell whether what comes out is still the branch: scaled, thinned out or reshaped."""
+    return kind.scales or kind.is_dropout or kind.moves == "whole"
 
 
 def _first(value: Any) -> Any:
