@@ -110,11 +110,11 @@ SUB_ROOMS = {
     },
     "graph": {
         "autopsy": {"levels", "nodes", "operations"},
-        "levels": {"nodes"},
+        "levels": {"nodes", "operations"},
         "nodes": set[str](),
         "operations": {"nodes"},
         "sites": {"operations"},
-        "weights": {"nodes"},
+        "weights": {"nodes", "operations"},
     },
     "prescribe": {".": {"patch"}, "patch": set[str]()},
     "show": {".": set[str](), "serve": {"."}},

@@ -253,3 +253,10 @@ def test_a_run_from_the_command_line_names_it_as_well(
     ran = watched(str(script.path))
     assert ran.code == 0
     check(first_fault(load(ran.folder)), case, script, is_backward=is_backward)
+
+
+def test_a_long_chain_is_told_by_its_first_nine_and_its_last_three_links(tmp_path: Path) -> None:
+    turns = ".neg().abs()" * 10
+    script = write_script(tmp_path, f"x.log(){turns}.sum()", 0.0, "loss")
+    chain = [site.op for site in first_fault(watch_script(script.path)).chain]
+    assert chain == ["log", *["neg", "abs"] * 4, "neg", "abs", "sum"]

@@ -32,7 +32,7 @@ ACTIVATIONS = {
     "GluBackward0": OperationKind(
         op="glu", forward=lambda a: F.glu(a["self"], a["dim"]), settings=("dim",), makes=""
     ),
-    "HardswishBackward0": unary("hardswish", F.hardswish, makes="", activation="silu"),
+    "HardswishBackward0": unary("hardswish", F.hardswish, makes="inf", activation="silu"),
     "HardtanhBackward0": OperationKind(
         op="hardtanh",
         forward=lambda a: F.hardtanh(a["self"], a["min_val"], a["max_val"]),
