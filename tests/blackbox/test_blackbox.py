@@ -303,11 +303,11 @@ def test_the_culprit_and_the_batch_are_kept_and_computed_again(
         optimizer = torch.optim.SGD([weight], lr=0.1)
         loss = (weight * 0).sum()
         loss.backward()
-        recorder.protection.note_fault(*noted(0, torch.ones(3)))  # type: ignore[union-attr]
+        recorder.judge.protection.note_fault(*noted(0, torch.ones(3)))  # type: ignore[union-attr]
         optimizer.step()  # it did no harm
         optimizer.zero_grad()
         torch.log(weight).sum().backward()
-        recorder.protection.note_fault(*noted(1, weight))  # type: ignore[union-attr]
+        recorder.judge.protection.note_fault(*noted(1, weight))  # type: ignore[union-attr]
         assert not box_folders(tmp_path / "run")
         if steps_after:
             optimizer.step()
@@ -347,7 +347,7 @@ def test_a_box_over_its_limit_leaves_out_the_least_needed_first(
             optimizer.zero_grad()
             (layer(torch.ones(1, 10)).sum() * (math.nan if step else 1.0)).backward()
             x = torch.ones(50)
-            recorder.protection.note_fault(*noted(step, x))  # type: ignore[union-attr]
+            recorder.judge.protection.note_fault(*noted(step, x))  # type: ignore[union-attr]
             optimizer.step()
     box = find_box(tmp_path / "run")
     assert [entry["part"] for entry in box.info["left_out"]] == left_out

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gainstage.blackbox.tensor_file import load_shelf
+from gainstage.blackbox.tensor_file import load_tensors
 from gainstage.errors import RunFolderError
 from gainstage.graph.autopsy.replay import rederive
 from gainstage.graph.autopsy.replay import reexecute as reexecute_
@@ -56,7 +56,7 @@ def replay(run: Path, rank: int | None = None, *, reexecute: Reexecute | None = 
         raise RunFolderError(f"the operation's inputs are not in the black box: {why}")
     if reexecute is None:
         reexecute = _again
-    tensors = load_shelf(box.file("saved")) if box.file("saved").exists() else {}
+    tensors = load_tensors(box.file("saved")) if box.file("saved").exists() else {}
 
     def take(tag: str, content: Any) -> Any:
         if tag == "$tensor":

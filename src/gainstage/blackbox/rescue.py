@@ -14,9 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gainstage.blackbox.tensor_file import load_shelf
-from gainstage.blackbox.training_state import is_finite
+from gainstage.blackbox.tensor_file import load_tensors
 from gainstage.errors import RunFolderError
+from gainstage.graph.nodes.finite import is_finite
 from gainstage.store.blackbox import Box, find_box
 from gainstage.store.state_tree import decode
 
@@ -80,7 +80,7 @@ def _checkpoint(box: Box) -> tuple[dict[str, Any], list[str]]:
         notes.append(f"no optimizer state: {why}")
     elif info["optimizers"]:
         has_tensors = bool(info["bytes"]["optimizer"])
-        tensors = load_shelf(box.file("optimizer")) if has_tensors else {}
+        tensors = load_tensors(box.file("optimizer")) if has_tensors else {}
         optimizers = [_optimizer(layout, tensors, notes) for layout in info["optimizers"]]
     evaluation = info["evaluation"]
     if evaluation > 1:
@@ -99,7 +99,7 @@ def _model(box: Box) -> tuple[dict[str, Any], list[str]]:
     why = box.why_missing("model")
     if why is not None:
         raise RunFolderError(f"the black box of step {box.step} has no weights: {why}")
-    tensors = load_shelf(box.file("model"))
+    tensors = load_tensors(box.file("model"))
     layout = box.info["model"]
     notes = [f"{each['name']} is not in it: {each['why']}" for each in layout["left_out"]]
     labels = [root["label"] for root in layout["roots"]]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from gainstage.errors import RunFolderError
+from gainstage.graph.nodes.readable import has_memory
 from gainstage.norms.deferred import is_distributed
 
 _COMPLEX128 = "complex128"
@@ -29,7 +30,7 @@ _KINDS: Final = frozenset(
 )
 
 
-class Shelf:
+class TensorFile:
     """Tensors by name, each kept once under all its names. Nothing is copied before `save`."""
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ class Shelf:
 
 
 def why_not(tensor: Tensor) -> str | None:
-    """Return in words why a tensor cannot be put on a shelf, None where it can."""
+    """Return in words why a tensor cannot be put into a file, None where it can."""
     if is_distributed(tensor):
         return "one process's share of a DTensor, which no single box can hold"
     if is_traceable_wrapper_subclass(tensor):
@@ -89,13 +90,13 @@ def why_not(tensor: Tensor) -> str | None:
         return f"its layout is {str(tensor.layout).removeprefix('torch.')}, not dense"
     if tensor.is_quantized or tensor.dtype not in _KINDS:
         return f"safetensors has no {str(tensor.dtype).removeprefix('torch.')}"
-    if tensor.is_meta or tensor.untyped_storage().nbytes() == 0 < tensor.numel():
+    if not has_memory(tensor):
         return "it has no memory"
     return None
 
 
-def load_shelf(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file that `Shelf.save` has written.
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file that `TensorFile.save` has written.
 
     Raises:
         RunFolderError: If it is missing or damaged.

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
-from gainstage.blackbox.tensor_file import Shelf, why_not
+from gainstage.blackbox.tensor_file import TensorFile, why_not
+from gainstage.graph.nodes.finite import is_finite
 from gainstage.store.state_tree import encode
 
 _INITIAL = {"running_mean": 0.0, "running_var": 1.0}
@@ -39,8 +40,8 @@ class Training:
     """By the id of a group of an optimizer: its learning rate, where a treatment has lowered it."""
 
 
-def model_layout(training: Training, shelf: Shelf) -> dict[str, Any]:
-    """Put parameters and buffers on the shelf and return which entry of a state dict each is.
+def model_layout(training: Training, file: TensorFile) -> dict[str, Any]:
+    """Put parameters and buffers into the file and return which entry of a state dict each is.
 
     The entries of a root are those of its `state_dict()`, tied weights under each of their names,
     found without calling it: it may run hooks of the script's, which may be collective.
@@ -57,7 +58,7 @@ def model_layout(training: Training, shelf: Shelf) -> dict[str, Any]:
         if why is not None:
             left_out.append({"name": label, "why": why})
             return
-        entry = {"root": root, "key": key, "tensor": shelf.put(label, source), **fields}
+        entry = {"root": root, "key": key, "tensor": file.put(label, source), **fields}
         entries.append(entry | ({"record": names[id(tensor)]} if id(tensor) in names else {}))
 
     owned: set[int] = set()
@@ -82,7 +83,7 @@ def model_layout(training: Training, shelf: Shelf) -> dict[str, Any]:
     poisoned = [
         entry["tensor"]
         for entry in entries
-        if entry["kind"] == "statistics" and not is_finite(shelf.tensors[entry["tensor"]])
+        if entry["kind"] == "statistics" and not is_finite(file.tensors[entry["tensor"]])
     ]
     return {
         "roots": roots,
@@ -99,23 +100,14 @@ def _kind_of_buffer(module: nn.Module, name: str, buffer: Tensor) -> dict[str, A
     return {"kind": "buffer"}
 
 
-def is_finite(tensor: Tensor) -> bool:
-    """Tell whether no element is NaN or inf. Waits for an accelerator."""
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return True
-    if tensor.element_size() == 1:
-        tensor = tensor.float()  # float8 has no `isfinite`
-    return bool(torch.isfinite(tensor.detach()).all())
-
-
-def optimizer_layout(training: Training, number: int, shelf: Shelf) -> dict[str, Any]:
-    """Put an optimizer's tensors on the shelf and return the rest, as its state dict has it.
+def optimizer_layout(training: Training, number: int, file: TensorFile) -> dict[str, Any]:
+    """Put an optimizer's tensors into the file and return the rest, as its state dict has it.
 
     Args:
         training: Has the optimizer, of any kind; what its state holds besides plain values and
             tensors is left out.
         number: Its place there.
-        shelf: Takes the tensors.
+        file: Takes the tensors.
     """
     label, optimizer = training.optimizers[number]
     names = {id(tensor): name for name, tensor in training.parameters.items()}
@@ -126,7 +118,7 @@ def optimizer_layout(training: Training, number: int, shelf: Shelf) -> dict[str,
         if isinstance(value, Tensor):
             why = why_not(value)
             if why is None:
-                return {"$tensor": shelf.put(name, value)}
+                return {"$tensor": file.put(name, value)}
         elif isinstance(value, torch.dtype):
             return {"$dtype": str(value).removeprefix("torch.")}
         else:

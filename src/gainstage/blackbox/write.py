@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gainstage.blackbox.tensor_file import Shelf, why_not
+from gainstage.blackbox.tensor_file import TensorFile, why_not
 from gainstage.blackbox.training_state import Training, model_layout, optimizer_layout, rng_states
 from gainstage.facts.fault import Fault
 from gainstage.store.blackbox import BLACKBOX_INFO, BLACKBOX_SCHEMA, PARTS, Part, box_folder
@@ -114,7 +114,7 @@ def _write(
     noted: _Noted | None,
     limit: int,
 ) -> Path:
-    shelves: dict[Part, Shelf] = {part: Shelf() for part in PARTS}
+    files: dict[Part, TensorFile] = {part: TensorFile() for part in PARTS}
     info: dict[str, Any] = {
         "schema": BLACKBOX_SCHEMA,
         "step": step,
@@ -123,24 +123,24 @@ def _write(
         **facts,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        **_fault_layout(noted, shelves),
-        "model": model_layout(training, shelves["model"]),
+        **_fault_layout(noted, files),
+        "model": model_layout(training, files["model"]),
         "optimizers": [
-            optimizer_layout(training, number, shelves["optimizer"])
+            optimizer_layout(training, number, files["optimizer"])
             for number in range(len(training.optimizers))
         ],
         "scaler": training.scaler,
         "rng": rng_states(),
     }
-    info["left_out"] = _fit(shelves, limit)
-    info["bytes"] = {part: shelf.nbytes for part, shelf in shelves.items()}
+    info["left_out"] = _fit(files, limit)
+    info["bytes"] = {part: file.nbytes for part, file in files.items()}
     path = box_folder(run, step, rank)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
-        for part, shelf in shelves.items():
-            if shelf.tensors:
-                shelf.save(temporary / f"{part}.safetensors")
+        for part, file in files.items():
+            if file.tensors:
+                file.save(temporary / f"{part}.safetensors")
         write_json(temporary / BLACKBOX_INFO, info)
         temporary.rename(path)
     except BaseException:
@@ -150,21 +150,21 @@ def _write(
     return path
 
 
-def _fit(shelves: dict[Part, Shelf], limit: int) -> list[dict[str, str]]:
-    """Empty shelves, the least needed first, until they fit; return what was left out, and why."""
+def _fit(files: dict[Part, TensorFile], limit: int) -> list[dict[str, str]]:
+    """Empty files, the least needed first, until they fit; return what was left out, and why."""
     left_out: list[dict[str, str]] = []
     for part in PARTS:
-        total = sum(shelf.nbytes for shelf in shelves.values())
+        total = sum(file.nbytes for file in files.values())
         if total <= limit:
             break
-        if shelves[part].tensors:
+        if files[part].tensors:
             why = f"the box would take {total:,} bytes and --blackbox-limit is {limit:,}"
             left_out.append({"part": part, "why": why})
-            shelves[part] = Shelf()
+            files[part] = TensorFile()
     return left_out
 
 
-def _fault_layout(noted: _Noted | None, shelves: dict[Part, Shelf]) -> dict[str, Any]:
+def _fault_layout(noted: _Noted | None, files: dict[Part, TensorFile]) -> dict[str, Any]:
     if noted is None:
         return {"fault": None, "culprit": None, "batch": None}
     left_out: list[dict[str, str]] = []
@@ -172,7 +172,7 @@ def _fault_layout(noted: _Noted | None, shelves: dict[Part, Shelf]) -> dict[str,
     def put(part: Part, name: str, tensor: Tensor) -> dict[str, Any]:
         why = why_not(tensor)
         if why is None:
-            return {"$tensor": shelves[part].put(name, tensor)}
+            return {"$tensor": files[part].put(name, tensor)}
         left_out.append({"name": name, "why": why})
         return {"$left_out": why}
 

@@ -18,13 +18,18 @@ from torch import Tensor
 from gainstage.attach.fault.bad_input_source import finite_twin, nonfinite_buffer
 from gainstage.blackbox.write import FaultTensors
 from gainstage.facts.fault import Fault, FaultEvidence, Phase, Site
-from gainstage.graph.autopsy.backward_overflow import Readings, find_on_way_back
+from gainstage.graph.autopsy.backward_overflow import SampledGradients, find_backward_overflow
 from gainstage.graph.autopsy.batch import batch_of, entering
 from gainstage.graph.autopsy.blame import untracked
 from gainstage.graph.autopsy.custom import CustomGradients, is_custom
 from gainstage.graph.autopsy.dispersion import divisor_of
 from gainstage.graph.autopsy.find import Culprit, find_forward
-from gainstage.graph.autopsy.singular_derivatives import Held, find_backward, hold, singular
+from gainstage.graph.autopsy.singular_derivatives import (
+    SavedOperands,
+    find_backward,
+    hold,
+    singular,
+)
 from gainstage.graph.nodes.finite import dtype_name
 from gainstage.graph.nodes.walk import is_leaf
 from gainstage.graph.operations.table import op_of, operation_of, source_of
@@ -85,7 +90,7 @@ class FaultWatch:
         self._singular: dict[tuple[str, ...], _Suspects] = {}
         self._has_suspects = False
         self._loss: _Located | None = None
-        self._held: list[tuple[Held, Match, list[Any]]] = []
+        self._held: list[tuple[SavedOperands, Match, list[Any]]] = []
         self._custom: list[tuple[CustomGradients, Match, list[Any]]] = []
         self.most_bytes_held = 0
         """The most that was kept from a backward call until its step was judged."""
@@ -170,7 +175,7 @@ class FaultWatch:
         step: int,
         norms: Mapping[int, float | None],
         names: Callable[[int], str | None],
-        read: Sequence[Readings] = (),
+        read: Sequence[SampledGradients] = (),
     ) -> JudgedFault | None:
         """Return the fault of a step whose loss or gradients are not finite, None if none is told.
 
@@ -188,7 +193,7 @@ class FaultWatch:
             return None
         found = loss if was_bad else self._backward(held, norms)
         if found is None and not was_bad:
-            found = self._in_custom(bad) or self._on_way_back(read, bad)
+            found = self._in_custom(bad) or self._backward_overflow(read, bad)
         self.forget()
         if found is not None and found.culprit.kind == "parameter" and self.faults:
             # What an earlier fault has left behind: of weights that are gone no later step tells
@@ -212,7 +217,9 @@ class FaultWatch:
         self._custom = []
 
     def _backward(
-        self, held: Sequence[tuple[Held, Match, list[Any]]], norms: Mapping[int, float | None]
+        self,
+        held: Sequence[tuple[SavedOperands, Match, list[Any]]],
+        norms: Mapping[int, float | None],
     ) -> _Located | None:
         finite = {key: math.isfinite(norm) for key, norm in norms.items() if norm is not None}
         for each, match, nodes in held:
@@ -228,9 +235,11 @@ class FaultWatch:
                 return self._place(culprit, nodes, match, {})
         return None
 
-    def _on_way_back(self, read: Sequence[Readings], bad: Mapping[int, float]) -> _Located | None:
+    def _backward_overflow(
+        self, read: Sequence[SampledGradients], bad: Mapping[int, float]
+    ) -> _Located | None:
         for each in read:
-            culprit = find_on_way_back(each, bad)
+            culprit = find_backward_overflow(each, bad)
             if culprit is not None:
                 return self._place(culprit, each.nodes, self._sites.match(each.nodes), {})
         return None

@@ -266,7 +266,7 @@ class Recorder:
         self._loss.close()
         self.judge.on_skipped()
 
-    # Readings
+    # SampledGradients
 
     def _read(self, plan: Plan, optimizer: Optimizer) -> StepMetrics:
         """Read the gradients that an optimizer is about to step with, and treat them."""

@@ -30,14 +30,14 @@ from gainstage.blackbox.write import FaultTensors
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
 from gainstage.facts.observation import Observation, Observed
-from gainstage.graph.autopsy.backward_overflow import Readings
+from gainstage.graph.autopsy.backward_overflow import SampledGradients
 from gainstage.graph.autopsy.log_margin import log_margins
 from gainstage.graph.autopsy.values import Values
 from gainstage.graph.levels.layers import layers_of
 from gainstage.graph.levels.probe import Probe, places_read
 from gainstage.graph.levels.profile import Profile, blocks_of
 from gainstage.graph.levels.time_block import Structure, structure_of
-from gainstage.graph.nodes.isolated_thread import apart
+from gainstage.graph.nodes.isolated_thread import run_isolated
 from gainstage.graph.nodes.release import sweep
 from gainstage.graph.nodes.walk import is_leaf, walk
 from gainstage.graph.sites.recording import SiteRecording, sites_of
@@ -278,7 +278,7 @@ class GraphWatch:
         values = Values(graph, roots)
         outputs = {p: _held(values, nodes[p]) for p in places_read(len(nodes), layers)}
         if self.is_thorough:
-            computed = apart(lambda: {p: values.value(nodes[p]) for p in layers})
+            computed = run_isolated(lambda: {p: values.value(nodes[p]) for p in layers})
             outputs = {p: computed.get(p) if each is None else each for p, each in outputs.items()}
         known = {place: value for place, value in outputs.items() if value is not None}
         structure = self._structures.get(shape_of(nodes))
@@ -366,7 +366,7 @@ class GraphWatch:
         self._judged = step
         by_id = dict(zip(ids, norms, strict=True))
         sampled = self._step.sampled if len(self._step.sampled) == self._step.calls else []
-        read = [Readings(each.nodes, profile.readings) for profile, each in sampled]
+        read = [SampledGradients(each.nodes, profile.readings) for profile, each in sampled]
         found = self.faults.judge(step, by_id, columns.name_of, read)
         if found is None:
             return

@@ -22,7 +22,7 @@ from gainstage.graph.operations.table import class_name_of, op_of
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class SampledGradients:
     """The gradients that came to the nodes of one sampled backward call."""
 
     nodes: Sequence[Node]
@@ -41,7 +41,7 @@ class _Turn:
     is_nan: bool
 
 
-def find_on_way_back(read: Readings, bad: Mapping[int, float]) -> Culprit | None:
+def find_backward_overflow(read: SampledGradients, bad: Mapping[int, float]) -> Culprit | None:
     """Return the node that took in a finite gradient and gave out one that is not.
 
     Of several the one nearest to the loss. Waits for the device.
@@ -83,7 +83,7 @@ def find_on_way_back(read: Readings, bad: Mapping[int, float]) -> Culprit | None
     )
 
 
-def _within(read: Readings, bits: dict[Node, float]) -> _Turn | None:
+def _within(read: SampledGradients, bits: dict[Node, float]) -> _Turn | None:
     """Return who gave the first bad gradient to another node.
 
     A gradient to which several nodes add is laid to the one that took in the largest.
@@ -98,7 +98,9 @@ def _within(read: Readings, bits: dict[Node, float]) -> _Turn | None:
     return _Turn(giver, bits[giver], deltas[0].dtype, is_nan)
 
 
-def _at_leaf(read: Readings, bits: dict[Node, float], bad: Mapping[int, float]) -> _Turn | None:
+def _at_leaf(
+    read: SampledGradients, bits: dict[Node, float], bad: Mapping[int, float]
+) -> _Turn | None:
     """Return who gave a bad gradient to a leaf, all nodes having had finite ones."""
     if len(bits) < len(read.nodes):
         return None

@@ -17,7 +17,7 @@ from gainstage.facts.fault import FaultEvidence, Share
 from gainstage.graph.autopsy.batch import batch_in, entering, samples_of
 from gainstage.graph.autopsy.find import Culprit
 from gainstage.graph.autopsy.path import loss_side, path_up
-from gainstage.graph.nodes.finite import nonfinite, status_of
+from gainstage.graph.nodes.finite import is_finite, nonfinite
 from gainstage.graph.nodes.walk import Node, consumers_of, leaves_above
 from gainstage.graph.operations.table import REGIONS, class_name_of, is_opaque, op_of
 
@@ -102,5 +102,4 @@ class CustomGradients:
 
 
 def _is_bad(grad: Any) -> bool:
-    status = status_of(grad) if isinstance(grad, Tensor) else None
-    return status is not None and not status.finite
+    return isinstance(grad, Tensor) and not is_finite(grad)

@@ -29,7 +29,7 @@ def derivative_of(
 ) -> Derivative | None:
     """Return the derivative for an incoming gradient of ones; None where it cannot be computed.
 
-    Makes a graph of its own: call it through `apart`, so that sequence numbers stay as they are.
+    Makes a graph of its own: call it through `run_isolated`, so that the sequence numbers stay.
     """
     if operation.forward is None:
         return None

@@ -22,7 +22,7 @@ from gainstage.graph.nodes.finite import (
     nonfinite,
     status_of,
 )
-from gainstage.graph.nodes.isolated_thread import apart
+from gainstage.graph.nodes.isolated_thread import run_isolated
 from gainstage.graph.nodes.saved import saved_tensors
 from gainstage.graph.nodes.walk import Node, is_leaf, walk
 from gainstage.graph.operations.table import class_name_of, op_of, operation_of
@@ -74,7 +74,7 @@ def find_forward(roots: Iterable[Tensor]) -> Culprit | None:
         None if all roots are finite, or hang on no graph.
     """
     given = [root for root in roots if root.grad_fn is not None]
-    return apart(lambda: _find_forward(given))
+    return run_isolated(lambda: _find_forward(given))
 
 
 def _find_forward(roots: list[Tensor]) -> Culprit | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gainstage.graph.nodes.saved import output_shape
-from gainstage.graph.nodes.walk import Consumers, Node, is_leaf
+from gainstage.graph.nodes.walk import Consumers, Node, is_leaf, reached
 from gainstage.graph.operations.table import operation_of
 
 
@@ -58,14 +58,7 @@ def below(node: Node, consumers: Consumers) -> set[Node]:
 
 def above(node: Node) -> set[Node]:
     """Return the node and all that it depends on."""
-    found = {node}
-    queue = [node]
-    while queue:
-        for parent, _ in queue.pop().next_functions:
-            if parent is not None and parent not in found:
-                found.add(parent)
-                queue.append(parent)
-    return found
+    return set(reached([node]))
 
 
 def loss_side(node: Node, consumers: Consumers) -> bool:

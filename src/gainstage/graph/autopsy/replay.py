@@ -11,7 +11,7 @@ from torch import Tensor
 from gainstage.errors import ConfigError
 from gainstage.graph.autopsy.derivative import derivative_of
 from gainstage.graph.autopsy.values import evaluate
-from gainstage.graph.nodes.isolated_thread import apart
+from gainstage.graph.nodes.isolated_thread import run_isolated
 from gainstage.graph.operations.operation import OperationKind
 from gainstage.graph.operations.table import OPERATIONS
 
@@ -28,7 +28,7 @@ def reexecute(kind: str, inputs: Mapping[str, Tensor], settings: Mapping[str, An
         ConfigError: If the kind cannot be computed again, or an argument it needs is missing.
     """
     operation = _known(kind)
-    results = apart(lambda: evaluate(operation, _operands(inputs, settings)))
+    results = run_isolated(lambda: evaluate(operation, _operands(inputs, settings)))
     if not results:
         missing = [n for n in (*operation.edges, *operation.data) if n not in {*inputs, *settings}]
         raise ConfigError(f"{operation.op} needs the arguments {missing!r}, which were not saved")
@@ -51,7 +51,7 @@ def rederive(
     operation = _known(kind)
     operands = _operands(inputs, settings)
     tracked = [name for name in operation.edges if name in inputs]
-    found = apart(lambda: derivative_of(operation, operands, tracked, (0, 1, 2)))
+    found = run_isolated(lambda: derivative_of(operation, operands, tracked, (0, 1, 2)))
     if found is None:
         raise ConfigError(f"the derivative of {operation.op} needs arguments that were not saved")
     return found.gradients

@@ -21,7 +21,7 @@ from gainstage.graph.autopsy.find import Culprit, inputs_of, settings_of
 from gainstage.graph.autopsy.path import loss_side, path_down, path_up
 from gainstage.graph.autopsy.values import evaluate, given_of, in_float64
 from gainstage.graph.nodes.finite import dtype_name, largest_finite, status_of
-from gainstage.graph.nodes.isolated_thread import apart
+from gainstage.graph.nodes.isolated_thread import run_isolated
 from gainstage.graph.nodes.saved import output_shape, saved
 from gainstage.graph.nodes.walk import Consumers, Node, consumers_of, forward_number, leaves_above
 from gainstage.graph.operations.operation import OperationKind
@@ -32,7 +32,7 @@ MASK_HOPS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class HeldNode:
+class SavedNode:
     """One node whose derivative can be infinite, with what it saved."""
 
     node: Node
@@ -43,10 +43,10 @@ class HeldNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class SavedOperands:
     """What is kept beyond backward. Drop it once the step is judged."""
 
-    entries: tuple[HeldNode, ...]
+    entries: tuple[SavedNode, ...]
     graph: Sequence[Node]
     """All nodes, in forward order."""
     entrances: tuple[Entrance, ...]
@@ -89,7 +89,7 @@ def _is_masked(node: Node) -> bool:
 
 def hold(
     nodes: Iterable[Node], graph: Sequence[Node], entrances: Iterable[Node] | None = None
-) -> Held:
+) -> SavedOperands:
     """Return references to what the nodes saved, so that backward does not free it.
 
     Call it as backward begins. Copies nothing and does not wait for the device; about 10 µs a node.
@@ -100,7 +100,7 @@ def hold(
         entrances: The nodes at which the batch enters, as `entering` finds them, where they are
             known from an earlier step of the same shape; None: all nodes are asked.
     """
-    entries: list[HeldNode] = []
+    entries: list[SavedNode] = []
     storages: dict[int, int] = {}
     for node in nodes:
         operands = given_of(node)
@@ -111,10 +111,10 @@ def hold(
                 if isinstance(value, Tensor):
                     operands[name] = value.detach()
         tensors = list(inputs_of(operands).values())
-        entries.append(HeldNode(node, operands, tuple(t._version for t in tensors)))
+        entries.append(SavedNode(node, operands, tuple(t._version for t in tensors)))
         storages.update(_storages(tensors))
     shapes = entering(graph if entrances is None else entrances)
-    return Held(tuple(entries), graph, tuple(shapes), sum(storages.values()))
+    return SavedOperands(tuple(entries), graph, tuple(shapes), sum(storages.values()))
 
 
 def _storages(tensors: list[Tensor]) -> dict[int, int]:
@@ -125,7 +125,7 @@ def _storages(tensors: list[Tensor]) -> dict[int, int]:
     }
 
 
-def find_backward(held: Held, finite: Mapping[int, bool]) -> Culprit | None:
+def find_backward(held: SavedOperands, finite: Mapping[int, bool]) -> Culprit | None:
     """Return the node whose derivative made gradients non-finite although the loss was finite.
 
     Of the held nodes whose derivative is not finite, the one nearest to the loss above which all
@@ -143,12 +143,12 @@ def find_backward(held: Held, finite: Mapping[int, bool]) -> Culprit | None:
     bad = {leaf for leaf, is_finite in finite.items() if not is_finite}
     if not bad:
         return None
-    return apart(lambda: _find_backward(held, bad))
+    return run_isolated(lambda: _find_backward(held, bad))
 
 
-def _find_backward(held: Held, bad: set[int]) -> Culprit | None:
+def _find_backward(held: SavedOperands, bad: set[int]) -> Culprit | None:
     consumers = consumers_of(held.graph)
-    best: tuple[int, HeldNode, Derivative] | None = None
+    best: tuple[int, SavedNode, Derivative] | None = None
     for entry in sorted(held.entries, key=lambda e: forward_number(e.node), reverse=True):
         taken = {output for _, _, output in consumers.get(entry.node, ())} or {0}
         found = _judge(entry, taken)
@@ -168,7 +168,7 @@ def _find_backward(held: Held, bad: set[int]) -> Culprit | None:
     return _culprit(held, bad, *best)
 
 
-def _judge(entry: HeldNode, taken: set[int]) -> Derivative | None:
+def _judge(entry: SavedNode, taken: set[int]) -> Derivative | None:
     """Return the derivative of a held node if it is not finite."""
     tensors = inputs_of(entry.operands).values()
     if any(tensor._version != held for tensor, held in zip(tensors, entry.versions, strict=True)):
@@ -207,7 +207,7 @@ def completed(node: Node, operation: OperationKind, held: Mapping[str, Any]) -> 
 
 
 def _culprit(
-    held: Held, bad: set[int], explained: int, entry: HeldNode, found: Derivative
+    held: SavedOperands, bad: set[int], explained: int, entry: SavedNode, found: Derivative
 ) -> Culprit:
     node, operation = entry.node, operation_of(entry.node)
     consumers = consumers_of(held.graph)
@@ -244,7 +244,7 @@ def _culprit(
     )
 
 
-def _hidden_by(node: Node, held: Held, consumers: Consumers) -> str | None:
+def _hidden_by(node: Node, held: SavedOperands, consumers: Consumers) -> str | None:
     """Return the operation that keeps a node's result from the loss."""
     ends = [each for each in held.graph if each not in consumers]
     for each in path_down(node, ends, consumers)[1:]:

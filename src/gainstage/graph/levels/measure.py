@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gainstage.graph.nodes.readable import is_readable
+
 
 @dataclass(frozen=True, slots=True)
-class Levels:
+class TensorLevels:
     """Norm and largest magnitude of a tensor, still where it lies."""
 
     norm: Tensor
@@ -22,14 +24,14 @@ class Levels:
     dtype: torch.dtype
 
 
-def levels_of(tensor: Tensor) -> Levels | None:
-    """Return the levels of a tensor; None of one that is empty, sparse or holds no numbers.
+def levels_of(tensor: Tensor) -> TensorLevels | None:
+    """Return the levels of a tensor; None of one that is empty, not readable or no float.
 
     Call it under `no_grad`. What `expand` has repeated is read once: that changes no level.
     """
-    if tensor.layout is not torch.strided or not tensor.numel() or tensor.is_nested:
+    if not is_readable(tensor) or not tensor.numel():
         return None
-    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
         return None
     numel = tensor.numel()
     plain = tensor.detach()
@@ -42,7 +44,7 @@ def levels_of(tensor: Tensor) -> Levels | None:
     if repeats > 1:
         norm = norm * math.sqrt(repeats)
     low, high = torch.aminmax(plain.abs() if plain.is_complex() else plain)
-    return Levels(norm, torch.maximum(low.neg(), high), numel, tensor.dtype)
+    return TensorLevels(norm, torch.maximum(low.neg(), high), numel, tensor.dtype)
 
 
 def _norm(plain: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gainstage.graph.levels.fused_nodes import Unsupported
 from gainstage.graph.levels.fused_rnn import DirectionLevels, fused_levels
-from gainstage.graph.levels.measure import Levels, levels_of
+from gainstage.graph.levels.measure import TensorLevels, levels_of
 from gainstage.graph.levels.profile import NodeReading
 from gainstage.graph.operations.table import operation_of
 
@@ -47,8 +47,8 @@ class Probe:
         """
         began = time.perf_counter()
         self.cost_s = 0.0
-        self._outputs: dict[int, Levels | None] = {}
-        self._deltas: dict[int, list[Levels]] = {}
+        self._outputs: dict[int, TensorLevels | None] = {}
+        self._deltas: dict[int, list[TensorLevels]] = {}
         self.fused: dict[int, Sequence[DirectionLevels]] = {}
         """By place, levels through time of a fused recurrent node, once backward is done."""
         self._handles: list[Any] = []
@@ -83,7 +83,7 @@ class Probe:
 
         return listen
 
-    def _listener(self, read: list[Levels]) -> Callable[[tuple[Tensor | None, ...]], None]:
+    def _listener(self, read: list[TensorLevels]) -> Callable[[tuple[Tensor | None, ...]], None]:
         def listen(grads: tuple[Tensor | None, ...]) -> None:
             began = time.perf_counter()
             with torch.no_grad():

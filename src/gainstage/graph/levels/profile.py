@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.graph.levels.fused_rnn import DirectionLevels
-from gainstage.graph.levels.measure import Levels, level_bits, magnitude_bits
+from gainstage.graph.levels.measure import TensorLevels, level_bits, magnitude_bits
 from gainstage.graph.levels.time_block import Structure, time_block
 
 
@@ -22,8 +22,8 @@ class NodeReading:
 
     place: int
     """In the forward order of the graph."""
-    output: Levels | None
-    deltas: Sequence[Levels]
+    output: TensorLevels | None
+    deltas: Sequence[TensorLevels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _bits_of(reading: NodeReading) -> tuple[float, float, float, float, float]:
     return forward, forward_max, delta, delta_max, headroom
 
 
-def _levels(read: Sequence[Levels]) -> tuple[float, float]:
+def _levels(read: Sequence[TensorLevels]) -> tuple[float, float]:
     norms = [float(abs(levels.norm)) for levels in read]
     return (
         level_bits(norms, [levels.numel for levels in read]),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gainstage.facts.fault import NonfiniteValue
+from gainstage.graph.nodes.readable import has_memory
 
 
 class Status(NamedTuple):
@@ -47,6 +48,8 @@ def status_of(tensor: Tensor) -> Status | None:
     """
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
         return FINITE
+    if not has_memory(tensor):
+        return None
     try:
         real = numbers(tensor)
         if real.element_size() == 1:
@@ -55,8 +58,14 @@ def status_of(tensor: Tensor) -> Status | None:
         if not math.isnan(low):
             return Status(nan=False, inf=math.isinf(low) or math.isinf(high))
         return Status(nan=True, inf=bool(torch.isinf(real).any()))
-    except (RuntimeError, NotImplementedError, TypeError):  # meta, fake, nested or batched tensors
+    except (RuntimeError, NotImplementedError, TypeError):  # nested, or of a dtype without order
         return None
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds no NaN and no inf, or cannot be read. Waits for the device."""
+    status = status_of(tensor)
+    return status is None or status.finite
 
 
 def largest(tensor: Tensor) -> float:

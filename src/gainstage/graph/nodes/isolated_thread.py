@@ -11,7 +11,7 @@ import torch
 Result = TypeVar("Result")
 
 
-def apart(function: Callable[[], Result]) -> Result:
+def run_isolated(function: Callable[[], Result]) -> Result:
     """Return what the function returns, called in a thread of its own, without gradients.
 
     Grad mode, autocast, modes, saved-tensor hooks and the count of sequence numbers belong to a

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gainstage.graph.nodes.walk import Node, is_leaf, walk
+from gainstage.graph.nodes.walk import Consumers, Node, consumers_of, is_leaf, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +16,11 @@ class Graph:
 
     nodes: list[Node]
     """Those of operations, in forward order."""
-    readers: dict[Node, list[tuple[Node, int]]]
-    """By node: which nodes take its result, and as which operand."""
+    consumers: Consumers
 
     def readers_of(self, node: Node) -> list[tuple[Node, int]]:
         """Return the nodes that take a node's result, and as which operand."""
-        return self.readers.get(node, [])
+        return [(reader, operand) for reader, operand, _ in self.consumers.get(node, ())]
 
 
 def read_graph(roots: Iterable[Tensor]) -> Graph:
@@ -30,12 +29,7 @@ def read_graph(roots: Iterable[Tensor]) -> Graph:
     Call it before `backward`, which frees the graph.
     """
     nodes = walk(roots)
-    readers: dict[Node, list[tuple[Node, int]]] = {}
-    for node in nodes:
-        for operand, (parent, _) in enumerate(node.next_functions):
-            if parent is not None:
-                readers.setdefault(parent, []).append((node, operand))
-    return Graph([node for node in nodes if not is_leaf(node)], readers)
+    return Graph([node for node in nodes if not is_leaf(node)], consumers_of(nodes))
 
 
 def leaf_of(node: Node) -> Tensor | None:

@@ -30,17 +30,21 @@ def walk(roots: Iterable[Tensor]) -> list[Node]:
     holds one reference a node. Nodes of a deep graph are kept until they can be let go of safely.
     """
     sweep()
-    queue: list[Node] = [root.grad_fn for root in roots if root.grad_fn is not None]
-    seen: set[Node] = set(queue)
-    queue = list(seen)
-    while queue:
-        for parent, _ in queue.pop().next_functions:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                queue.append(parent)
-    nodes = sorted(seen, key=forward_number)
+    nodes = sorted(reached(root.grad_fn for root in roots), key=forward_number)
     keep(nodes)
     return nodes
+
+
+def reached(starts: Iterable[Node | None]) -> list[Node]:
+    """Return the nodes that others depend on, these with them, those nearest to them first."""
+    seen: dict[Node, None] = {node: None for node in starts if node is not None}
+    queue = list(seen)
+    for node in queue:
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen[parent] = None
+                queue.append(parent)
+    return queue
 
 
 def forward_number(node: Node) -> int:
@@ -75,15 +79,6 @@ def leaves_above(node: Node, edges: Iterable[int] | None = None) -> set[Node]:
         edges: Only what these edges of the node depend on; None for all.
     """
     wanted = range(len(node.next_functions)) if edges is None else edges
-    queue = [node.next_functions[edge][0] for edge in wanted]
-    seen: set[Node] = set()
-    leaves: set[Node] = set()
-    while queue:
-        current = queue.pop()
-        if current is None or current in seen:
-            continue
-        seen.add(current)
-        if is_leaf(current):
-            leaves.add(current)
-        queue.extend(parent for parent, _ in current.next_functions)
-    return leaves
+    return {
+        each for each in reached(node.next_functions[edge][0] for edge in wanted) if is_leaf(each)
+    }
