@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint browser frontend bench corpus corpus-generated docs clean
+.PHONY: help setup demo test lint browser frontend bench corpus corpus-generated tables docs clean
 
 help:
 	@echo "make demo      watch a real training explode, and treat it (2 minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make corpus    judge the diagnosis on the fault corpus beside the checkout (CASES=benchmarks/scripts: other scripts)"
 	@echo "make corpus-generated  rates on 304 generated trainings (6 minutes; SPLIT=dev to tune on)"
 	@echo "make frontend  build the report's front end anew (needs Node)"
+	@echo "make tables    the tables of the docs that follow from the code"
 	@echo "make docs      the documentation site, in site/ (needs no network once set up)"
 	@echo "make clean     remove what these targets made"
 
@@ -57,6 +58,10 @@ corpus: $(READY)
 SPLIT ?= test
 corpus-generated: $(READY)
 	PYTHONPATH=src $(BIN)/python -m benchmarks.corpus --split $(SPLIT)
+
+# Tables of the docs that follow from registries; a test compares.
+tables: $(READY)
+	PYTHONPATH=src $(BIN)/python tools/doc_tables.py
 
 docs: $(READY)
 	$(BIN)/zensical build --strict

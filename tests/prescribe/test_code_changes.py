@@ -14,7 +14,7 @@ from conftest import Ran, Runner, finish
 from gainstage import ConfigError, load, watch
 from gainstage.prescribe.patch.code_changes import ChangedScript, code_changes
 from gainstage.prescribe.patch.diff import patch_of
-from gainstage.treat.treatment import parse
+from gainstage.treat.spec import parse
 
 HEAD = "import itertools\nimport torch\nfrom torch import nn\n\ntorch.manual_seed(0)\n"
 END = 'print(f"final_loss={loss.item()!r}")\n'
@@ -257,8 +257,8 @@ def test_a_changed_text_runs_as_if_it_stood_in_the_scripts_file(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["code-change"], "code-change takes source=FILE"),
-        (["code-change:source=x.py,from=3"], "code-change takes source=FILE"),
+        (["code-change"], "code-change needs source=FILE"),
+        (["code-change:source=x.py,from=3"], "code-change has no setting 'from'; it has source"),
         (["code-change:source=missing.py"], "no such script: 'missing.py'"),
         (["code-change:source=broken.py"], "broken.py:1: "),
     ],

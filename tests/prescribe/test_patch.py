@@ -16,7 +16,7 @@ from torch import nn
 
 import gainstage
 from gainstage.prescribe.patch.diff import Patch, patch_of
-from gainstage.treat.treatment import parse
+from gainstage.treat.spec import parse
 
 HEAD = """\
 import torch

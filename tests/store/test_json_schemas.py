@@ -20,7 +20,7 @@ from gainstage.facts.observation import OBSERVED
 from gainstage.facts.prescription import TrialOutcome
 from gainstage.store.folder import update_run_info
 from gainstage.store.json_schemas import schema_names, schema_text
-from gainstage.treat.settings import SETTINGS
+from gainstage.treat.kinds import KINDS
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def test_enumerations_are_those_of_the_code() -> None:
     findings = schema("findings")["$defs"]
     assert findings["cause"]["enum"] == [kind.id for kind in CAUSES]
     remedies = findings["diagnosis"]["properties"]["remedies"]["items"]["properties"]["remedy"]
-    assert set(remedies["enum"]) == set(SETTINGS) | {"fix-data", "code-change"}
+    assert set(remedies["enum"]) == set(KINDS) | {"fix-data", "code-change"}
     kinds = (
         (schema("faults")["properties"]["kind"], FaultKind),
         (schema("prescription")["$defs"]["trial"]["properties"]["outcome"], TrialOutcome),

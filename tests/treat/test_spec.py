@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainstage.errors import ConfigError
-from gainstage.treat.settings import SETTINGS, Number, with_defaults
-from gainstage.treat.treatment import Spec, parse
+from gainstage.treat.kinds import KINDS
+from gainstage.treat.settings import Number
+from gainstage.treat.spec import Spec, parse
 
 WORDS = st.text("abcdefghijklmnop_.*+0123456789", min_size=1, max_size=20)
 
@@ -18,11 +19,12 @@ WORDS = st.text("abcdefghijklmnop_.*+0123456789", min_size=1, max_size=20)
 @st.composite
 def specs(draw: st.DrawFn) -> Spec:
     """Any spec that can be: its settings go together."""
-    remedy = draw(st.sampled_from(sorted(SETTINGS)))
+    remedy = draw(st.sampled_from(sorted(KINDS)))
+    kind = KINDS[remedy]
     settings: dict[str, float | str] = {}
-    for setting in SETTINGS[remedy]:
+    for setting in kind.settings:
         needed = setting.default == ""
-        if setting.name not in with_defaults(remedy, settings):
+        if setting.name not in kind.values(settings):
             continue
         if not needed and draw(st.booleans()):
             continue
@@ -35,7 +37,7 @@ def specs(draw: st.DrawFn) -> Spec:
             below = min(setting.below, 1e30)
             inside = st.floats(setting.above, below, exclude_min=True, exclude_max=True)
             settings[setting.name] = draw(inside)
-    if remedy != "code-change" and draw(st.booleans()):
+    if kind.has_schedule and draw(st.booleans()):
         settings["from"] = float(draw(st.integers(0, 1000)))
         settings["until"] = settings["from"] + draw(st.integers(1, 1000))
     return Spec(remedy, settings)
@@ -65,7 +67,7 @@ def test_defaults_are_those_of_the_kind_that_was_chosen() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("leeches", "no remedy 'leeches'; there are clip-global-norm, clip-value, .*, scale-loss"),
+        ("leeches", "no remedy 'leeches'; there are code-change, skip-nonfinite, .*, insert-norm"),
         ("clip-value:limit=1", "clip-value has no setting 'limit'; it has value, from, until"),
         ("clip-value:value=much", "value must be a number, got 'much'"),
         ("clip-value:value", "value must be a number, got ''"),
@@ -94,7 +96,7 @@ def test_a_spec_that_cannot_be_is_one_line_that_says_what_would_do(text: str, me
 
 def test_reading_a_spec_needs_no_torch() -> None:
     code = (
-        "import sys; from gainstage.treat.treatment import parse; parse('reinit'); "
+        "import sys; from gainstage.treat.spec import parse; parse('reinit'); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import gainstage
-from gainstage.treat.optimizer.step_size import Spikes
+from gainstage.treat.optimizer.cool_down import Spikes
 
 
 def test_a_warm_up_rises_to_the_scripts_own_schedule(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ from gainstage.treat.guard.guard import Guard
 from gainstage.treat.guard.spec import parse_guard
 from gainstage.treat.make import make
 from gainstage.treat.pipeline import TreatmentPipeline
-from gainstage.treat.treatment import Treatment, parse
+from gainstage.treat.spec import parse
+from gainstage.treat.treatment import Treatment
 
 if TYPE_CHECKING:
     from gainstage.attach.check.script_check import ScriptCheck

@@ -22,7 +22,7 @@ from gainstage.channel.config import RunConfig, observer_of, size_bytes
 from gainstage.errors import ConfigError
 from gainstage.store.folder import create_run_folder, update_run_info
 from gainstage.treat.guard.spec import parse_guard
-from gainstage.treat.treatment import parse
+from gainstage.treat.spec import parse
 
 if TYPE_CHECKING:
     from gainstage.facts.findings import Findings

@@ -103,7 +103,7 @@ def run(
     from gainstage.channel.config import RunConfig, budget_share, observer_of, size_bytes
     from gainstage.integrations.sinks import parse_sink
     from gainstage.treat.guard.spec import parse_guard
-    from gainstage.treat.treatment import parse
+    from gainstage.treat.spec import parse
 
     if fail_on not in (None, "warning", "critical"):
         raise ConfigError(f"--fail-on must be warning or critical, got {fail_on!r}")

@@ -23,7 +23,7 @@ from gainstage.show.terminal import print_summary
 from gainstage.store.folder import RUN_INFO, create_run_folder
 from gainstage.store.reader import load
 from gainstage.treat.guard.spec import parse_guard
-from gainstage.treat.treatment import parse
+from gainstage.treat.spec import parse
 
 if TYPE_CHECKING:
     from gainstage.facts.findings import Findings

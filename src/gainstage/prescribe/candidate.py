@@ -6,25 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gainstage.treat.kinds import KINDS
 from gainstage.treat.settings import Value
-from gainstage.treat.treatment import Spec, parse
-
-SIMPLEST_FIRST = (
-    "code-change",
-    "skip-nonfinite",
-    "clip-global-norm",
-    "clip-value",
-    "raise-eps",
-    "lower-lr",
-    "warm-up",
-    "scale-loss",
-    "clip-adaptive",
-    "fp32-module",
-    "reinit",
-    "insert-norm",
-)
-"""From what takes the fault itself away, over what leaves a healthy step as it is, to what makes
-another network of it."""
+from gainstage.treat.spec import Spec, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +33,7 @@ class Candidate:
         """Return the treatments for people: of a change of the code, the name of its file."""
         texts = [
             f"{spec.remedy} ({Path(str(spec.settings['source'])).name})"
-            if spec.remedy == "code-change"
+            if spec.kind.changes_source
             else spec.as_text()
             for spec in self.specs
         ]
@@ -63,7 +47,8 @@ class Candidate:
 
     def complexity(self) -> tuple[int, int]:
         """Return what orders candidates from the simplest: how many treatments, and which."""
-        return len(self.specs), max(SIMPLEST_FIRST.index(spec.remedy) for spec in self.specs)
+        simplest_first = list(KINDS)
+        return len(self.specs), max(simplest_first.index(spec.remedy) for spec in self.specs)
 
     def is_like(self, other: Candidate) -> bool:
         """Tell whether another would give nearly the same run: numbers within a tenth."""

@@ -7,7 +7,7 @@ The rule, in full:
    print one after as many steps (within a tenth); else the median of the last 5% of the recorded
    losses before the step that all of them reached.
 3. All within 5% of the best are equals; of these the simplest wins: fewer treatments, then the
-   order of `SIMPLEST_FIRST`, then the lower loss.
+   order of the kinds of treatment, then the lower loss.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from gainstage.facts.diagnosis import BY_HAND, Diagnosis, Remedy
 from gainstage.facts.observation import ClipCalled, ClipNothing, OptimizerMade
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.candidate import Candidate, candidate
-from gainstage.treat.treatment import Spec, parse
+from gainstage.treat.spec import Spec, parse
 
 HALF_DECADES = (1.0, 0.3, 0.1, 0.03, 0.01)
 _LEAST_CONFIDENCE = 0.02

@@ -8,8 +8,6 @@ from gainstage.treat.treatment import Step, Treatment
 class CodeChange(Treatment):
     """Counts the steps of a script whose text comes from `source`, as `run` has started it."""
 
-    remedy = "code-change"
-
     def __init__(self, source: str) -> None:
         super().__init__()
         self.details = {"source": source}

@@ -28,7 +28,7 @@ class TreatmentPipeline:
 
     def _go_to(self, index: int) -> list[Treatment]:
         for treatment in self._all:
-            start, until = treatment.spec.span()
+            start, until = treatment.span
             treatment.active = start <= index < until
         return [treatment for treatment in self._all if treatment.active]
 
@@ -66,8 +66,18 @@ class TreatmentPipeline:
 
     def treat(self, step: Step) -> None:
         """Let them change the gradients: once a step, or once a closure's call."""
-        for treatment in self._in_step if step.optimizer is not None else self._go_to(step.index):
-            treatment.treat(step)
+        if step.optimizer is not None:
+            for treatment in self._in_step:
+                treatment.treat(step)
+            return
+        for treatment in self._go_to(step.index):
+            if not treatment.without_optimizer:
+                treatment.treat(step)
+            elif not treatment.notes:
+                treatment.notes.append(
+                    f"{treatment.remedy} changes nothing: the script has no optimizer, so "
+                    f"{treatment.without_optimizer}"
+                )
 
     def end(self, optimizer: Any, next_index: int) -> None:
         """Let them undo what must not outlast the step, and look ahead to the next one."""

@@ -1,9 +1,9 @@
-"""Which remedies there are and what settings each takes. Needs no torch."""
+"""The settings that a treatment or a guard takes: numbers and words. Needs no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ Value: TypeAlias = float | str
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class When:
-    """A setting counts only while another one of the same remedy has one of these values."""
+    """A setting counts only while another one of the same treatment has one of these values."""
 
     name: str
     among: tuple[str, ...]
@@ -22,7 +22,7 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number that a remedy takes, with its default and the interval it must lie in."""
+    """A number that a treatment takes, with its default and the interval it must lie in."""
 
     name: str
     default: float
@@ -53,12 +53,19 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word that a remedy takes: one of some, or any where there are no choices."""
+    """A word that a treatment takes: one of some, or any where there are no choices."""
 
     name: str
     default: str
     choices: tuple[str, ...] = ()
     when: When | None = field(default=None, kw_only=True)
+    stands_for: str = field(default="", kw_only=True)
+    """What to write in its place where it has no default: `FILE`."""
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given."""
+        return not self.default
 
     def read(self, text: str) -> str:
         """Return the word.
@@ -75,83 +82,65 @@ class Word:
 
 Setting: TypeAlias = Number | Word
 
-
-def _of_kind(*kinds: str) -> When:
-    return When(name="kind", among=kinds)
-
-
-_AFTER_SPIKE = When(name="after", among=("spike",))
-
-SETTINGS: dict[str, tuple[Setting, ...]] = {
-    "clip-global-norm": (
-        Number("max_norm", 1.0),
-        Number("norm_type", 2.0, or_inf=True),
-        Word("per", "all", ("all", "parameter", "group")),
-    ),
-    "clip-value": (Number("value", 1.0),),
-    "clip-adaptive": (
-        Word("kind", "agc", ("agc", "autoclip", "zclip", "update")),
-        Number("clipping", 0.01, when=_of_kind("agc")),
-        Number("eps", 1e-3, when=_of_kind("agc")),
-        Number("percentile", 10.0, below=100.0, when=_of_kind("autoclip")),
-        Number("alpha", 0.97, below=1.0, when=_of_kind("zclip")),
-        Number("z", 2.5, when=_of_kind("zclip")),
-        Number("warm_up", 25.0, above=1.0, whole=True, when=_of_kind("zclip")),
-        Number("max_norm", math.inf, or_inf=True, when=_of_kind("zclip")),
-        Number("rms", 1.0, when=_of_kind("update")),
-    ),
-    "lower-lr": (
-        Number("factor", 0.1, below=1.0),
-        Word("after", "start", ("start", "spike")),
-        Number("for", 50.0, whole=True, when=_AFTER_SPIKE),
-        Number("z", 6.0, when=_AFTER_SPIKE),
-    ),
-    "warm-up": (Number("steps", 100.0, whole=True),),
-    "reinit": (
-        Word(
-            "kind",
-            "auto",
-            ("auto", "he", "xavier", "orthogonal", "identity", "residual", "lsuv"),
-        ),
-        Word("mode", "fan_in", ("fan_in", "fan_out"), when=_of_kind("auto", "he", "residual")),
-        Word("only", "*"),
-        Number("seed", 0.0, above=-1.0, whole=True),
-    ),
-    "insert-norm": (
-        Word("kind", "layer", ("layer", "rms", "batch")),
-        Word("at", "growth"),
-        Number("eps", 1e-5),
-    ),
-    "skip-nonfinite": (),
-    "raise-eps": (Number("eps", 1e-8),),
-    "fp32-module": (Word("module", "*"),),
-    "scale-loss": (Number("factor", 1024.0),),
-    "code-change": (Word("source", ""),),
-}
-"""By remedy. All take `from` and `until` besides."""
-
 SCHEDULE: tuple[Setting, ...] = (
     Number("from", 0.0, above=-1.0, whole=True),
     Number("until", math.inf, whole=True, or_inf=True),
 )
-"""The first step that is treated, and the first one that is not any more."""
+"""The first step that is treated, and the first one that no longer is."""
 
 
-def check(remedy: str, given: Mapping[str, Value]) -> None:
+def read_pairs(text: str, settings: Sequence[Setting], *, owner: str) -> dict[str, Value]:
+    """Return the settings that a text such as `max_norm=1,until=500` gives.
+
+    Args:
+        text: What stands behind the colon of an option.
+        settings: Those that there are.
+        owner: Whose they are, for messages.
+
+    Raises:
+        ConfigError: If one is unknown or has a value that it cannot have.
+    """
+    known = {setting.name: setting for setting in settings}
+    values: dict[str, Value] = {}
+    for pair in filter(None, text.split(",")):
+        name, equals, value = pair.partition("=")
+        if name not in known:
+            has = ", ".join(known) or "none"
+            raise ConfigError(f"{owner} has no setting {name!r}; it has {has}")
+        values[name] = known[name].read(value if equals else "")
+    return values
+
+
+def with_defaults(settings: Sequence[Setting], given: Mapping[str, Value]) -> dict[str, Value]:
+    """Return all settings that count, those not given at their defaults."""
+    values: dict[str, Value] = {}
+    for setting in settings:
+        when = setting.when
+        if when is None or _value_of(settings, when.name, given) in when.among:
+            values[setting.name] = given.get(setting.name, setting.default)
+    return values
+
+
+def check_together(settings: Sequence[Setting], given: Mapping[str, Value], *, owner: str) -> None:
     """Make sure that settings read one by one go together.
+
+    Args:
+        settings: Those that there are.
+        given: Values by name, the schedule's among them.
+        owner: Whose they are, for messages.
 
     Raises:
         ConfigError: If one of them means nothing beside another or is missing, or `until` is not
             after `from`.
     """
-    if remedy == "code-change" and set(given) != {"source"}:
-        raise ConfigError("code-change takes source=FILE, the script's changed text, and no more")
-    values = with_defaults(remedy, given)
-    for setting in SETTINGS[remedy]:
+    values = with_defaults(settings, given)
+    for setting in settings:
+        if isinstance(setting, Word) and setting.is_required and setting.name not in given:
+            raise ConfigError(f"{owner} needs {setting.name}={setting.stands_for}")
         if setting.name in given and setting.name not in values:
             assert setting.when is not None
-            when, now = setting.when, _value_of(remedy, setting.when.name, given)
-            needed = " or ".join(f"{when.name}={each}" for each in when.among)
+            when, now = setting.when, _value_of(settings, setting.when.name, given)
+            needed = " or ".join(f"{when.name}={word}" for word in when.among)
             has = ", ".join(values) or "none"
             raise ConfigError(
                 f"{setting.name} goes with {needed}, not with {when.name}={now}, which has {has}"
@@ -161,16 +150,15 @@ def check(remedy: str, given: Mapping[str, Value]) -> None:
         raise ConfigError(f"until must be above from={start:g}, got {until:g}")
 
 
-def with_defaults(remedy: str, given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return all settings of a remedy that count, those not given at their defaults."""
-    values: dict[str, Value] = {}
-    for setting in SETTINGS[remedy]:
-        when = setting.when
-        if when is None or _value_of(remedy, when.name, given) in when.among:
-            values[setting.name] = given.get(setting.name, setting.default)
-    return values
+def text_of(settings: Mapping[str, Value]) -> str:
+    """Return settings in the form that `read_pairs` reads."""
+    return ",".join(f"{name}={_text(value)}" for name, value in settings.items())
 
 
-def _value_of(remedy: str, name: str, given: Mapping[str, Value]) -> Value:
-    default = next(each.default for each in SETTINGS[remedy] if each.name == name)
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
+
+
+def _value_of(settings: Sequence[Setting], name: str, given: Mapping[str, Value]) -> Value:
+    default = next(setting.default for setting in settings if setting.name == name)
     return given.get(name, default)

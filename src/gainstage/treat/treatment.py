@@ -1,13 +1,13 @@
-"""What a treatment is, and how the command line names one: `clip-global-norm:max_norm=1`."""
+"""What a treatment is, and the moments at which it may act. Needs no torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gainstage.errors import ConfigError
-from gainstage.treat.settings import SCHEDULE, SETTINGS, Value, check, with_defaults
+from gainstage.treat.settings import Value
 
 
 @dataclass(slots=True)
@@ -73,29 +73,6 @@ class ScriptView(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A treatment by name, as the command line gives it and the record keeps it."""
-
-    remedy: str
-    settings: dict[str, Value]
-    """Those that were given."""
-
-    def as_text(self) -> str:
-        """Return the spec in the form that `parse` reads."""
-        pairs = ",".join(f"{key}={_text_of(value)}" for key, value in self.settings.items())
-        return f"{self.remedy}:{pairs}" if pairs else self.remedy
-
-    def values(self) -> dict[str, Value]:
-        """Return all settings that count, those not given at their defaults; no schedule."""
-        return with_defaults(self.remedy, self.settings)
-
-    def span(self) -> tuple[float, float]:
-        """Return the first step that is treated, and the first one that is not any more."""
-        start, until = (self.settings.get(each.name, each.default) for each in SCHEDULE)
-        return float(start), float(until)
-
-
 class Treatment:
     """A change to a run from outside, called at every moment at which one can be made.
 
@@ -103,25 +80,27 @@ class Treatment:
     which steps, is `TreatmentPipeline`'s to decide.
     """
 
-    remedy: str
-
     def __init__(self) -> None:
-        self.spec = Spec(self.remedy, {})
-        """What it was made from."""
+        self.remedy = ""
+        """The id of its kind."""
+        self.values: dict[str, Value] = {}
+        """All its settings by name, defaults and schedule included."""
+        self.span = (0.0, math.inf)
+        """The first step that is treated, and the first one that no longer is."""
+        self.without_optimizer = ""
+        """Why it changes nothing where a script steps by hand; empty where it can act there."""
         self.active = True
         """Whether the step in progress, its forward pass included, is to be treated."""
         self.touched = 0
         """Steps that it has changed so far."""
         self.notes: list[str] = []
-        """What must be told, one sentence each, such as why it could not be done."""
+        """What the user must know, one sentence each, such as why it could not act."""
         self.details: dict[str, Any] = {}
         """What exactly was done, in JSON types, for who wants to do it in the script itself."""
 
     def settings(self) -> dict[str, Value]:
         """Return all settings by name, defaults and schedule included."""
-        given = self.spec.settings
-        schedule = {each.name: given[each.name] for each in SCHEDULE if each.name in given}
-        return self.spec.values() | schedule
+        return dict(self.values)
 
     def attach(self, script: ScriptView) -> Callable[[], None] | None:
         """Hook into torch, where gradients alone do not do; return what takes the hooks out."""
@@ -147,36 +126,3 @@ class Treatment:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what `state_dict` returned."""
-
-
-def parse(text: str) -> Spec:
-    """Return the treatment that a `--treat` option names. Needs no torch.
-
-    Raises:
-        ConfigError: If remedy or setting is unknown, or a value is not one it can have.
-
-    Example:
-        >>> parse("clip-global-norm:max_norm=1,until=500")
-        Spec(remedy='clip-global-norm', settings={'max_norm': 1.0, 'until': 500.0})
-    """
-    remedy, _, rest = text.partition(":")
-    if remedy not in SETTINGS:
-        raise ConfigError(
-            f"--treat {text!r}: no remedy {remedy!r}; there are {', '.join(SETTINGS)}"
-        )
-    known = {setting.name: setting for setting in (*SETTINGS[remedy], *SCHEDULE)}
-    settings: dict[str, Value] = {}
-    try:
-        for pair in filter(None, rest.split(",")):
-            name, equals, value = pair.partition("=")
-            if name not in known:
-                raise ConfigError(f"{remedy} has no setting {name!r}; it has {', '.join(known)}")
-            settings[name] = known[name].read(value if equals else "")
-        check(remedy, settings)
-    except ConfigError as error:
-        raise ConfigError(f"--treat {text!r}: {error}") from None
-    return Spec(remedy, settings)
-
-
-def _text_of(value: Value) -> str:
-    return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")

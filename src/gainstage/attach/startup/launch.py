@@ -20,7 +20,7 @@ from gainstage.channel.place import make_channel
 from gainstage.channel.start import start_observer
 from gainstage.errors import ConfigError
 from gainstage.facts.run_info import RunInfo
-from gainstage.treat.treatment import parse
+from gainstage.treat.spec import parse
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap")
 _RUN_CHANGED = Path(__file__).with_name("run_changed.py")

@@ -11,29 +11,9 @@ from typing import Any
 
 from gainstage.facts.record import RankRecord
 from gainstage.prescribe.patch.edits import Edits, NoSafeEditError, ScriptSource, read_source
-from gainstage.prescribe.patch.models import fp32_module, insert_norm, reinit
-from gainstage.prescribe.patch.optimizers import Made, Stepped, is_of, optimizers_of, steps_of
-from gainstage.prescribe.patch.rates import lower_lr, raise_eps
-from gainstage.prescribe.patch.steps import clip, skip_nonfinite, warm_up
-from gainstage.treat.treatment import Spec
-
-_BY_HAND = {
-    "clip-global-norm": "before the optimizer's step, call "
-    "torch.nn.utils.clip_grad_norm_(model.parameters(), {max_norm})",
-    "clip-value": "before the optimizer's step, call "
-    "torch.nn.utils.clip_grad_value_(model.parameters(), {value})",
-    "clip-adaptive": "before the optimizer's step, call clip_adaptive_ of gainstage.treat.clip "
-    "or its like for kind={kind}",
-    "lower-lr": "multiply the learning rate by {factor}",
-    "warm-up": "raise the learning rate linearly over the first {steps:g} steps",
-    "raise-eps": "give the optimizer eps={eps}",
-    "reinit": "initialise the weights by kind={kind} where the layers are made",
-    "insert-norm": "put a {kind} norm behind the modules at={at}",
-    "skip-nonfinite": "step only if all gradients are finite",
-    "fp32-module": "call module {module} in float32, outside of autocast",
-    "code-change": "take the text of {source}",
-    "scale-loss": "multiply the loss by {factor} before backward, and divide the gradients by it",
-}
+from gainstage.prescribe.patch.optimizers import is_of
+from gainstage.prescribe.patch.treatments import edit
+from gainstage.treat.spec import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +45,14 @@ def patch_of(
     """
     try:
         source = read_source(path)
-        changed = [Path(str(s.settings["source"])) for s in specs if s.remedy == "code-change"]
+        changed = [Path(str(s.settings["source"])) for s in specs if s.kind.changes_source]
         start = replace(read_source(changed[-1]), path=path) if changed else source
         if changed:
             record = _moved(record, source, start)
         edits = Edits(start)
         for spec, done in zip(specs, details, strict=True):
-            if spec.remedy != "code-change":
-                _edit(edits, spec, record, done)
+            if not spec.kind.changes_source:
+                edit(edits, spec, record, done)
         text = _with_torch(start, edits)
         return Patch(diff=_diff(source, text), content=text.encode(source.module.encoding))
     except NoSafeEditError as error:
@@ -81,41 +61,8 @@ def patch_of(
 
 def by_hand(specs: Sequence[Spec], why: str) -> Patch:
     """Return treatments as an instruction, with the reason why there is no diff."""
-    steps = "; ".join(_BY_HAND[each.remedy].format(**each.values()) for each in specs)
+    steps = "; ".join(spec.kind.by_hand.format(**spec.values()) for spec in specs)
     return Patch(instruction=f"{steps} (no diff: {why})")
-
-
-def _edit(edits: Edits, spec: Spec, record: RankRecord, done: dict[str, Any]) -> None:
-    if "from" in spec.settings or "until" in spec.settings:
-        raise NoSafeEditError("the treatment was for some steps only")
-    source, values = edits.source, spec.values()
-    match spec.remedy:
-        case "fp32-module":
-            fp32_module(edits, str(values["module"]))
-        case "lower-lr" if values["after"] == "start":
-            lower_lr(edits, optimizers_of(source, record), float(values["factor"]))
-        case "raise-eps":
-            raise_eps(edits, optimizers_of(source, record), float(values["eps"]))
-        case "reinit":
-            made = optimizers_of(source, record)
-            reinit(edits, record, made, done, int(float(values["seed"])))
-        case "insert-norm":
-            made = optimizers_of(source, record)
-            insert_norm(edits, made, done, str(values["kind"]), float(values["eps"]))
-        case "clip-global-norm" if values["per"] == "all":
-            made, steps = _places(source, record)
-            kind = "" if values["norm_type"] == 2.0 else f", norm_type={values['norm_type']}"
-            call = f"clip_grad_norm_({{}}, max_norm={_plain(values['max_norm'])}{kind})"
-            clip(edits, record, made, steps, call)
-        case "clip-value":
-            made, steps = _places(source, record)
-            clip(edits, record, made, steps, f"clip_grad_value_({{}}, {_plain(values['value'])})")
-        case "skip-nonfinite":
-            skip_nonfinite(edits, *_places(source, record))
-        case "warm-up":
-            warm_up(edits, *_places(source, record), int(float(values["steps"])))
-        case _:
-            raise NoSafeEditError(f"{spec.remedy} with these settings needs more than an edit")
 
 
 def _moved(record: RankRecord, before: ScriptSource, after: ScriptSource) -> RankRecord:
@@ -130,11 +77,6 @@ def _moved(record: RankRecord, before: ScriptSource, after: ScriptSource) -> Ran
         for seen in record.observations
     ]
     return replace(record, observations=tuple(moved))
-
-
-def _places(source: ScriptSource, record: RankRecord) -> tuple[list[Made], list[Stepped]]:
-    made = optimizers_of(source, record)
-    return made, steps_of(source, record, made)
 
 
 def _with_torch(source: ScriptSource, edits: Edits) -> str:
@@ -164,7 +106,3 @@ def _diff(source: ScriptSource, changed: str) -> str:
         each if each.endswith("\n") else f"{each}\n\\ No newline at end of file\n" for each in lines
     )
     return "".join(marked)
-
-
-def _plain(value: float | str) -> str:
-    return repr(float(value))

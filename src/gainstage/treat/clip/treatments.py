@@ -7,11 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from gainstage.norms.clip import clip_coefficient, scale_gradients_
 from gainstage.norms.total import combine_norms
 from gainstage.treat.clip.functions import clip_adaptive_, clip_by_value_
+from gainstage.treat.clip.fused import FusedClip, unscale
 from gainstage.treat.clip.history import AutoClip, ZClip
 from gainstage.treat.clip.norms_of import norms_of
 from gainstage.treat.clip.update import UpdateClip
@@ -21,8 +20,6 @@ from gainstage.treat.treatment import Step, Treatment
 
 class ClipGlobalNorm(Treatment):
     """`clip_by_global_norm_`, or the same for each parameter or each parameter group."""
-
-    remedy = "clip-global-norm"
 
     def __init__(self, max_norm: float = 1.0, norm_type: float = 2.0, per: str = "all") -> None:
         super().__init__()
@@ -77,8 +74,6 @@ class ClipGlobalNorm(Treatment):
 class ClipValue(Treatment):
     """`clip_by_value_`."""
 
-    remedy = "clip-value"
-
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
         self.value = value
@@ -96,8 +91,6 @@ class ClipValue(Treatment):
 
 class ClipAdaptive(Treatment):
     """`clip_adaptive_`: AGC, unit by unit."""
-
-    remedy = "clip-adaptive"
 
     def __init__(self, clipping: float = 0.01, eps: float = 1e-3) -> None:
         super().__init__()
@@ -119,8 +112,6 @@ class ClipByHistory(Treatment):
 
     An optimizer with a closure adds the norm of each call of it to the history.
     """
-
-    remedy = "clip-adaptive"
 
     def __init__(self, kind: AutoClip | ZClip) -> None:
         super().__init__()
@@ -152,8 +143,6 @@ class ClipByHistory(Treatment):
 class ClipUpdate(Treatment):
     """`UpdateClip`: not the gradient is clipped but what the optimizer makes of it."""
 
-    remedy = "clip-adaptive"
-
     def __init__(self, rms: float = 1.0) -> None:
         super().__init__()
         self._clip = UpdateClip(rms)
@@ -161,12 +150,7 @@ class ClipUpdate(Treatment):
 
     def treat(self, step: Step) -> None:
         """Note the parameters as they are before the step, and the rate with which it is made."""
-        if step.optimizer is None:
-            if not self.notes:
-                self.notes.append(
-                    "clip-adaptive:kind=update changes nothing: the script has no optimizer"
-                )
-        elif not self._is_noted:
+        if not self._is_noted:
             self._clip.before(step.optimizer)
             self._is_noted = True
 
@@ -175,48 +159,6 @@ class ClipUpdate(Treatment):
         if self._is_noted:
             self._is_noted = False
             self.touched += self._clip.clip_(optimizer) > 0
-
-
-class FusedClip:
-    """A factor that a fused optimizer applies as it reads the gradients, so that nobody else does.
-
-    Its kernel divides by `grad_scale`, which is there for a `GradScaler`, and writes the quotient
-    back, as clipping would have.
-    """
-
-    def __init__(self) -> None:
-        self._told: Any = None
-
-    def take(self, step: Step, coefficient: float) -> bool:
-        """Have the optimizer scale its gradients in the step it is about to make, if it can."""
-        optimizer = step.optimizer
-        if optimizer is None or not all(group.get("fused") for group in optimizer.param_groups):
-            return False
-        step.scale /= coefficient
-        device = step.parameters[0].device
-        if getattr(optimizer, "found_inf", None) is None:
-            optimizer.found_inf = torch.zeros((), device=device)
-            self._told = optimizer
-        optimizer.grad_scale = torch.tensor(step.scale, dtype=torch.float32, device=device)
-        return True
-
-    def give_back(self) -> None:
-        """Undo what `take` told the optimizer; what a `GradScaler` has set is its own to undo."""
-        if self._told is not None:
-            for flag in ("found_inf", "grad_scale"):
-                delattr(self._told, flag)
-            self._told = None
-
-
-def unscale(step: Step) -> None:
-    """Take the loss scale out of the gradients that a fused optimizer would divide by itself."""
-    if step.scale == 1.0:
-        return
-    with torch.no_grad():
-        for grad in step.present():
-            grad.div_(step.scale)
-    step.optimizer.grad_scale = None
-    step.scale = 1.0
 
 
 def _note(step: Step, before: float, clipped: bool) -> bool:

@@ -18,8 +18,8 @@ from torch.optim import LBFGS
 from gainstage.treat.guard.rollback import Rollback
 from gainstage.treat.guard.snapshot import Statistics
 from gainstage.treat.optimizer.skipped_step import SkippedStep
-from gainstage.treat.settings import Value
-from gainstage.treat.treatment import Spec, Step, Treatment
+from gainstage.treat.spec import Spec
+from gainstage.treat.treatment import Step, Treatment
 
 EXIT_STOPPED: Final = 3
 
@@ -48,8 +48,9 @@ class Guard(Treatment):
             spec: `skip`, `stop` or `rollback` with its settings.
             report: Takes each thing that it did.
         """
-        self.remedy = f"guard-{spec.remedy}"
         super().__init__()
+        self.remedy = f"guard-{spec.remedy}"
+        self.values = spec.settings
         self.statistics = Statistics()
         self._spec = spec
         self._report = report
@@ -60,10 +61,6 @@ class Guard(Treatment):
             self._rollback = Rollback(to=int(to), factor=factor)
         self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._has_refused = False
-
-    def settings(self) -> dict[str, Value]:
-        """Return the settings by name."""
-        return self._spec.settings
 
     def knows(self, optimizer: Any) -> bool:
         """Tell whether `prepare` was called for the optimizer."""

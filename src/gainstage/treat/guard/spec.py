@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gainstage.errors import ConfigError
-from gainstage.treat.settings import Number, Setting, Value
-from gainstage.treat.treatment import Spec
+from gainstage.treat.settings import Number, Setting, Value, read_pairs
+from gainstage.treat.spec import Spec
 
 GUARDS: dict[str, tuple[Setting, ...]] = {
     "off": (),
@@ -29,15 +29,9 @@ def parse_guard(text: str) -> Spec | None:
     name, _, rest = text.partition(":")
     if name not in GUARDS:
         raise ConfigError(f"--guard {text!r}: no guard {name!r}; there are {', '.join(GUARDS)}")
-    known = {setting.name: setting for setting in GUARDS[name]}
     settings: dict[str, Value] = {each.name: each.default for each in GUARDS[name]}
-    for pair in filter(None, rest.split(",")):
-        key, equals, value = pair.partition("=")
-        if key not in known:
-            has = ", ".join(known) or "none"
-            raise ConfigError(f"--guard {text!r}: {name} has no setting {key!r}; it has {has}")
-        try:
-            settings[key] = known[key].read(value if equals else "")
-        except ConfigError as error:
-            raise ConfigError(f"--guard {text!r}: {error}") from None
+    try:
+        settings |= read_pairs(rest, GUARDS[name], owner=name)
+    except ConfigError as error:
+        raise ConfigError(f"--guard {text!r}: {error}") from None
     return None if name == "off" else Spec(name, settings)

@@ -23,8 +23,6 @@ class Fp32Module(Treatment):
     parameters are themselves of half precision stays as it is, which is said.
     """
 
-    remedy = "fp32-module"
-
     def __init__(self, module: str = "*") -> None:
         super().__init__()
         self.module = module

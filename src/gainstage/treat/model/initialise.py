@@ -23,6 +23,7 @@ from gainstage.errors import ConfigError
 from gainstage.graph.nodes.readers import Graph, read_graph
 from gainstage.graph.weights.activations import Activation
 from gainstage.graph.weights.uses import WeightUse, residual_ends, weight_uses
+from gainstage.treat.kinds.reinit import REINIT
 from gainstage.treat.model.initial_values import (
     automatic_kind,
     draw,
@@ -32,7 +33,6 @@ from gainstage.treat.model.initial_values import (
     recurrent,
 )
 from gainstage.treat.model.lsuv import UnitVariance
-from gainstage.treat.settings import SETTINGS
 
 MEASURED = "lsuv"
 """What stands for a scale until it has been measured."""
@@ -52,7 +52,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for setting in SETTINGS["reinit"]:
+        for setting in REINIT.settings:
             if setting.name != "seed":
                 setting.read(getattr(self, setting.name))
         if self.seed < 0:

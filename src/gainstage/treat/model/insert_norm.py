@@ -58,8 +58,6 @@ class InsertNorm(Treatment):
     recurrence: its statistics would be noise, or mix time steps.
     """
 
-    remedy = "insert-norm"
-
     def __init__(self, kind: str = "layer", at: str = "growth", eps: float = 1e-5) -> None:
         super().__init__()
         self.kind = kind

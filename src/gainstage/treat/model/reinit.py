@@ -28,8 +28,6 @@ class Reinit(Treatment):
     weights.
     """
 
-    remedy = "reinit"
-
     def __init__(
         self, kind: str = "auto", mode: str = "fan_in", only: str = "*", seed: float = 0.0
     ) -> None:

@@ -20,8 +20,6 @@ class ScaleLoss(Treatment):
     gradient that needs no help. What hooks on tensors see within backward is scaled.
     """
 
-    remedy = "scale-loss"
-
     def __init__(self, factor: float = 1024.0) -> None:
         super().__init__()
         self.factor = factor

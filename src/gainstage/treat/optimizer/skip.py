@@ -16,8 +16,6 @@ class SkipNonfinite(Treatment):
     forward pass and are not undone: that is what `--guard skip` does besides.
     """
 
-    remedy = "skip-nonfinite"
-
     def __init__(self) -> None:
         super().__init__()
         self._skipped = SkippedStep()
