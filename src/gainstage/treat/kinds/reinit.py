@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gainstage.treat.kind import TreatmentForm, TreatmentKind
-from gainstage.treat.settings import Number, When, Word
+from gainstage.treat.model.recipe import SETTINGS
 from gainstage.treat.treatment import Treatment
 
 
@@ -15,19 +15,7 @@ def _make(kind: str, only: str, seed: float, mode: str = "fan_in") -> Treatment:
 
 REINIT = TreatmentKind(
     id="reinit",
-    settings=(
-        Word(
-            "kind", "auto", ("auto", "he", "xavier", "orthogonal", "identity", "residual", "lsuv")
-        ),
-        Word(
-            "mode",
-            "fan_in",
-            ("fan_in", "fan_out"),
-            when=When(name="kind", among=("auto", "he", "residual")),
-        ),
-        Word("only", "*"),
-        Number("seed", 0.0, above=-1.0, whole=True),
-    ),
+    settings=SETTINGS,
     forms=(
         TreatmentForm(
             make=_make,

@@ -19,11 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gainstage.errors import ConfigError
 from gainstage.graph.nodes.readers import Graph, read_graph
 from gainstage.graph.weights.activations import Activation
 from gainstage.graph.weights.uses import WeightUse, residual_ends, weight_uses
-from gainstage.treat.kinds.reinit import REINIT
 from gainstage.treat.model.initial_values import (
     automatic_kind,
     draw,
@@ -33,30 +31,11 @@ from gainstage.treat.model.initial_values import (
     recurrent,
 )
 from gainstage.treat.model.lsuv import UnitVariance
+from gainstage.treat.model.recipe import Recipe
 
 MEASURED = "lsuv"
 """What stands for a scale until it has been measured."""
 _GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """What weights are to be; the settings of `reinit`."""
-
-    kind: str = "auto"
-    """`auto`, `he`, `xavier`, `orthogonal`, `identity`, `residual` or `lsuv`."""
-    mode: str = "fan_in"
-    """`fan_in` keeps the forward level, `fan_out` the backward one; for `he`."""
-    only: str = "*"
-    """A pattern of parameter names."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for setting in REINIT.settings:
-            if setting.name != "seed":
-                setting.read(getattr(self, setting.name))
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, got {self.seed!r}")
 
 
 @dataclass(slots=True)
