@@ -120,7 +120,8 @@ SUB_ROOMS = {
     "show": {".": set[str](), "serve": {"."}},
     "store": {".": set[str](), "foreign": {"."}},
     "treat": {
-        ".": {"clip", "guard", "model", "optimizer"},
+        ".": {"kinds"},
+        "kinds": {".", "clip", "model", "optimizer"},
         "clip": {".", "optimizer"},
         "guard": {".", "optimizer"},
         "model": {".", "optimizer"},
