@@ -116,6 +116,7 @@ SUB_ROOMS = {
         "sites": {"operations"},
         "weights": {"nodes", "operations"},
     },
+    "integrations": {".": {"sinks"}, "sinks": set[str]()},
     "prescribe": {".": {"patch"}, "patch": set[str]()},
     "show": {".": set[str](), "serve": {"."}},
     "store": {".": set[str](), "foreign": {"."}},

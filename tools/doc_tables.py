@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gainstage.integrations.sinks import SINKS, SinkKind
 from gainstage.treat.kind import Moment, TreatmentForm, TreatmentKind
 from gainstage.treat.kinds import KINDS
 from gainstage.treat.settings import Setting, Word, text_of
@@ -66,7 +67,21 @@ def _number(value: float) -> str:
     return f"{value:g}".replace("e-0", "e-")
 
 
+def sinks_table() -> list[str]:
+    """Return the table of `docs/export.md`: a row a kind of sink."""
+    head = ["`--sink`", "tool", "needs", "`--to` writes", "holds", "notes"]
+    return _table(head, [_sink_row(kind) for kind in SINKS.values()])
+
+
+def _sink_row(kind: SinkKind) -> list[str]:
+    place = {"file": "FILE", "folder": "DIR"}[kind.place]
+    written = Path("RUN", kind.default, kind.subfolder).as_posix()
+    needs = f"`pip install 'gainstage[{kind.extra}]'`" if kind.extra else ""
+    return [f"`{kind.name}:{place}`", kind.title, needs, f"`{written}`", kind.keeps, kind.loses]
+
+
 TABLES: Mapping[str, Callable[[], list[str]]] = {
+    "sinks": sinks_table,
     "treatments": treatments_table,
 }
 """By the name that the docs use."""

@@ -16,7 +16,7 @@ from gainstage.facts.fault import Fault, Site
 from gainstage.facts.record import RankRecord
 from gainstage.show.wording import treat_text
 from gainstage.store.blocks import to_block, to_weight_block
-from gainstage.treat.treatment import parse
+from gainstage.treat.spec import parse
 from imports import SOURCE
 from recorded import along_time, levels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import socket
@@ -21,12 +22,11 @@ from exploding_record import FAILS, STEPS, exploding_run
 from gainstage.cli import main
 from gainstage.errors import ConfigError
 from gainstage.facts.symptom import Symptom
-from gainstage.integrations import sinks
 from gainstage.integrations.export import export
-from gainstage.integrations.openmetrics_sink import OpenMetricsSink
 from gainstage.integrations.sink_process import feed
-from gainstage.integrations.sinks import SinkSpec, parse_sink
-from gainstage.integrations.tensorboard_sink import TensorBoardSink
+from gainstage.integrations.sinks import SINKS, SinkSpec, parse_sink
+from gainstage.integrations.sinks.openmetrics import OpenMetricsSink
+from gainstage.integrations.sinks.tensorboard import TensorBoardSink
 from gainstage.store.foreign.log import read_log
 from gainstage.store.foreign.wandb_log import read_wandb
 from gainstage.store.reader import load
@@ -223,8 +223,8 @@ def test_a_sink_that_cannot_be_is_refused_before_the_run(monkeypatch: pytest.Mon
         with pytest.raises(ConfigError, match="--sink must be KIND:PATH with a kind of csv,"):
             parse_sink(text)
     assert parse_sink("csv:a:b.csv") == SinkSpec("csv", Path("a:b.csv").absolute())
-    missing = sinks.Kind("x", "no_such_package", "wandb")
-    monkeypatch.setattr(sinks, "KINDS", {"wandb": missing})
+    missing = dataclasses.replace(SINKS["wandb"], package="no_such_package")
+    monkeypatch.setitem(SINKS, "wandb", missing)
     with pytest.raises(ConfigError, match=r"no_such_package: pip install 'gainstage\[wandb\]'"):
         parse_sink("wandb:x")
 

@@ -49,8 +49,8 @@ def _prescription(
     target: str, arguments: list[str], is_module: bool, trials: int, executor: str
 ) -> Prescription:
     from gainstage.attach.startup.launch import check_script
-    from gainstage.prescribe.prescribe import PrescribeRequest
     from gainstage.prescribe.prescribe import prescribe as try_treatments
+    from gainstage.prescribe.request import PrescribeRequest
     from gainstage.show.prescription import TrialBoard
 
     path = check_script(target, is_module=is_module)

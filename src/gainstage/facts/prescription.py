@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
 
 from gainstage.facts.findings import Verdict
 
@@ -48,18 +49,30 @@ class Trial:
 
     def as_json(self) -> dict[str, Any]:
         """Return the trial as `gainstage prescribe --json` prints it."""
-        return {
-            "name": self.name,
-            "treat": list(self.treat),
-            "why": self.why,
-            "outcome": self.outcome,
-            "steps": self.steps,
-            "loss": self.loss,
-            "final_loss": self.final_loss,
-            "seconds": round(self.seconds, 1),
-            "exit": self.exit,
-            "note": self.note,
-        }
+        return {**asdict(self), "seconds": round(self.seconds, 1)}
+
+
+Settings: TypeAlias = Mapping[str, float | str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestTrial:
+    """The winner of the trials."""
+
+    remedy: str
+    """The id of the treatment; those of several together are joined by `+`."""
+    settings: Settings | Mapping[str, Settings]
+    """Those given; by the id of the treatment where there are several."""
+    final_loss: float
+    """What the script printed, else the recorded level."""
+    why: str
+    treat: tuple[str, ...]
+    """All of it, as `run --treat` takes it."""
+    trial: str
+    """Its name."""
+    confirmed: bool | None
+    """Whether it won again; None where that was not tried."""
+    confirmed_by: Literal["second seed", "repeat"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +86,8 @@ class Prescription:
     """Of the baseline."""
     cause: str | None
     trials: tuple[Trial, ...]
-    best: dict[str, Any] | None
-    """The winner as the contract writes it; None where nothing helped."""
+    best: BestTrial | None
+    """The winner; None where nothing helped."""
     said: str
     """The outcome in one sentence."""
     diff: str | None = None
@@ -96,7 +109,7 @@ class Prescription:
                 "cause": self.cause,
             },
             "trials": [trial.as_json() for trial in self.trials],
-            "best": self.best,
+            "best": None if self.best is None else asdict(self.best),
             "diff": self.diff,
             "diff_final_loss": self.diff_final_loss,
             "said": self.said,

@@ -6,11 +6,9 @@ that data parallelism has averaged are the same in all; `gainstage run` watches 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gainstage.integrations.fit import FitWatch
+from gainstage.integrations.fit import FitCallback
 
 try:
     from accelerate.tracking import GeneralTracker
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from gainstage.attach.watch import Watch
 
 
-class GainstageTracker(GeneralTracker):
+class GainstageTracker(FitCallback, GeneralTracker):
     """Watches from `Accelerator.init_trackers` to `end_training`, and prints the summary then.
 
     What the script gives to `Accelerator.log` is left to other trackers: norms, loss and learning
@@ -37,22 +35,6 @@ class GainstageTracker(GeneralTracker):
 
     name = "gainstage"
     requires_logging_directory = False
-
-    def __init__(
-        self,
-        *,
-        out: str | os.PathLike[str] | None = None,
-        treat: str | Sequence[str] = (),
-        guard: str = "off",
-        budget: float = 0.01,
-    ) -> None:
-        """Take the options of `gainstage.watch`.
-
-        Raises:
-            ConfigError: If a treatment or guard cannot be.
-        """
-        super().__init__()
-        self._fit = FitWatch("GainstageTracker", out=out, treat=treat, guard=guard, budget=budget)
 
     @property
     def tracker(self) -> Watch | None:

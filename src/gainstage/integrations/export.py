@@ -7,14 +7,18 @@ from pathlib import Path
 
 from gainstage.errors import ConfigError
 from gainstage.facts.symptom import Symptom
-from gainstage.integrations.sinks import KINDS, SinkSpec, check_installed, open_sink
+from gainstage.integrations.sinks import SINKS, SinkSpec, open_sink
 from gainstage.store.export import write_parquet
 from gainstage.store.reader import StoredRun
 from gainstage.store.seen import symptoms_so_far
 from gainstage.store.series import SeriesBlock, series_blocks
 
 _PARQUET = "parquet"
-EXPORTS = (*KINDS, _PARQUET)
+
+
+def export_names() -> tuple[str, ...]:
+    """Return what `--to` takes: every sink, and a file that only a run on disk can be."""
+    return (*SINKS, _PARQUET)
 
 
 def export(
@@ -24,7 +28,7 @@ def export(
 
     Args:
         run: The run.
-        kind: One of `EXPORTS`.
+        kind: One of `export_names()`.
         out: The file, or the tool's folder; None for a place within the run's folder.
         everything: Whether to take all tensors, weights among them.
         rank: The process whose steps to take.
@@ -32,14 +36,14 @@ def export(
     Raises:
         ConfigError: If there is no such kind or rank, its package is missing, or it fails.
     """
-    if kind not in EXPORTS:
-        raise ConfigError(f"--to must be one of {', '.join(EXPORTS)}; got {kind!r}")
+    if kind not in export_names():
+        raise ConfigError(f"--to must be one of {', '.join(export_names())}; got {kind!r}")
     if rank not in run.ranks:
         known = ", ".join(map(str, run.ranks)) or "none: no step was recorded"
         raise ConfigError(f"no rank {rank} in {str(run.folder)!r}; there is {known}")
     if kind != _PARQUET:
-        check_installed(kind)
-    default = "export.parquet" if kind == _PARQUET else KINDS[kind].default
+        SINKS[kind].check_installed()
+    default = "export.parquet" if kind == _PARQUET else SINKS[kind].default
     path = run.folder / default if out is None else out
     blocks = _blocks(run, rank, everything=everything)
     try:
@@ -54,8 +58,7 @@ def export(
         raise ConfigError(
             f"cannot export to {kind} in {str(path)!r}: {what or _first_line(error)}"
         ) from error
-    # W&B makes a folder of its own there.
-    return path / "wandb" if kind == "wandb" else path
+    return path if kind == _PARQUET else path / SINKS[kind].subfolder
 
 
 def _blocks(run: StoredRun, rank: int, *, everything: bool) -> Iterator[SeriesBlock]:

@@ -186,6 +186,32 @@ class FitWatch:
         return bool(self._treat) or self._guard != "off"
 
 
+class FitCallback:
+    """What the callbacks of the frameworks share: their options, and the watch."""
+
+    def __init__(
+        self,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        treat: str | Sequence[str] = (),
+        guard: str = "off",
+        budget: float = 0.01,
+    ) -> None:
+        """Take the options of `gainstage.watch`.
+
+        Raises:
+            ConfigError: If a treatment or guard cannot be.
+        """
+        super().__init__()
+        name = type(self).__name__
+        self._fit = FitWatch(name, out=out, treat=treat, guard=guard, budget=budget)
+
+    @property
+    def watch(self) -> Watch | None:
+        """The watch of the fit that goes on, or of the last one; None before the first."""
+        return self._fit.watch
+
+
 def _many() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 

@@ -5,16 +5,11 @@ Works with `pytorch_lightning` and with `lightning.pytorch`, whichever the scrip
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gainstage.integrations.fit import FitWatch
-
-if TYPE_CHECKING:
-    from gainstage.attach.watch import Watch
+from gainstage.integrations.fit import FitCallback
 
 _NAMES = ("pytorch_lightning", "lightning.pytorch")
 
@@ -39,7 +34,7 @@ def callback_bases() -> tuple[Any, ...]:
     return tuple(dict.fromkeys(each.Callback for each in imported))
 
 
-class GainstageCallback(*callback_bases()):  # pyright: ignore
+class GainstageCallback(FitCallback, *callback_bases()):  # pyright: ignore
     """Watches each fit into a run of its own, and prints the summary as it ends.
 
     Neither clips nor logs: norms are read where Lightning's own clipping reads them. Under
@@ -48,27 +43,6 @@ class GainstageCallback(*callback_bases()):  # pyright: ignore
     Example:
         >>> Trainer(callbacks=[GainstageCallback()]).fit(module)  # doctest: +SKIP
     """
-
-    def __init__(
-        self,
-        *,
-        out: str | os.PathLike[str] | None = None,
-        treat: str | Sequence[str] = (),
-        guard: str = "off",
-        budget: float = 0.01,
-    ) -> None:
-        """Take the options of `gainstage.watch`.
-
-        Raises:
-            ConfigError: If a treatment or guard cannot be.
-        """
-        super().__init__()
-        self._fit = FitWatch("GainstageCallback", out=out, treat=treat, guard=guard, budget=budget)
-
-    @property
-    def watch(self) -> Watch | None:
-        """The watch of the fit that goes on, or of the last one; None before the first."""
-        return self._fit.watch
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin to watch; by now the optimizers are made and all processes are there."""

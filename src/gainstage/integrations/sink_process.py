@@ -12,55 +12,79 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from gainstage.facts.run_info import RunInfo
+from gainstage.facts.symptom import Symptom
 from gainstage.integrations.sinks import Sink, SinkSpec, open_sink, parse_sink
 from gainstage.store.folder import read_run_info
+from gainstage.store.series import SeriesBlock
 from gainstage.store.series_line import parse_line
 
 
-def feed(lines: TextIO, said: TextIO) -> int:
+class OpenSinks:
+    """The sinks of a run; one that fails is dropped with a line, and the others go on."""
+
+    def __init__(self, errors: TextIO) -> None:
+        """Begin with none.
+
+        Args:
+            errors: Takes a line for each sink that is dropped.
+        """
+        self._errors = errors
+        self._sinks: dict[SinkSpec, Sink] = {}
+        self.any_dropped = False
+
+    def add(self, spec: SinkSpec, info: RunInfo) -> None:
+        """Open a sink."""
+        try:
+            self._sinks[spec] = open_sink(spec, info)
+        except Exception as error:  # the packages raise what they like
+            self._drop(spec, error)
+
+    def write(self, block: SeriesBlock, symptoms: Sequence[Symptom]) -> None:
+        """Give steps and symptoms to all."""
+        self._each(lambda sink: sink.write(block, symptoms))
+
+    def close(self) -> None:
+        """Close all."""
+        self._each(lambda sink: sink.close())
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
+        for spec, sink in list(self._sinks.items()):
+            try:
+                act(sink)
+            except Exception as error:
+                self._drop(spec, error)
+
+    def _drop(self, spec: SinkSpec, error: Exception) -> None:
+        self.any_dropped = True
+        self._sinks.pop(spec, None)
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        print(
+            f"gainstage: sink {spec.as_text()} is dropped, training goes on: {why[0]}",
+            file=self._errors,
+            flush=True,
+        )
+
+
+def feed(lines: TextIO, errors: TextIO) -> int:
     """Open the sinks that the first line names, give them the others, and close them.
 
     Returns:
         The exit code: 1 if a sink was dropped.
     """
     first: dict[str, Any] = json.loads(lines.readline())
-    specs = [parse_sink(text) for text in first["sinks"]]
     info = read_run_info(Path(first["folder"]))
-    sinks: dict[SinkSpec, Sink] = {}
-    failed = False
-
-    def drop(spec: SinkSpec, error: Exception) -> None:
-        nonlocal failed
-        failed = True
-        sinks.pop(spec, None)
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        print(
-            f"gainstage: sink {spec.as_text()} is dropped, training goes on: {why[0]}",
-            file=said,
-            flush=True,
-        )
-
-    for spec in specs:
-        try:
-            sinks[spec] = open_sink(spec, info)
-        except Exception as error:  # the packages raise what they like
-            drop(spec, error)
+    sinks = OpenSinks(errors)
+    for text in first["sinks"]:
+        sinks.add(parse_sink(text), info)
     for line in lines:
-        block, symptoms = parse_line(line)
-        for spec, sink in list(sinks.items()):
-            try:
-                sink.write(block, symptoms)
-            except Exception as error:
-                drop(spec, error)
-    for spec, sink in list(sinks.items()):
-        try:
-            sink.close()
-        except Exception as error:
-            drop(spec, error)
-    return 1 if failed else 0
+        sinks.write(*parse_line(line))
+    sinks.close()
+    return 1 if sinks.any_dropped else 0
 
 
 if __name__ == "__main__":

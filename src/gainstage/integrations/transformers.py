@@ -5,11 +5,9 @@ The Trainer clips by Accelerate, which calls torch: norms are read there, before
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gainstage.integrations.fit import FitWatch
+from gainstage.integrations.fit import FitCallback
 
 try:
     from transformers import TrainerCallback
@@ -18,11 +16,8 @@ except ModuleNotFoundError as error:
         "GainstageCallback needs Transformers: pip install 'gainstage[integrations]'"
     ) from error
 
-if TYPE_CHECKING:
-    from gainstage.attach.watch import Watch
 
-
-class GainstageCallback(TrainerCallback):
+class GainstageCallback(FitCallback, TrainerCallback):
     """Watches each call of `Trainer.train` into a run of its own; prints the summary as it ends.
 
     Neither clips nor logs. Under `gainstage run`, or within `gainstage.watch`, it says that it adds
@@ -32,26 +27,6 @@ class GainstageCallback(TrainerCallback):
     Example:
         >>> Trainer(model, args, callbacks=[GainstageCallback()]).train()  # doctest: +SKIP
     """
-
-    def __init__(
-        self,
-        *,
-        out: str | os.PathLike[str] | None = None,
-        treat: str | Sequence[str] = (),
-        guard: str = "off",
-        budget: float = 0.01,
-    ) -> None:
-        """Take the options of `gainstage.watch`.
-
-        Raises:
-            ConfigError: If a treatment or guard cannot be.
-        """
-        self._fit = FitWatch("GainstageCallback", out=out, treat=treat, guard=guard, budget=budget)
-
-    @property
-    def watch(self) -> Watch | None:
-        """The watch of the training that goes on, or of the last one; None before the first."""
-        return self._fit.watch
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin to watch; by now the optimizer is made and all processes are there."""

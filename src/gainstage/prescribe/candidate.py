@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from gainstage.facts.prescription import Settings
 from gainstage.treat.kinds import KINDS
 from gainstage.treat.settings import Value
 from gainstage.treat.spec import Spec, parse
@@ -39,7 +39,7 @@ class Candidate:
         ]
         return " and ".join(texts)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings | dict[str, Settings]:
         """Return the settings given; by remedy where there are several."""
         if len(self.specs) == 1:
             return dict(self.specs[0].settings)

@@ -41,17 +41,17 @@ def is_better(loss: float, other: float) -> bool:
     return other - loss > TIE * max(abs(loss), abs(other))
 
 
-def has_helped(tried: TrialResult, baseline: Trial, start: float) -> bool:
+def has_helped(result: TrialResult, baseline: Trial, start: float) -> bool:
     """Tell whether a trial is a repair: better than the baseline's end, and something was learned.
 
     Args:
-        tried: The trial.
+        result: The trial.
         baseline: The untreated run.
         start: The level of the baseline's first losses. The trial's last losses must be better,
             where they are what the script prints as its final loss (within 25%) or it prints none.
     """
-    trial = tried.trial
-    if not is_finite(trial) or 2 * tried.losses.left_out > tried.losses.steps:
+    trial = result.trial
+    if not is_finite(trial) or 2 * result.losses.left_out > result.losses.steps:
         return False
     ended = baseline.reported_loss if baseline.outcome == "finished" else math.nan
     if not is_better(trial.reported_loss, ended):
@@ -68,21 +68,21 @@ def reports_its_loss(trial: Trial) -> bool:
     return abs(reported - end) <= _SAME_QUANTITY * max(abs(reported), abs(end))
 
 
-def compared_losses(tried: Sequence[TrialResult]) -> list[float]:
+def compared_losses(results: Sequence[TrialResult]) -> list[float]:
     """Return the loss of each that decides between them: rule 2."""
-    most = max((each.trial.steps for each in tried), default=0)
+    most = max((each.trial.steps for each in results), default=0)
     if all(
         each.trial.final_loss is not None and each.trial.steps >= _SAME_LENGTH * most
-        for each in tried
+        for each in results
     ):
-        return [each.trial.reported_loss for each in tried]
-    ends = [int(each.losses.step[-1]) + 1 for each in tried if len(each.losses.step)]
-    return [each.losses.level(min(ends, default=0)) for each in tried]
+        return [each.trial.reported_loss for each in results]
+    ends = [int(each.losses.step[-1]) + 1 for each in results if len(each.losses.step)]
+    return [each.losses.level(min(ends, default=0)) for each in results]
 
 
-def ranked(tried: Sequence[TrialResult], baseline: Trial, start: float) -> list[TrialResult]:
+def ranked(results: Sequence[TrialResult], baseline: Trial, start: float) -> list[TrialResult]:
     """Return the trials that helped, the winner first, the others by their loss: rules 1 to 3."""
-    helped = [each for each in tried if has_helped(each, baseline, start)]
+    helped = [each for each in results if has_helped(each, baseline, start)]
     pairs = sorted(
         zip(compared_losses(helped), helped, strict=True), key=lambda pair: _nan_last(pair[0])
     )

@@ -80,8 +80,8 @@ class Trials:
     halving: Halving | None
     """None where nobody is given up for standing behind."""
     on_change: Callable[[Sequence[Trial]], None]
-    """Is told of all trials whenever one of them has changed."""
-    tried: list[TrialResult] = field(default_factory=list[TrialResult])
+    """Is given all trials whenever one of them has changed."""
+    results: list[TrialResult] = field(default_factory=list[TrialResult])
     """Those that have ended, in that order."""
     _rows: dict[int, Trial] = field(default_factory=dict[int, Trial])
     _count: int = 0
@@ -104,7 +104,7 @@ class Trials:
             waiting.append(TrialState(self._count, each))
             self._show(waiting[-1], "waiting")
         running: list[TrialState] = []
-        before = len(self.tried)
+        before = len(self.results)
         try:
             while waiting or running:
                 self._begin(waiting, running, until)
@@ -119,7 +119,7 @@ class Trials:
             for state in waiting:
                 self._rows.pop(state.number, None)
             self.on_change(self.rows)
-        return self.tried[before:]
+        return self.results[before:]
 
     def _begin(self, waiting: deque[TrialState], running: list[TrialState], until: float) -> None:
         """Start what there is room for; let those wait that must be alone."""
@@ -195,7 +195,7 @@ class Trials:
             note=last_line(self.script.output(state.name, "err")) if outcome == "crashed" else "",
         )
         self._rows[state.number] = trial
-        self.tried.append(TrialResult(state.candidate, trial, losses))
+        self.results.append(TrialResult(state.candidate, trial, losses))
         self.on_change(self.rows)
 
     def _show(self, state: TrialState, outcome: TrialOutcome) -> None:

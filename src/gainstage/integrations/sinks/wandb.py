@@ -12,6 +12,7 @@ from gainstage.detect.symptom_json import message_of
 from gainstage.facts.codec import json_safe
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
+from gainstage.integrations.sinks.kind import SinkKind
 from gainstage.store.series import SeriesBlock
 
 PROJECT = "gainstage"
@@ -60,3 +61,16 @@ class WandbSink:
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+WANDB = SinkKind(
+    name="wandb",
+    title="W&B",
+    open=WandbSink,
+    place="folder",
+    default=".",
+    subfolder="wandb",
+    package="wandb",
+    extra="wandb",
+    loses="nothing; nothing is sent before you `wandb sync`",
+)

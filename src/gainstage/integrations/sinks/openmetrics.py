@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
+from gainstage.integrations.sinks.kind import SinkKind
 from gainstage.store.journal import write_text
 from gainstage.store.series import Series, SeriesBlock
 
@@ -95,3 +96,14 @@ def _number(value: float, is_count: bool = False) -> str:
     if math.isfinite(value):
         return repr(int(value) if is_count else value)
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+
+
+OPENMETRICS = SinkKind(
+    name="openmetrics",
+    title="OpenMetrics",
+    open=OpenMetricsSink,
+    place="file",
+    default="metrics.txt",
+    keeps="the newest step",
+    loses="`NaN`, `+Inf`, `-Inf`; the file is replaced whole",
+)

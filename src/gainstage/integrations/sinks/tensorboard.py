@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from gainstage.detect.symptom_json import message_of
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
+from gainstage.integrations.sinks.kind import SinkKind
 from gainstage.store.series import SeriesBlock
 
 _EVENTS_HELD = 10_000
@@ -69,3 +71,19 @@ def _narrowed(value: float) -> float:
     if abs(value) <= _LARGEST or not np.isfinite(value):
         return value
     return _LARGEST if value > 0 else -_LARGEST
+
+
+def _open(folder: Path, info: RunInfo) -> TensorBoardSink:
+    return TensorBoardSink(folder)
+
+
+TENSORBOARD = SinkKind(
+    name="tensorboard",
+    title="TensorBoard",
+    open=_open,
+    place="folder",
+    default="tensorboard",
+    package="tensorboard",
+    extra="integrations",
+    loses="float32: a finite number beyond 3.4e38 is written as 3.4e38",
+)
