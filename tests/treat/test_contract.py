@@ -173,14 +173,7 @@ def test_a_run_resumed_with_its_treatments_state_ends_as_the_whole_one(
     assert parts == whole
 
 
-CLIPS = [
-    *("clip-global-norm:max_norm=0.01", "clip-global-norm:max_norm=0.01,per=group"),
-    *("clip-value:value=0.001", "clip-adaptive:clipping=0.001", "clip-adaptive:kind=autoclip"),
-    *("clip-adaptive:kind=update,rms=0.01", "scale-loss:factor=64"),
-]
-
-
-@pytest.mark.parametrize("text", CLIPS)
+@pytest.mark.parametrize("text", SPECS)
 def test_a_scaled_fused_step_is_treated_as_an_unscaled_one(text: str, tmp_path: Path) -> None:
     def run(scale: float | None, folder: str, treat: tuple[str, ...]) -> nn.Module:
         net, optimizer = build(fused=True)
@@ -200,7 +193,7 @@ def test_a_scaled_fused_step_is_treated_as_an_unscaled_one(text: str, tmp_path: 
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("text", [*CLIPS, "reinit:kind=he", "raise-eps"])
+@pytest.mark.parametrize("text", SPECS)
 def test_an_optimizer_with_a_closure_can_be_treated(text: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -220,6 +213,26 @@ def test_an_optimizer_with_a_closure_can_be_treated(text: str, tmp_path: Path) -
         assert len(watch.run.block()) == 8
     assert losses[-1] < max(losses[:3])
     assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+def test_one_that_cannot_act_in_a_closure_says_so(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 1))
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=2)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = net(torch.ones(4, 3)).pow(2).mean()
+        loss.backward()
+        return loss
+
+    with gainstage.watch(out=tmp_path / "run", treat="insert-norm:at=0") as watch:
+        optimizer.step(closure)
+        (treatment,) = watch._session.treatments
+    assert treatment.touched == 0
+    assert treatment.notes == [
+        "insert-norm changes nothing: the optimizer calls a closure, and parameters cannot join it "
+        "in the middle of its step"
+    ]
 
 
 def test_several_treatments_act_in_their_order_and_undo_in_reverse(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ class TreatmentForm:
     costs: str = "nothing"
     without_optimizer: str = ""
     """Why it changes nothing where a script steps by hand; empty where it can act there."""
+    not_in_closure: str = ""
+    """Why it changes nothing where backward runs within the step, as LBFGS wants it; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,4 +16,5 @@ def make(spec: Spec) -> Treatment:
     treatment.values = values | spec.schedule()
     treatment.span = spec.span()
     treatment.without_optimizer = form.without_optimizer
+    treatment.not_in_closure = form.not_in_closure
     return treatment

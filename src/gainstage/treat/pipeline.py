@@ -21,6 +21,7 @@ class TreatmentPipeline:
         self._all = tuple(treatments)
         self._in_backward: list[Treatment] = []
         self._in_step: list[Treatment] = []
+        self._is_stepping = False
         self._go_to(0)
 
     def __bool__(self) -> bool:
@@ -48,8 +49,13 @@ class TreatmentPipeline:
 
     def before_backward(self, backward: Backward) -> None:
         """Let those of this step look at the graph."""
-        self._in_backward = self._go_to(backward.index)
-        for treatment in self._in_backward:
+        self._in_backward = []
+        for treatment in self._go_to(backward.index):
+            if self._is_stepping and treatment.not_in_closure:
+                why = f"the optimizer calls a closure, and {treatment.not_in_closure}"
+                _note_idle(treatment, why)
+                continue
+            self._in_backward.append(treatment)
             treatment.before_backward(backward)
 
     def after_backward(self, backward: Backward) -> None:
@@ -60,6 +66,7 @@ class TreatmentPipeline:
     def begin(self, optimizer: Any, index: int) -> None:
         """Let those of this step change the optimizer; undoes a step that raised an error."""
         self.end(optimizer, index)
+        self._is_stepping = True
         for treatment in self._go_to(index):
             self._in_step.append(treatment)
             treatment.begin(optimizer)
@@ -73,14 +80,19 @@ class TreatmentPipeline:
         for treatment in self._go_to(step.index):
             if not treatment.without_optimizer:
                 treatment.treat(step)
-            elif not treatment.notes:
-                treatment.notes.append(
-                    f"{treatment.remedy} changes nothing: the script has no optimizer, so "
-                    f"{treatment.without_optimizer}"
+            else:
+                _note_idle(
+                    treatment, f"the script has no optimizer, so {treatment.without_optimizer}"
                 )
 
     def end(self, optimizer: Any, next_index: int) -> None:
         """Let them undo what must not outlast the step, and look ahead to the next one."""
+        self._is_stepping = False
         while self._in_step:
             self._in_step.pop().end(optimizer)
         self._go_to(next_index)
+
+
+def _note_idle(treatment: Treatment, why: str) -> None:
+    if not treatment.notes:
+        treatment.notes.append(f"{treatment.remedy} changes nothing: {why}")

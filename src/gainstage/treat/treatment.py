@@ -89,6 +89,8 @@ class Treatment:
         """The first step that is treated, and the first one that no longer is."""
         self.without_optimizer = ""
         """Why it changes nothing where a script steps by hand; empty where it can act there."""
+        self.not_in_closure = ""
+        """Why it changes nothing where backward runs within the step; else empty."""
         self.active = True
         """Whether the step in progress, its forward pass included, is to be treated."""
         self.touched = 0

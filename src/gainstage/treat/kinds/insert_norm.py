@@ -26,6 +26,7 @@ INSERT_NORM = TreatmentKind(
             acts="forward",
             does="normalises what modules return, see below",
             source="Ba 2016, Zhang 2019, Ioffe 2015",
+            not_in_closure="parameters cannot join it in the middle of its step",
             costs="the norm in every forward pass, one step left out",
         ),
     ),

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gainstage.graph.nodes.readers import read_graph
 from gainstage.treat.model.first_pass import FirstPass
-from gainstage.treat.model.initialise import MEASURED, orthogonal_gain, plan_weights
 from gainstage.treat.model.lsuv import UnitVariance
 from gainstage.treat.model.recipe import Recipe
+from gainstage.treat.model.weight_plan import MEASURED, orthogonal_gain, plan_weights
 from gainstage.treat.treatment import Backward, ScriptView, Step, Treatment
 
 
