@@ -21,6 +21,7 @@ from conftest import finish
 from exploding_record import FAILS, STEPS, exploding_run
 from gainstage.cli import main
 from gainstage.errors import ConfigError
+from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
 from gainstage.integrations.export import export
 from gainstage.integrations.sink_process import feed
@@ -82,7 +83,7 @@ def test_what_float32_cannot_hold_is_its_largest_value_in_tensorboard(tmp_path: 
 
 def test_openmetrics_is_parsed_by_prometheus(tmp_path: Path) -> None:
     path = tmp_path / "metrics.txt"
-    sink = OpenMetricsSink(path, {"script": 'evil"\\\n.py'})
+    sink = OpenMetricsSink(path, RunInfo(script='evil"\\\n.py'))
     values = {
         Series("loss"): math.nan,
         Series("grad_norm"): math.inf,
