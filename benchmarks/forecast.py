@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from gainstage.detect.level.overflow_forecast import Forecast, forecast
+from gainstage.detect.series.forecast import Forecast, forecast
 
 LIMIT_BITS = 128.0
 SERIES = 400

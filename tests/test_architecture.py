@@ -96,12 +96,13 @@ SUB_ROOMS = {
     },
     "cli": {".": set[str]()},
     "detect": {
-        ".": {"gradient", "level", "loss", "series", "update"},
-        "gradient": {"series"},
-        "level": {"series"},
-        "loss": {"series"},
+        ".": {"gradient", "kind", "level", "loss", "series", "update"},
+        "gradient": {"kind", "series"},
+        "kind": {"series"},
+        "level": {"kind", "series"},
+        "loss": {"kind", "series"},
         "series": set[str](),
-        "update": {"series"},
+        "update": {"kind", "series"},
     },
     "diagnose": {
         ".": {"causes", "evidence"},

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import gainstage
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.symptom import Symptom
 
 STEPS = 30
@@ -49,7 +50,7 @@ def test_a_head_that_is_replaced_after_the_optimizer_is_told(tmp_path: Path) -> 
 
     (told,) = train(tmp_path / "run", prepare)
     assert (told.severity, told.step) == ("critical", 8)
-    assert "2.weight, 2.bias: 2 of 4 tensors get gradients and no optimizer" in told.message
+    assert "2.weight, 2.bias: 2 of 4 tensors get gradients and no optimizer" in message_of(told)
     found = gainstage.load(tmp_path / "run").findings
     assert found.verdict == "at-risk"
     assert found.diagnosis is not None

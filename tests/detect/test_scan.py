@@ -12,11 +12,13 @@ from scipy import stats
 from gainstage.bits import theil_sen
 from gainstage.detect import scan
 from gainstage.detect.series.trend import mann_kendall, steepest_growth
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts.codec import to_json
 from gainstage.facts.findings import Findings
 from gainstage.facts.rows import Row, WeightRow
 from gainstage.facts.tensor import TensorInfo
 from gainstage.store.blocks import to_block, to_weight_block
+from gainstage.store.findings import findings_json
 
 TENSORS = [TensorInfo(f"{name}.weight", name, (16,), "float32") for name in "abcd"]
 Series = NDArray[np.float64]
@@ -138,8 +140,8 @@ def test_a_nonfinite_gradient_names_its_tensors() -> None:
         "critical",
         4,
     )
-    assert symptom.evidence["tensors"] == ["b.weight", "c.weight"]
-    assert "NaN and inf in the gradient of b.weight and 1 more at step 4" in symptom.message
+    assert symptom.evidence.tensors == ("b.weight", "c.weight")
+    assert "NaN and inf in the gradient of b.weight and 1 more at step 4" in message_of(symptom)
 
 
 def test_a_step_that_was_left_out_fails_nothing() -> None:
@@ -154,7 +156,7 @@ def test_weights_that_only_grow_are_told() -> None:
     weights: list[WeightRow] = [(10 * i, [2.0 ** (4 + i / 2), 1.0, 1.0, 1.0]) for i in range(40)]
     (symptom,) = found(rows_of(np.ones(400), np.ones(400)), weights).symptoms
     assert symptom.symptom == "weight-growth"
-    assert symptom.evidence["tensor"] == "a.weight"
+    assert symptom.evidence.tensor == "a.weight"
 
 
 @pytest.mark.parametrize("start", [0.0, 1e-3, 1.0])
@@ -183,7 +185,7 @@ def test_how_a_record_is_cut_into_blocks_makes_no_difference(
         state, _ = scan.update(state, to_block(rows[at : at + cut], 4), None)
         at += cut
     # As text, in which NaN equals NaN.
-    assert to_json(scan.findings(state).as_json()) == to_json(whole.as_json())
+    assert to_json(findings_json(scan.findings(state))) == to_json(findings_json(whole))
 
 
 def test_a_symptom_is_said_once_and_then_only_when_there_is_news() -> None:
@@ -194,11 +196,9 @@ def test_a_symptom_is_said_once_and_then_only_when_there_is_news() -> None:
         state, changed = scan.update(state, to_block([row], 4), None)
         said += len(changed)
     assert said <= 10
-    assert scan.findings(state).symptoms[0].evidence == {
-        "value": pytest.approx(math.nan, nan_ok=True),
-        "last_step": 299,
-        "count": 300,
-    }
+    (symptom,) = scan.findings(state).symptoms
+    assert math.isnan(symptom.evidence.value)
+    assert (symptom.last_step, symptom.count) == (299, 300)
 
 
 def test_nothing_is_healthy() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gainstage.bits import theil_sen
 from gainstage.detect import scan
-from gainstage.detect.level.overflow_forecast import forecast
+from gainstage.detect.series.forecast import forecast
 from gainstage.detect.series.trend import rises_by
 from gainstage.facts.findings import Findings
 from gainstage.facts.rows import Row, WeightRow
@@ -55,7 +55,7 @@ def test_gradients_that_are_gone_while_the_loss_is_an_untrained_nets_are_an_alar
     symptom = named(findings, "gradient-vanishing")
     assert (symptom.severity, findings.verdict) == ("critical", "at-risk")
     assert symptom.step < 64
-    assert symptom.evidence["share_silent"] == 7 / 8
+    assert symptom.evidence.share_silent == 7 / 8
 
 
 def test_gradients_that_are_gone_at_the_lowest_loss_are_the_end_of_a_training() -> None:
@@ -68,8 +68,8 @@ def test_a_gradient_that_is_lost_over_depth_is_told_with_its_slope() -> None:
     norms = [2.0 ** (4 * i) for i in range(8)]
     symptom = named(found([row(i, falling(i), norms) for i in range(16)]), "gradient-vanishing")
     assert symptom.severity == "warning"
-    assert symptom.evidence["slope_bits_per_tensor"] == pytest.approx(4.0)
-    assert symptom.evidence["bits_lost"] == pytest.approx(28.0)
+    assert symptom.evidence.slope_bits_per_tensor == pytest.approx(4.0)
+    assert symptom.evidence.bits_lost == pytest.approx(28.0)
 
 
 @pytest.mark.parametrize(("coefficient", "severity"), [(None, "info"), (0.5, "warning")])
@@ -81,8 +81,8 @@ def test_a_tensor_that_is_nearly_the_whole_norm_is_named(
         row(i, falling(i), norms, max_norm=coefficient, coefficient=coefficient) for i in range(64)
     ]
     symptom = named(found(rows), "gradient-imbalance")
-    assert (symptom.severity, symptom.evidence["tensor"]) == (severity, "7.weight")
-    assert symptom.evidence["bits_apart"] == pytest.approx(math.log2(1e4))
+    assert (symptom.severity, symptom.evidence.tensor) == (severity, "7.weight")
+    assert symptom.evidence.bits_apart == pytest.approx(math.log2(1e4))
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_steps_left_out_all_the_time_are_told_with_their_share() -> None:
     rows = [row(i, falling(i), [1.0] * 8, skipped=2 if i else 0) for i in range(64)]
     symptom = named(found(rows), "step-skipped")
     assert symptom.severity == "warning"
-    assert symptom.evidence["share"] == pytest.approx(2 / 3, abs=0.02)
+    assert symptom.evidence.share == pytest.approx(2 / 3, abs=0.02)
     treated = [row(i, falling(i), [1.0] * 8, skipped=-1 if i > 40 else 0) for i in range(80)]
-    assert named(found(treated), "step-skipped").evidence["longest_run"] >= 8
+    assert named(found(treated), "step-skipped").evidence.longest_run >= 8
 
 
 def test_a_jump_that_will_overwrite_the_weights_is_an_alarm_at_that_step() -> None:
@@ -174,14 +174,14 @@ def test_a_loss_that_jumps_and_stays_is_told_without_rising_on() -> None:
     rows += [row(i, 50.0, [1.0] * 8) for i in range(40, 80)]
     symptom = named(found(rows), "loss-divergence")
     assert symptom.step < 56
-    assert symptom.evidence["form"] == "above"
+    assert symptom.evidence.form == "above"
 
 
 def test_a_training_that_unlearns_is_an_alarm_with_the_gradients_as_second_sign() -> None:
     rows = [row(i, falling(i), [1.0] * 8) for i in range(100)]
     wild = rows + [row(i, 3.5 + 0.1 * (i % 3), [20.0] * 8) for i in range(100, 180)]
     symptom = named(found(wild), "loss-divergence")
-    assert (symptom.severity, symptom.evidence["form"]) == ("critical", "unlearnt")
+    assert (symptom.severity, symptom.evidence.form) == ("critical", "unlearnt")
     calm = rows + [row(i, 3.5, [1.0] * 8) for i in range(100, 180)]
     assert found(calm).verdict == "healthy"
 
@@ -196,7 +196,7 @@ def test_a_loss_that_falls_ever_faster_has_no_bound() -> None:
     rows = [row(i, 1.0 - 1.05**i, [1.03**i] * 8) for i in range(200)]
     findings = found(rows)
     symptom = named(findings, "loss-divergence")
-    assert symptom.evidence["form"] == "unbounded"
+    assert symptom.evidence.form == "unbounded"
     assert findings.verdict == "failed"
 
 
@@ -209,7 +209,7 @@ def test_weights_that_double_at_a_stroke_are_told() -> None:
     rows = [row(i, 1.0, [1.0] * 8) for i in range(40)]
     weights: list[WeightRow] = [(i, [30.0 if i < 20 else 90.0] * 8) for i in range(2, 40, 3)]
     symptom = named(found(rows, weights), "weight-growth")
-    assert symptom.evidence["bits_gained"] == pytest.approx(math.log2(3), abs=1e-6)
+    assert symptom.evidence.bits_gained == pytest.approx(math.log2(3), abs=1e-6)
     assert symptom.step == 20
 
 
@@ -217,10 +217,10 @@ def test_one_small_weight_that_grows_is_a_note_until_it_rules_all() -> None:
     rows = [row(i, 1.0, [1.0] * 8) for i in range(400)]
     small: list[WeightRow] = [(10 * i, [2.0 ** (i / 4), *[2.0**9] * 7]) for i in range(40)]
     symptom = named(found(rows, small[:34]), "weight-growth")
-    assert (symptom.severity, symptom.evidence["tensor"]) == ("info", "0.weight")
+    assert (symptom.severity, symptom.evidence.tensor) == ("info", "0.weight")
     alarmed = named(found(rows, small), "weight-growth")
     assert alarmed.severity == "warning"
-    assert alarmed.step > symptom.evidence["last_step"]
+    assert alarmed.step > symptom.last_step
 
 
 def test_a_weight_that_stays_zero_grows_by_nothing() -> None:
@@ -238,7 +238,7 @@ def test_a_spike_that_comes_back_leaves_notes_only() -> None:
     findings = found(rows, [(1, [50.0] * 8)])
     assert findings.verdict == "healthy"
     assert {s.severity for s in findings.symptoms} == {"info"}
-    assert named(findings, "gradient-spike").evidence["peak_bits"] == pytest.approx(12, abs=0.1)
+    assert named(findings, "gradient-spike").evidence.peak_bits == pytest.approx(12, abs=0.1)
 
 
 def test_a_pure_exponential_is_forecast_to_the_step() -> None:
@@ -272,8 +272,8 @@ def test_half_precision_overflows_first() -> None:
     rows = [row(i, 1.0, [2.0 ** (i / 10)] * 8) for i in range(100)]
     state, _ = scan.update(scan.start(half), to_block(rows, 8), None)
     symptom = named(scan.findings(state), "overflow-forecast")
-    assert symptom.evidence["dtype"] == "float16"
-    assert symptom.evidence["overflow_step"] == pytest.approx(10 * (16 - 1.5), rel=0.02)
+    assert symptom.evidence.dtype == "float16"
+    assert symptom.evidence.overflow_step == pytest.approx(10 * (16 - 1.5), rel=0.02)
 
 
 KINDS = ["dead", "clipped", "skipped", "exploding", "unlearning", "unbounded"]

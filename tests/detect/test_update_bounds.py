@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gainstage
+from gainstage.detect.kind.inputs import Step, StepSeries
+from gainstage.detect.kind.symptom_kind import Signal
+from gainstage.detect.rows import inputs_of
 from gainstage.detect.update.update_bounds import largest_falls
-from gainstage.detect.update.update_spike import inputs_of, look_at_adam
+from gainstage.detect.update.update_spike import AdamRewriteEvidence, update_adam
 from gainstage.facts.observation import Observation, OptimizerMade, OptimizerSettings
 from gainstage.facts.tensor import TensorInfo
 
@@ -68,7 +72,7 @@ def test_a_loss_that_something_else_lowers_has_a_bound(carried: bool, tmp_path: 
             adam.zero_grad()
             loss.backward()
             adam.step()
-    told = [each.evidence.get("form") for each in watch.findings.symptoms]
+    told = [getattr(each.evidence, "form", None) for each in watch.findings.symptoms]
     assert ("unbounded" in told) is not carried
     again = gainstage.load(tmp_path / "run").findings
     assert [each.symptom for each in again.symptoms] == [
@@ -90,21 +94,27 @@ def test_updates_of_adam_that_rewrite_the_weights_are_a_sign_that_needs_another(
             adam.zero_grad()
             loss.backward()
             adam.step()
-    told = [each for each in watch.findings.symptoms if "update_ratio" in each.evidence]
+    told = [
+        each for each in watch.findings.symptoms if isinstance(each.evidence, AdamRewriteEvidence)
+    ]
     assert bool(told) is is_told
     if is_told:
         assert (told[0].symptom, told[0].step) == ("update-spike", 1)
-        assert told[0].evidence["update_ratio"] > 1
+        assert told[0].evidence.update_ratio > 1
         assert told[0].severity == "info" or watch.findings.verdict == "at-risk"
+
+
+def rewrites(ratio: float, rate: float, tensors: list[TensorInfo]) -> list[Signal]:
+    step = Step(3, 1.0, rate, 0.0, math.nan, ratio, inputs_of(tensors), "float32", StepSeries())
+    return list(update_adam(None, step)[1])
 
 
 def test_weights_that_begin_near_zero_are_rewritten_in_health() -> None:
     few = [TensorInfo("grid", None, (4096, 2), "float32")]
-    assert look_at_adam(100.0, 1e-2, 3, inputs=inputs_of(few)) is None
+    assert rewrites(100.0, 1e-2, few) == []
     many = [TensorInfo("layer", None, (256, 1024), "float32")]
     assert inputs_of(many) == 1024
-    assert look_at_adam(0.1, 0.1, 3, inputs=inputs_of(many)) is None
-    assert look_at_adam(float("inf"), 0.1, 3, inputs=inputs_of(many)) is None
-    sign = look_at_adam(0.6, 0.1, 3, inputs=inputs_of(many))
-    assert sign is not None
-    assert (sign.severity, sign.strong) == ("info", True)
+    assert rewrites(0.1, 0.1, many) == []
+    assert rewrites(math.inf, 0.1, many) == []
+    (signal,) = rewrites(0.6, 0.1, many)
+    assert (signal.severity, signal.is_strong) == ("info", True)

@@ -175,7 +175,7 @@ def test_a_state_that_grows_from_step_to_step_is_recurrent_gain_and_forecast(
     forecast = next(each for each in found.symptoms if each.symptom == "overflow-forecast")
     failure = found.diagnosis.failure_step
     assert forecast.step <= failure - 10
-    earliest, latest = forecast.evidence["earliest_step"], forecast.evidence["latest_step"]
+    earliest, latest = forecast.evidence.earliest_step, forecast.evidence.latest_step
     assert earliest - 5 <= failure <= latest + 5
 
 

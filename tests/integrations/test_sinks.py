@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import finish
 from exploding_record import FAILS, STEPS, exploding_run
 from gainstage.cli import main
+from gainstage.detect.loss.loss_nonfinite import LossNonfiniteEvidence
 from gainstage.errors import ConfigError
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
@@ -92,7 +93,9 @@ def test_openmetrics_is_parsed_by_prometheus(tmp_path: Path) -> None:
         Series("grad_norm", 'a"\\\nb'): 2.0,
         Series("grad_norm", "c"): math.inf,
     }
-    symptom = Symptom("loss-nonfinite", "critical", 7, "nan")
+    symptom = Symptom(
+        "loss-nonfinite", "critical", 7, LossNonfiniteEvidence(value=math.nan, at_step=7), 7
+    )
     sink.write(one_step(values, 7), [symptom])
     text = path.read_text()
     assert text.endswith("# EOF\n")

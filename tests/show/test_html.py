@@ -22,6 +22,7 @@ from gainstage.facts.fault import Fault, FaultEvidence, Site
 from gainstage.facts.observation import ClipScaled, Observation
 from gainstage.show.autopsy import trials_json
 from gainstage.show.html import render_report, write_report
+from gainstage.store.findings import findings_json
 from gainstage.store.reader import load
 from gainstage.store.sites import append_fault, append_observation
 
@@ -234,7 +235,7 @@ def test_the_data_in_the_page_are_those_of_the_record(exploded: Path) -> None:
     text = page.split('id="data">')[1].split("</script>")[0]
     data = json.loads(text)
     assert data["schema"] == "gainstage.report/1"
-    assert data["symptoms"] == json.loads(to_json(run.findings.as_json()))["symptoms"]
+    assert data["symptoms"] == json.loads(to_json(findings_json(run.findings)))["symptoms"]
     assert data["ranks"][0]["step"] == run.block().step.tolist()
 
 

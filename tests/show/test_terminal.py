@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gainstage.detect import scan
+from gainstage.detect.level.headroom_low import HeadroomLowEvidence
 from gainstage.facts.blocks import StepBlock, WeightBlock
 from gainstage.facts.diagnosis import CauseSite, Diagnosis, Evidence, Remedy
 from gainstage.facts.fault import Site
@@ -61,10 +62,12 @@ EXPLODING = [2.0**i for i in range(0, 120, 4)] + [math.inf] + [math.nan] * 5
 
 def test_a_symptom_of_an_operation_names_its_line() -> None:
     site = Site("exp", "attention", "forward", "train.py", 42)
-    low = Symptom("headroom-low", "info", 5, "an output has 2 bits left", {"site": 1, "count": 1})
+    evidence = HeadroomLowEvidence(headroom_bits=2.0, dtype="float16", site=1, at_step=5)
+    low = Symptom("headroom-low", "info", 5, evidence, last_step=5)
     what = replace(shown([1.0, 1.1, 0.9] * 20), sites=(site, site))
     what = replace(what, findings=Findings(60, "healthy", (low,)))
-    assert " note    an output has 2 bits left [exp in attention, line 42]" in printed(what)
+    lines = printed(what, width=160)
+    assert any(line.endswith("overflows at step 5 [exp in attention, line 42]") for line in lines)
 
 
 def test_a_healthy_run_gets_two_lines() -> None:

@@ -18,6 +18,7 @@ from gainstage.facts.codec import to_json
 from gainstage.facts.fault import FaultKind
 from gainstage.facts.observation import OBSERVED
 from gainstage.facts.prescription import TrialOutcome
+from gainstage.store.findings import findings_json
 from gainstage.store.folder import update_run_info
 from gainstage.store.json_schemas import schema_names, schema_text
 from gainstage.treat.kinds import KINDS
@@ -81,7 +82,7 @@ def test_what_a_run_writes_is_as_its_schema_says(
         for value in documents(path):
             check(name, value)
     assert files <= found
-    findings = json.loads(to_json(gainstage.load(folder).findings.as_json()))
+    findings = json.loads(to_json(findings_json(gainstage.load(folder).findings)))
     assert findings["symptoms"]
     check("findings", findings)
     update_run_info(folder, exit={"exception": "ValueError: x"})

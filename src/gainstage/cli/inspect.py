@@ -32,11 +32,12 @@ def report(
     """Show what a run's record says, also while it runs or after it was killed."""
     from gainstage.facts.codec import to_json
     from gainstage.show.terminal import print_summary
+    from gainstage.store.findings import findings_json
 
     run = load_run(folder)
     findings = run.findings
     if as_json:
-        typer.echo(to_json(findings.as_json(), indent=2))
+        typer.echo(to_json(findings_json(findings), indent=2))
     elif html is None and not open_it:
         print_summary(run, findings, file=sys.stdout)
     if html is not None or open_it:
@@ -69,6 +70,7 @@ def diagnose(
     from gainstage.facts.run_info import RunInfo
     from gainstage.show.answers import Shown
     from gainstage.show.terminal import print_shown, safe
+    from gainstage.store.findings import findings_json
     from gainstage.store.foreign.log import read_log
     from gainstage.store.foreign.names import Names
 
@@ -77,7 +79,7 @@ def diagnose(
     if as_json:
         for note in read.notes:
             typer.echo(safe(f"gainstage: {note}"), err=True)
-        typer.echo(to_json(findings.as_json(), indent=2))
+        typer.echo(to_json(findings_json(findings), indent=2))
         return
     shown = Shown(RunInfo(script=log.name), read.record.tensors, read.record.block, findings)
     print_shown(shown, (f"{read.format} log", *read.notes), file=sys.stdout)

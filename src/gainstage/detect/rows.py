@@ -1,111 +1,98 @@
-"""The detectors that look at every step, and those that look at 16 at a time, with their states."""
+"""The numbers of each step that detectors are fed with, computed for many steps at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from gainstage.detect.gradient import (
-    clip_activity,
-    gradient_growth,
-    gradient_imbalance,
-    gradient_norm,
-    gradient_spike,
-    gradient_vanishing,
-)
-from gainstage.detect.level import overflow_forecast
-from gainstage.detect.loss import loss_divergence
-from gainstage.detect.series import chunks
-from gainstage.detect.series.history import History
-from gainstage.detect.series.sign import Sign
+import numpy as np
+from numpy.typing import NDArray
+
 from gainstage.detect.series.trend import LARGEST
-from gainstage.detect.update import step_skipped, update_spike
+from gainstage.detect.update.update_bounds import largest_falls, usual_updates
 from gainstage.facts.blocks import StepBlock
+from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.tensor import TensorInfo
 
-
-@dataclass(slots=True)
-class Group:
-    """The steps that had gradients for the same tensors: one optimizer's of several."""
-
-    norm: History = field(default_factory=History)
-    loss: History = field(default_factory=History)
-    fall: History = field(default_factory=History)
-    """By how much the updates so far can have lowered the loss: a value for each, while known."""
-    fallen: float = 0.0
-    growth: gradient_growth.Growth = field(default_factory=gradient_growth.Growth)
-    level: gradient_norm.Level = field(default_factory=gradient_norm.Level)
-    spike: gradient_spike.Spike = field(default_factory=gradient_spike.Spike)
-    divergence: loss_divergence.Divergence = field(default_factory=loss_divergence.Divergence)
-    update: update_spike.Update = field(default_factory=update_spike.Update)
-    rate: update_spike.Rate = field(default_factory=update_spike.Rate)
-    forecast: overflow_forecast.Watched = field(default_factory=overflow_forecast.Watched)
+Series = NDArray[np.float64]
 
 
-@dataclass(slots=True)
-class Pieces:
-    """What is judged 16 steps at a time, over all tensors, whichever optimizer's they are."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one step, before the series that it belongs to."""
 
-    chunks: chunks.Chunks = field(default_factory=chunks.Chunks)
-    vanishing: gradient_vanishing.Vanishing = field(default_factory=gradient_vanishing.Vanishing)
-    imbalance: gradient_imbalance.Imbalance = field(default_factory=gradient_imbalance.Imbalance)
-    clip: clip_activity.Clip = field(default_factory=clip_activity.Clip)
-    skipped: step_skipped.Skipped = field(default_factory=step_skipped.Skipped)
+    step: int
+    loss: float
+    lr: float
+    norm_bits: float
+    update_ratio_bits: float
+    adam_update_ratio: float
+    fall: float
+    """By how much the step's update can lower the loss; inf where that is not known."""
+    group: bytes
+    """Which tensors had a gradient."""
 
 
-def signs_of_row(
-    group: Group,
-    step: int,
-    bit: float,
-    loss: float,
-    lr: float,
-    ratio: float,
-    fall: float,
-    dtype: str,
-) -> list[Sign]:
-    """Return what one step shows.
+def rows_of(
+    block: StepBlock,
+    tensors: Sequence[TensorInfo],
+    optimizers: Sequence[Observation[Observed]],
+    weights_bits: float,
+) -> Iterator[Row]:
+    """Yield the steps of a block, one at least.
 
     Args:
-        group: Of the tensors that the step had gradients for; changed.
-        step: Its number.
-        bit: log2 of the global norm; not finite where there is none.
-        loss: Not finite where there is none.
-        lr: Not finite where there is none.
-        ratio: log2 of lr·c·‖g‖/‖w‖, NaN before the weights have been sampled.
-        fall: By how much the step's update can lower the loss; inf where that is not known.
-        dtype: The one that will overflow first.
+        block: Steps between two samples of the weights.
+        tensors: All that are watched.
+        optimizers: How they were made, and how they stepped first.
+        weights_bits: log2 of the norm of all weights; NaN where it is not known.
     """
-    found: list[Sign | None] = [update_spike.look_at_rate(group.rate, lr, step)]
-    if math.isfinite(loss):
-        group.loss.push(step, loss)
-        if math.isfinite(group.fallen):
-            group.fall.push(step, group.fallen)
-        found.append(
-            loss_divergence.look(group.divergence, group.loss, step, group.norm, group.fall)
-        )
-    group.fallen += fall
-    if math.isfinite(bit):
-        norm = group.norm
-        norm.push(step, bit)
-        found += [
-            gradient_growth.look(group.growth, norm, step),
-            gradient_norm.look(group.level, norm, step, loss),
-            gradient_spike.look(group.spike, norm, group.loss, step),
-            overflow_forecast.look(group.forecast, norm, math.log2(LARGEST[dtype]), dtype, step),
-            update_spike.look(
-                group.update, norm, ratio_bits=ratio, is_loss_out=group.divergence.is_out, step=step
-            ),
-        ]
-    return [sign for sign in found if sign is not None]
+    # Without a clip the coefficient is NaN. A treatment that left the step out moves nothing.
+    clipped = np.where(np.isnan(block.clip_coefficient), 1.0, block.clip_coefficient)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        bits = np.log2(block.grad_norm)
+        rate = block.lr * clipped * (block.skipped >= 0)
+        ratios = bits + np.log2(rate) - weights_bits
+    elements = _elements(block, tensors)
+    falls = largest_falls(optimizers, rate, block.grad_norm, elements)
+    usual = usual_updates(optimizers, block.lr, elements) if math.isfinite(weights_bits) else None
+    unknown = np.full(len(block), np.nan)
+    yield from map(
+        Row,
+        block.step.tolist(),
+        np.where(block.has_loss, block.loss, np.nan).tolist(),
+        block.lr.tolist(),
+        bits.tolist(),
+        ratios.tolist(),
+        (unknown if usual is None else usual / 2.0**weights_bits).tolist(),
+        np.nan_to_num(unknown if falls is None else falls, nan=np.inf).tolist(),
+        _groups(block.present),
+    )
 
 
-def signs_of_piece(pieces: Pieces, piece: StepBlock, tensors: Sequence[TensorInfo]) -> list[Sign]:
-    """Return what 16 steps show, over all tensors."""
-    found = [
-        gradient_imbalance.look(pieces.imbalance, piece, tensors),
-        step_skipped.look(pieces.skipped, piece),
-        *gradient_vanishing.look(pieces.vanishing, piece, tensors),
-        *clip_activity.look(pieces.clip, piece),
-    ]
-    return [sign for sign in found if sign is not None]
+def narrowest(tensors: Sequence[TensorInfo]) -> str:
+    """Return the watched dtype with the smallest largest value."""
+    dtypes = {info.dtype for info in tensors} & LARGEST.keys()
+    return min(dtypes, key=LARGEST.__getitem__, default="float32")
+
+
+def inputs_of(tensors: Sequence[TensorInfo]) -> float:
+    """Return how many inputs a unit has: the mean over all elements of weight matrices."""
+    matrices = [info for info in tensors if len(info.shape) > 1 and info.numel]
+    elements = sum(info.numel for info in matrices)
+    inputs = sum(info.numel * info.numel / info.shape[0] for info in matrices)
+    return inputs / elements if elements else 0.0
+
+
+def _elements(block: StepBlock, tensors: Sequence[TensorInfo]) -> Series:
+    """Return how many elements each step has gradients for."""
+    sizes = np.array([info.numel for info in tensors[: block.present.shape[1]]], np.float64)
+    return block.present[:, : len(sizes)] @ sizes
+
+
+def _groups(present: NDArray[np.bool_]) -> list[bytes]:
+    """Return, for every row, which tensors had a gradient, however many there are by now."""
+    if present.all():
+        return [np.packbits(present[0]).tobytes().rstrip(b"\0")] * len(present)
+    return [row.tobytes().rstrip(b"\0") for row in np.packbits(present, axis=1)]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from gainstage.detect.series.history import CHUNK
+from gainstage.detect.kind.symptom_kind import SymptomKind
+from gainstage.detect.kinds import KINDS, kind_of
 from gainstage.facts.findings import Verdict
 from gainstage.facts.symptom import Symptom
 
-_FATAL = ("loss-nonfinite", "gradient-nonfinite", "update-nonfinite")
 
-
-def verdict_of(symptoms: Iterable[Symptom], last_step: int) -> Verdict:
+def verdict_of(
+    symptoms: Iterable[Symptom], last_step: int, kinds: Sequence[SymptomKind] = KINDS
+) -> Verdict:
     """Return `failed` if something not finite was let in or the run ended diverged.
 
     `at-risk` is any other critical symptom; a healthy run has none. A run that was hurt and whose
@@ -20,14 +21,12 @@ def verdict_of(symptoms: Iterable[Symptom], last_step: int) -> Verdict:
     Args:
         symptoms: All of the run.
         last_step: The last step that was seen.
+        kinds: Of the symptoms.
     """
     critical = [symptom for symptom in symptoms if symptom.severity == "critical"]
     for symptom in critical:
-        if symptom.symptom in _FATAL:
+        kind = kind_of(symptom.symptom, kinds)
+        slack = kind.fails_if_last(symptom.evidence)
+        if kind.is_fatal or (slack is not None and symptom.last_step >= last_step - slack):
             return "failed"
-        if symptom.symptom == "loss-divergence":
-            # Forms other than a loss that is high are looked at once a chunk.
-            slack = CHUNK if symptom.evidence.get("form", "above") != "above" else 1
-            if symptom.evidence["last_step"] >= last_step - slack:
-                return "failed"
     return "at-risk" if critical else "healthy"

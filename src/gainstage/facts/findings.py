@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from gainstage.facts.diagnosis import Diagnosis
 from gainstage.facts.symptom import Symptom, first_alarm, first_nonfinite
@@ -34,13 +34,3 @@ class Findings:
         """The first step at which something was not finite."""
         known = self.diagnosis
         return first_nonfinite(self.symptoms) if known is None else known.failure_step
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the object that `gainstage report --json` prints."""
-        return {
-            "schema": FINDINGS_SCHEMA,
-            "steps": self.steps,
-            "verdict": self.verdict,
-            "symptoms": [symptom.as_json() for symptom in self.symptoms],
-            "diagnosis": None if self.diagnosis is None else self.diagnosis.as_json(),
-        }

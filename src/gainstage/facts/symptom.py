@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
@@ -12,27 +12,23 @@ SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """One thing seen in the record, said once and brought up to date while it lasts."""
+    """One thing seen in the record, reported once and brought up to date while it lasts."""
 
     symptom: str
-    """An id of docs/findings.md, such as `gradient-growth`."""
+    """An id of docs/detectors.md, such as `gradient-growth`."""
     severity: Severity
     step: int
     """The first step at which it was seen."""
-    message: str
-    """One sentence with the numbers in it."""
-    evidence: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Numbers behind the message; always `last_step` and `count`. JSON types only."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the symptom as the findings contract writes it."""
-        return {
-            "symptom": self.symptom,
-            "severity": self.severity,
-            "step": self.step,
-            "message": self.message,
-            "evidence": self.evidence,
-        }
+    evidence: object
+    """The numbers: of the class that the symptom's kind in `detect` names for it."""
+    last_step: int
+    """The last step at which it was seen."""
+    count: int = 1
+    """Steps at which it was seen."""
+    recovered_step: int | None = None
+    """Step at which it turned out to be harmless."""
+    rank: int | None = None
+    """The process that showed it, where several trained."""
 
 
 def first_alarm(symptoms: Iterable[Symptom]) -> int | None:

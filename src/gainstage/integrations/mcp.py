@@ -18,6 +18,7 @@ from gainstage.facts.codec import json_safe
 from gainstage.show.answers import shown_of
 from gainstage.show.heatmap_png import heatmap
 from gainstage.show.terminal import safe, summary
+from gainstage.store.findings import findings_json
 from gainstage.store.folder import RUN_INFO, read_run_info
 from gainstage.store.query import query as run_query
 from gainstage.store.reader import StoredRun, load
@@ -64,7 +65,7 @@ class RunsFolder:
 
     def findings(self, run: str) -> dict[str, Any]:
         """Return symptoms, verdict and diagnosis of a run, schema gainstage.findings/1."""
-        return json_safe(self._load(run).findings.as_json())
+        return json_safe(findings_json(self._load(run).findings))
 
     def report(self, run: str) -> str:
         """Return the summary of a run as people read it: what, why, where, when, what to do."""

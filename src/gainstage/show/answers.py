@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.detect.gradient.gradient_growth import NOTABLE_BITS
+from gainstage.detect.level.overflow_evidence import OverflowForecastEvidence
 from gainstage.detect.series.trend import steepest_growth
-from gainstage.detect.symptom_json import message_of
+from gainstage.detect.symptom_json import message_of, site_of
 from gainstage.diagnose.remedies import advised_limit
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.fault import Site
@@ -83,7 +84,7 @@ class Growing:
 
 def shown_of(run: StoredRun, findings: Findings) -> Shown:
     """Return what is shown of a run: the rank with the worst symptom, else the first."""
-    worst = findings.symptoms[0].evidence.get("rank") if findings.symptoms else None
+    worst = findings.symptoms[0].rank if findings.symptoms else None
     rank = worst if worst is not None else (run.ranks[0] if run.ranks else 0)
     near = os.path.relpath(run.folder)
     return Shown(
@@ -199,16 +200,16 @@ def norm_bits(block: StepBlock) -> NDArray[np.float64]:
 
 def told(symptom: Symptom, sites: Sequence[Site] = ()) -> str:
     """Return a symptom as a sentence, with its place, its rank, and for how many steps it lasts."""
-    times = symptom.evidence.get("count", 1)
+    times = symptom.count
     again = f" (on {times:,} steps)" if times > 1 and symptom.severity != "info" else ""
-    rank = symptom.evidence.get("rank")
-    place = _place(symptom.evidence.get("site"), sites)
+    rank = symptom.rank
+    place = _place(site_of(symptom), sites)
     return f"{f'rank {rank}: ' if rank is not None else ''}{message_of(symptom)}{place}{again}"
 
 
-def _place(number: object, sites: Sequence[Site]) -> str:
+def _place(number: int | None, sites: Sequence[Site]) -> str:
     """Return in words the operation that a symptom's evidence has the number of."""
-    if not isinstance(number, int) or not 0 <= number < len(sites):
+    if number is None or not 0 <= number < len(sites):
         return ""
     site = sites[number]
     inside = f" in {site.module}" if site.module else ""
@@ -240,12 +241,12 @@ def _when(shown: Shown) -> list[Answer]:
 
 
 def _forecast(shown: Shown) -> str:
-    found = [s for s in shown.findings.symptoms if s.symptom == "overflow-forecast"]
-    if not found:
-        return ""
-    told_of = found[0].evidence
-    low, high = float(told_of["earliest_step"]), float(told_of["latest_step"])
-    return f"; overflow was forecast for step {low:,.0f} to {high:,.0f}"
+    for symptom in shown.findings.symptoms:
+        evidence = symptom.evidence
+        if isinstance(evidence, OverflowForecastEvidence):
+            low, high = evidence.earliest_step, evidence.latest_step
+            return f"; overflow was forecast for step {low:,.0f} to {high:,.0f}"
+    return ""
 
 
 def _also(shown: Shown) -> list[Answer]:

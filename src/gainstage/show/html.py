@@ -133,7 +133,7 @@ def _rank(run: StoredRun, rank: int, alarm: int | None, *, with_steps: bool) -> 
 
 def _ranks(run: StoredRun, findings: Findings) -> list[int]:
     """Return the ranks to draw: those with symptoms first, worst first."""
-    sick = [int(s.evidence.get("rank", 0)) for s in findings.symptoms]
+    sick = [s.rank or 0 for s in findings.symptoms]
     return [r for r in dict.fromkeys([*sick, *run.ranks]) if r in run.ranks][:MOST_RANKS]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
-from gainstage.detect.level.overflow_forecast import forecast
+from gainstage.detect.series.forecast import forecast
 from gainstage.detect.series.trend import headroom_bits
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.symptom import SEVERITIES

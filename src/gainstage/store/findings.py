@@ -15,5 +15,5 @@ def findings_json(findings: Findings) -> dict[str, Any]:
         "steps": findings.steps,
         "verdict": findings.verdict,
         "symptoms": [symptom_json(each) for each in findings.symptoms],
-        "diagnosis": findings.diagnosis,
+        "diagnosis": None if findings.diagnosis is None else findings.diagnosis.as_json(),
     }

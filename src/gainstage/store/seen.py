@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,11 @@ def stored_findings(folder: Path) -> Findings | None:
     stored, _ = read_fact(folder / "findings.json", _StoredFindings)
     if stored is None:
         return None
-    try:
-        symptoms = tuple(symptom_from_json(each) for each in stored.symptoms)
-    except ValueError:
-        return None
-    return Findings(stored.steps, stored.verdict, symptoms, stored.diagnosis)
+    symptoms: list[Symptom] = []
+    for line in stored.symptoms:
+        with contextlib.suppress(ValueError):  # the verdict over all of them stays
+            symptoms.append(symptom_from_json(line))
+    return Findings(stored.steps, stored.verdict, tuple(symptoms), stored.diagnosis)
 
 
 def symptoms_so_far(folder: Path) -> dict[int, tuple[Symptom, ...]]:

@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from gainstage.detect.symptom_json import symptom_from_json
-from gainstage.facts.codec import DecodeError, from_builtins
+from gainstage.facts.codec import DecodeError
 from gainstage.facts.symptom import Symptom
 from gainstage.store.journal import read_facts
-
-Number = float | int | str | bool | None
-Nested = dict[str, Number | list[Number]]
 
 SYMPTOMS = "symptoms.jsonl"
 
@@ -25,5 +22,4 @@ def _line(line: dict[str, Any]) -> tuple[int, Symptom]:
     rank = line.get("rank", 0)
     if not isinstance(rank, int) or rank < 0:
         raise DecodeError(f"rank must be a number from 0, got {rank!r}")
-    evidence = from_builtins(line.get("evidence"), dict[str, Number | list[Number] | Nested])
-    return rank, symptom_from_json({**line, "evidence": evidence})
+    return rank, symptom_from_json(line)

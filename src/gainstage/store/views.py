@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from gainstage.detect.symptom_json import message_of
+from gainstage.detect.symptom_json import evidence_json, message_of
 from gainstage.facts.codec import to_json
 from gainstage.facts.fault import Site
 from gainstage.facts.record import RankRecord
@@ -212,9 +212,9 @@ def _symptoms(run: RunTables) -> Iterator[pa.RecordBatch]:
             "symptom": each.symptom,
             "severity": each.severity,
             "step": each.step,
-            "last_step": each.evidence.get("last_step"),
+            "last_step": each.last_step,
             "message": message_of(each),
-            "evidence": to_json(each.evidence),
+            "evidence": to_json(evidence_json(each)),
         }
         for rank in run.ranks
         for each in run.record(rank).symptoms

@@ -6,8 +6,9 @@ import statistics
 from dataclasses import dataclass
 
 from gainstage.bits import theil_sen
+from gainstage.detect.kind.inputs import Step
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.detect.series.history import History
-from gainstage.detect.series.sign import Sign
 from gainstage.detect.series.trend import mann_kendall
 
 NOTABLE_BITS = 5.0
@@ -20,41 +21,63 @@ _WINDOWS = (8, 16, 32, 64)
 _FEWEST = 4
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientGrowthEvidence:
+    """How far the norm has risen above its own level, and how fast it still rises."""
+
+    bits_gained: float
+    """Median of the last three norms over the reference of the steps before them."""
+    slope_bits_per_step: float
+    window_steps: int
+    """Steps that are remembered one by one."""
+    at_step: int
+    """Step at which these numbers were measured."""
+
+
+def message(evidence: GradientGrowthEvidence) -> str:
+    """Return the sentence for people."""
+    return (
+        f"the gradient norm grew {evidence.bits_gained:.1f} bits over its level, "
+        f"{evidence.slope_bits_per_step:+.2g} bits a step at step {evidence.at_step}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Growth:
-    """Online state: how much growth was already looked at and told."""
+    """State: the growth up to which a fit was tried already."""
 
-    looked_at: float = 0.0
+    fitted_bits: float = 0.0
 
 
-def look(state: Growth, history: History, step: int) -> Sign | None:
-    """Return a sign if the norm, in bits, has grown over the run's level and still rises.
+def update(state: Growth, given: Step) -> tuple[Growth, Signals]:
+    """Return a signal if the norm, in bits, has grown over the run's level and still rises.
 
     The fit runs only where the last values are far above the level, so a quiet step costs nothing.
     """
-    value = history.recent[-1]
-    if value - history.reference < NOTABLE_BITS or history.count < _FEWEST:
-        state.looked_at = 0.0
-        return None
+    history = given.series.norm
+    if history.recent[-1] - history.reference < NOTABLE_BITS or history.count < _FEWEST:
+        return Growth(), ()
     gained = statistics.median(history.last(3)) - history.reference
-    if gained < NOTABLE_BITS or (gained < state.looked_at + 1.0 and history.count % 8):
-        return None
-    state.looked_at = max(gained, state.looked_at)
+    if gained < NOTABLE_BITS or (gained < state.fitted_bits + 1.0 and history.count % 8):
+        return state, ()
+    state = Growth(max(gained, state.fitted_bits))
     slope = _steady_slope(history)
     if slope is None:
-        return None
-    steps = history.steps[-1] - history.steps[0]
-    return Sign(
-        "gradient-growth",
-        "gradient",
-        "warning",
-        step,
-        f"the gradient norm grew {gained:.1f} bits over its level, {slope:+.2g} bits a step "
-        f"at step {step}",
-        strong=gained >= STRONG_BITS,
-        last_step=step,
-        evidence={"bits_gained": gained, "slope_bits_per_step": slope, "window_steps": steps},
+        return state, ()
+    evidence = GradientGrowthEvidence(
+        bits_gained=gained,
+        slope_bits_per_step=slope,
+        window_steps=history.steps[-1] - history.steps[0],
+        at_step=given.step,
     )
+    signal = Signal(
+        evidence=evidence,
+        severity="warning",
+        step=given.step,
+        last_step=given.step,
+        is_strong=gained >= STRONG_BITS,
+    )
+    return state, (signal,)
 
 
 def _steady_slope(history: History) -> float | None:
@@ -73,3 +96,21 @@ def _steady_slope(history: History) -> float | None:
         if slope * len(chunks) >= NOTABLE_BITS / 2:
             return slope / history.chunk_length
     return None
+
+
+KIND = SymptomKind(
+    id="gradient-growth",
+    evidence=(GradientGrowthEvidence,),
+    detectors=(Detector(family="gradient", start=Growth, norms=update),),
+    message=message,
+    docs=(
+        DocRow(
+            "Theil–Sen slope over the shortest dyadic window of steps that rises (Mann–Kendall "
+            "z > 2.3), from the larger of the past's median and the first 16 steps'",
+            "global norm",
+            "bits, bits a step",
+            "warning at 5 bits, strong at 10",
+            "a rise of 3 times late in training; what converged and learns anew",
+        ),
+    ),
+)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
-from gainstage.detect.series.sign import Sign
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.facts.blocks import ProfileBlock
 
 FEWEST_LAYERS = 4
@@ -46,40 +46,64 @@ class DepthGain:
         return self.steepest_bits * (self.layers - 1)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthGainEvidence:
+    """Growth through the layers of one sampled graph."""
+
+    backward_bits_per_layer: float | None
+    """Bits a layer that deltas gain on the way back; None where it is not known."""
+    forward_bits_per_layer: float | None
+    """Bits a layer that activations gain on the way forward; None where it is not known."""
+    layers: int
+    layers_to_overflow: float | None
+    """Layers more until the dtype overflows; None where its headroom is not known."""
+    at_step: int
+
+
+def message(evidence: DepthGainEvidence) -> str:
+    """Return the sentence for people."""
+    backward, forward = evidence.backward_bits_per_layer, evidence.forward_bits_per_layer
+    is_forward = backward is None or (forward is not None and forward > backward)
+    way, slope = ("activations", forward) if is_forward else ("deltas", backward)
+    left = evidence.layers_to_overflow
+    more = "" if left is None else f"; {max(left, 0):.0f} layers more would overflow"
+    return (
+        f"{way} grow {slope or 0:.2f} bits a layer over {evidence.layers} layers at step "
+        f"{evidence.at_step}{more}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Depth:
-    """Online state: the largest total that was told."""
+    """State: the largest total growth reported so far."""
 
-    told_bits: float = 0.0
+    reported_bits: float = 0.0
 
 
-def look(state: Depth, block: ProfileBlock) -> Sign | None:
-    """Return a sign if the layers of a sampled graph multiply, and more than was told already."""
+def update(state: Depth, block: ProfileBlock) -> tuple[Depth, Signals]:
+    """Return a signal if the layers of a sampled graph multiply, and more than was reported."""
     gain = depth_gain(block)
     if gain is None or not gain.total_bits >= NOTABLE_TOTAL_BITS:
-        return None
-    if not gain.steepest_bits >= NOTABLE_SLOPE_BITS or gain.total_bits < state.told_bits + 1.0:
-        return None
-    state.told_bits = gain.total_bits
+        return state, ()
+    slope = gain.steepest_bits
+    if not slope >= NOTABLE_SLOPE_BITS or gain.total_bits < state.reported_bits + 1.0:
+        return state, ()
     step = int(block.step[0])
-    way = "deltas" if gain.steepest_bits == gain.backward_bits else "activations"
-    left = gain.headroom_bits / gain.steepest_bits
-    return Sign(
-        "depth-gain",
-        "depth",
-        "warning",
-        step,
-        f"{way} grow {gain.steepest_bits:.2f} bits a layer over {gain.layers} layers at step "
-        f"{step}; {max(left, 0):.0f} layers more would overflow",
-        strong=gain.total_bits >= STRONG_TOTAL_BITS,
-        last_step=step,
-        evidence={
-            "backward_bits_per_layer": gain.backward_bits,
-            "forward_bits_per_layer": gain.forward_bits,
-            "layers": gain.layers,
-            "layers_to_overflow": left,
-        },
+    evidence = DepthGainEvidence(
+        backward_bits_per_layer=_known(gain.backward_bits),
+        forward_bits_per_layer=_known(gain.forward_bits),
+        layers=gain.layers,
+        layers_to_overflow=_known(gain.headroom_bits / slope),
+        at_step=step,
     )
+    signal = Signal(
+        evidence=evidence,
+        severity="warning",
+        step=step,
+        last_step=step,
+        is_strong=gain.total_bits >= STRONG_TOTAL_BITS,
+    )
+    return Depth(gain.total_bits), (signal,)
 
 
 def depth_gain(block: ProfileBlock) -> DepthGain | None:
@@ -120,3 +144,25 @@ def _slope(values: list[float]) -> float:
     if known.sum() < FEWEST_LAYERS:
         return np.nan
     return theil_sen(np.flatnonzero(known), np.asarray(values)[known])
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+KIND = SymptomKind(
+    id="depth-gain",
+    evidence=(DepthGainEvidence,),
+    detectors=(Detector(family="depth", start=Depth, profiles=update),),
+    message=message,
+    docs=(
+        DocRow(
+            "Theil–Sen slope of the deltas' level over the layers on the way back, or of the "
+            "activations' on the way forward: 0.3 bits a layer and 8 bits in all",
+            "sampled graphs",
+            "bits a layer",
+            "warning, strong at 16 bits in all",
+            "fewer than four layers",
+        ),
+    ),
+)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.bits import LARGEST
-from gainstage.detect.series.sign import Sign
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.facts.blocks import ProfileBlock
 
 LOW_BITS = {"float16": 2.0, "bfloat16": 16.0, "float32": 16.0}
@@ -25,15 +25,40 @@ _MASK_BITS = 0.001
 """What is at the very limit was put there: a mask of the dtype's smallest value."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadroomLowEvidence:
+    """The output of a sampled graph that is closest to its dtype's largest value."""
+
+    headroom_bits: float
+    dtype: str
+    """torch's name without the prefix."""
+    site: int
+    """Index into the sites; -1 where the operation matches none."""
+    at_step: int
+
+
+def message(evidence: HeadroomLowEvidence) -> str:
+    """Return the sentence for people."""
+    return (
+        f"an output has {evidence.headroom_bits:.1f} bits left before {evidence.dtype} overflows "
+        f"at step {evidence.at_step}"
+    )
+
+
+def site(evidence: HeadroomLowEvidence) -> int | None:
+    """Return the number of the operation that put it out."""
+    return evidence.site
+
+
+@dataclass(frozen=True, slots=True)
 class Headroom:
-    """Online state: the smallest headroom that was told."""
+    """State: the smallest headroom reported so far."""
 
-    told_bits: float = math.inf
+    reported_bits: float = math.inf
 
 
-def look(state: Headroom, block: ProfileBlock) -> Sign | None:
-    """Return a sign if an output of a sampled graph has less headroom left than was told."""
+def update(state: Headroom, block: ProfileBlock) -> tuple[Headroom, Signals]:
+    """Return a signal if an output of a sampled graph has less headroom left than was reported."""
     lowest: tuple[float, str, int] | None = None
     for dtype, low in LOW_BITS.items():
         rows = outputs_below(block, dtype, low)
@@ -42,20 +67,15 @@ def look(state: Headroom, block: ProfileBlock) -> Sign | None:
             left = float(block.headroom_bits[at])
             if lowest is None or left < lowest[0]:
                 lowest = (left, dtype, at)
-    if lowest is None or lowest[0] > state.told_bits - 1.0:
-        return None
+    if lowest is None or lowest[0] > state.reported_bits - 1.0:
+        return state, ()
     left, dtype, at = lowest
-    state.told_bits = left
     step = int(block.step[at])
-    return Sign(
-        "headroom-low",
-        "level",
-        "warning",
-        step,
-        f"an output has {left:.1f} bits left before {dtype} overflows at step {step}",
-        last_step=step,
-        evidence={"headroom_bits": left, "dtype": dtype, "site": int(block.site[at])},
+    evidence = HeadroomLowEvidence(
+        headroom_bits=left, dtype=dtype, site=int(block.site[at]), at_step=step
     )
+    signal = Signal(evidence=evidence, severity="warning", step=step, last_step=step)
+    return Headroom(left), (signal,)
 
 
 def outputs_below(block: ProfileBlock, dtype: str, bits: float) -> NDArray[np.bool_]:
@@ -66,3 +86,22 @@ def outputs_below(block: ProfileBlock, dtype: str, bits: float) -> NDArray[np.bo
     rows &= block.headroom_bits > _MASK_BITS
     both = np.where(rows, block.forward_max_bits, 0) + np.where(rows, block.headroom_bits, 0)
     return rows & (np.abs(both - math.log2(LARGEST[dtype])) < _APART_BITS)
+
+
+KIND = SymptomKind(
+    id="headroom-low",
+    evidence=(HeadroomLowEvidence,),
+    detectors=(Detector(family="level", start=Headroom, profiles=update),),
+    message=message,
+    site=site,
+    docs=(
+        DocRow(
+            "bits from an operation's largest output to its dtype's largest value: below 2 of "
+            "float16's, below 16 of others'",
+            "sampled graphs",
+            "bits",
+            "warning",
+            "a loss scaler's gradients; masks of the dtype's smallest value",
+        ),
+    ),
+)

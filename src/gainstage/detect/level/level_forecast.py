@@ -1,9 +1,9 @@
 """`overflow-forecast` of what operations put out, where their largest values climb to the limit.
 
-The series of a site is its largest magnitude on sampled steps. It is told once less than a quarter
-of float16's range is left (of the others' 16 bits), or it has grown by 16 bits while it was beyond
-2^32, and, with 80% probability, nothing will be left before the run is twice as long: what levels
-off as a training settles is not.
+The series of a site is its largest magnitude on sampled steps. It is reported once less than a
+quarter of float16's range is left (of the others' 16 bits), or it has grown by 16 bits while it was
+beyond 2^32, and, with 80% probability, nothing will be left before the run is twice as long: what
+levels off as a training settles is not.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gainstage.bits import LARGEST
+from gainstage.detect.kind.symptom_kind import Signal, Signals
 from gainstage.detect.level.headroom_low import outputs_below
-from gainstage.detect.level.overflow_forecast import forecast
-from gainstage.detect.series.sign import Sign
+from gainstage.detect.level.overflow_evidence import forecast_evidence
+from gainstage.detect.series.forecast import Forecast, forecast
 from gainstage.facts.blocks import ProfileBlock
 
 _FOLLOWED_BITS = {"float16": 8.0, "bfloat16": 96.0, "float32": 96.0}
@@ -29,35 +30,38 @@ _MOST_SITES = 512
 
 
 @dataclass(slots=True)
-class Levels:
-    """Online state: steps and largest magnitudes in bits, by site and dtype, of what is near."""
+class OutputSeries:
+    """State: steps and largest magnitudes in bits, by site and dtype, of what is near."""
 
     series: dict[tuple[int, str], deque[tuple[int, float]]] = field(
         default_factory=dict[tuple[int, str], deque[tuple[int, float]]]
     )
-    is_told: bool = False
+    is_reported: bool = False
 
 
-def look(state: Levels, block: ProfileBlock) -> Sign | None:
-    """Return a sign of the output of a sampled graph that will be the first to overflow."""
-    if state.is_told or not len(block):
-        return None
-    found: list[tuple[float, Sign]] = []
+def update(state: OutputSeries, block: ProfileBlock) -> tuple[OutputSeries, Signals]:
+    """Return a signal of the output of a sampled graph that will be the first to overflow."""
+    if state.is_reported or not len(block):
+        return state, ()
+    step = int(block.step[0])
+    found: list[tuple[Forecast, str, int]] = []
     for dtype, followed in _FOLLOWED_BITS.items():
         rows = np.flatnonzero(outputs_below(block, dtype, followed) & (block.site >= 0))
         for site in np.unique(block.site[rows]).tolist():
             largest = float(block.forward_max_bits[rows[block.site[rows] == site]].max())
-            seen = _look_at_site(state, int(block.step[0]), site, dtype, largest)
-            found += [] if seen is None else [seen]
+            seen = _forecast_of_site(state, step, site, dtype, largest)
+            found += [] if seen is None else [(seen, dtype, site)]
     if not found:
-        return None
-    state.is_told = True
-    return min(found, key=lambda each: each[0])[1]
+        return state, ()
+    state.is_reported = True
+    first, dtype, site = min(found, key=lambda each: each[0].step)
+    evidence = forecast_evidence(first, "output", dtype=dtype, site=site)
+    return state, (Signal(evidence=evidence, severity="warning", step=step, last_step=step),)
 
 
-def _look_at_site(
-    state: Levels, step: int, site: int, dtype: str, largest: float
-) -> tuple[float, Sign] | None:
+def _forecast_of_site(
+    state: OutputSeries, step: int, site: int, dtype: str, largest: float
+) -> Forecast | None:
     series = state.series.get((site, dtype))
     if series is None:
         if len(state.series) >= _MOST_SITES:
@@ -71,16 +75,4 @@ def _look_at_site(
     if not is_near or len(series) < _FEWEST:
         return None
     seen = forecast([at for at, _ in series], [bits for _, bits in series], limit)
-    if seen is None or seen.latest > 2 * step:
-        return None
-    sign = Sign(
-        "overflow-forecast",
-        "level",
-        "warning",
-        step,
-        f"at {seen.slope_bits_per_step:+.2g} bits a step an output passes {dtype}'s largest value "
-        f"{seen.steps_text()}",
-        last_step=step,
-        evidence={**seen.as_evidence(), "dtype": dtype, "site": site},
-    )
-    return seen.step, sign
+    return None if seen is None or seen.latest > 2 * step else seen

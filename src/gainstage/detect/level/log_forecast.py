@@ -1,6 +1,6 @@
 """`overflow-forecast` of logarithms: when their smallest argument will have shrunk to 0.
 
-The series of a logarithm is its smallest argument so far, in bits, on sampled steps. It is told
+The series of a logarithm is its smallest argument so far, in bits, on sampled steps. It is reported
 once a third of the bits is left and, with 80% probability, none will be before the run is twice
 as long.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from gainstage.detect.level.overflow_forecast import forecast
-from gainstage.detect.series.sign import Sign
+from gainstage.detect.kind.symptom_kind import Signal, Signals
+from gainstage.detect.level.overflow_evidence import forecast_evidence
+from gainstage.detect.series.forecast import forecast
 from gainstage.facts.observation import LogNearZero, Observation, Observed
 
 _SAMPLES = 32
@@ -24,41 +25,33 @@ Place = tuple[str | None, int | None, float]
 
 
 @dataclass(slots=True)
-class Logs:
-    """Online state: steps and bits by place."""
+class LogSeries:
+    """State: steps and bits by place."""
 
     series: dict[Place, deque[tuple[int, float]]] = field(
         default_factory=dict[Place, deque[tuple[int, float]]]
     )
-    is_told: bool = False
+    is_reported: bool = False
 
 
-def look(state: Logs, seen: Observation[Observed]) -> Sign | None:
-    """Return the sign of an observation, None where it is of something else."""
-    if not isinstance(seen.evidence, LogNearZero) or state.is_told:
-        return None
+def update(state: LogSeries, seen: Observation[Observed]) -> tuple[LogSeries, Signals]:
+    """Return the signal of an observation, none where it is of something else."""
+    if not isinstance(seen.evidence, LogNearZero) or state.is_reported:
+        return state, ()
     bits, limit = seen.evidence.bits, seen.evidence.limit_bits
     place = (seen.file, seen.line, limit)
     series = state.series.get(place)
     if series is None:
         if len(state.series) >= _MOST_PLACES:
-            return None
+            return state, ()
         series = state.series[place] = deque(maxlen=_SAMPLES)
     series.append((seen.step, bits))
     if limit - bits > _NEAR * limit or len(series) < _FEWEST:
-        return None
+        return state, ()
     ahead = forecast([step for step, _ in series], [each for _, each in series], limit)
     if ahead is None or ahead.latest > 2 * seen.step:
-        return None
-    state.is_told = True
-    where = "" if seen.line is None else f" in line {seen.line}"
-    return Sign(
-        "overflow-forecast",
-        "level",
-        "warning",
-        seen.step,
-        f"at {ahead.slope_bits_per_step:.2g} bits a step the smallest argument of the logarithm"
-        f"{where}, 2^-{bits:.0f}, rounds to 0 {ahead.steps_text()}",
-        last_step=seen.step,
-        evidence=ahead.as_evidence(),
-    )
+        return state, ()
+    state.is_reported = True
+    evidence = forecast_evidence(ahead, "logarithm", argument_bits=bits, line=seen.line)
+    signal = Signal(evidence=evidence, severity="warning", step=seen.step, last_step=seen.step)
+    return state, (signal,)

@@ -5,24 +5,59 @@ Of n values the mean has a relative error of 1/sqrt(n), and of one value the spr
 
 from __future__ import annotations
 
-from gainstage.detect.series.sign import Sign
+from dataclasses import dataclass
+
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.facts.observation import BatchNormOfFew, Observation, Observed
 
 _FEWEST = 4
 
 
-def look(seen: Observation[Observed]) -> Sign | None:
-    """Return the sign of an observation, None where it is of something else."""
-    if not isinstance(seen.evidence, BatchNormOfFew):
-        return None
-    values, batch = seen.evidence.values, seen.evidence.batch
-    return Sign(
-        "normalization-noise",
-        "level",
-        "warning" if values < _FEWEST else "info",
-        seen.step,
-        f"a batch norm takes its statistics from {values} values a channel (batch {batch}): the "
-        "gradient follows their noise; layer norm and group norm do not look at the batch",
-        last_step=seen.step,
-        evidence={"values": values, "batch": batch},
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormalizationNoiseEvidence:
+    """How many values the statistics of a batch norm come from."""
+
+    values: int
+    """Values for each channel."""
+    batch: int
+    """Samples in the batch."""
+
+
+def message(evidence: NormalizationNoiseEvidence) -> str:
+    """Return the sentence for people."""
+    return (
+        f"a batch norm takes its statistics from {evidence.values} values a channel (batch "
+        f"{evidence.batch}): the gradient follows their noise; layer norm and group norm do not "
+        "look at the batch"
     )
+
+
+def update(state: None, seen: Observation[Observed]) -> tuple[None, Signals]:
+    """Return the signal of an observation, none where it is of something else."""
+    if not isinstance(seen.evidence, BatchNormOfFew):
+        return state, ()
+    values = seen.evidence.values
+    signal = Signal(
+        evidence=NormalizationNoiseEvidence(values=values, batch=seen.evidence.batch),
+        severity="warning" if values < _FEWEST else "info",
+        step=seen.step,
+        last_step=seen.step,
+    )
+    return state, (signal,)
+
+
+KIND = SymptomKind(
+    id="normalization-noise",
+    evidence=(NormalizationNoiseEvidence,),
+    detectors=(Detector(family="level", observations=update),),
+    message=message,
+    docs=(
+        DocRow(
+            "values a channel that a batch norm in training takes its statistics from, below 8",
+            "autograd's graph",
+            "values",
+            "note; warning below 4",
+            "evaluation mode",
+        ),
+    ),
+)

@@ -1,148 +1,75 @@
 """`overflow-forecast`: when the growth goes on as it does, the step at which the dtype overflows.
 
-The time is headroom over slope, a robust line's through the last steps. Its logarithm is taken as
-normal, with a variance of three parts: the slope's error over the window, the wandering on the way
-(both by the long-run variance of a step's rise, as of a random walk with a drift), and the drift's
-own change, which grows with how far is looked ahead. `benchmarks/forecast.py` prints how often the
-interval holds.
+Of the global norm, of what operations put out, and of the arguments of logarithms: a detector each.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from gainstage.bits import theil_sen
-from gainstage.detect.series.history import History
-from gainstage.detect.series.sign import Sign
-from gainstage.detect.series.trend import mann_kendall
-
-NEAR_STEPS = 100
-_GROWN_BITS = 5.0
-_RISES = 2.3
-_WINDOWS = (64, 32, 16, 8)
-_Z80 = 1.2816
-_CHANGE = 0.02
-"""Standard deviation of log slope for each e-fold looked ahead: tuned on seeds 0 to 149."""
-_STEADY = 0.4
-_WIDEST = 3.0
-_FARTHEST = 100_000
-
-Series = NDArray[np.float64]
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, SymptomKind
+from gainstage.detect.level import level_forecast, log_forecast, norm_forecast
+from gainstage.detect.level.overflow_evidence import OverflowForecastEvidence
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """The step of the overflow, with the interval that holds it with 80% probability."""
-
-    step: float
-    earliest: float
-    latest: float
-    slope_bits_per_step: float
-    headroom_bits: float
-
-    def as_evidence(self) -> dict[str, Any]:
-        """Return the numbers as a symptom's evidence has them."""
-        return {
-            "overflow_step": self.step,
-            "earliest_step": self.earliest,
-            "latest_step": self.latest,
-            "interval": 0.8,
-            "slope_bits_per_step": self.slope_bits_per_step,
-            "headroom_bits": self.headroom_bits,
-        }
-
-    def steps_text(self) -> str:
-        """Return the step with its interval, in words."""
-        return f"at step {self.step:.0f} ({self.earliest:.0f} to {self.latest:.0f})"
+def message(evidence: OverflowForecastEvidence) -> str:
+    """Return the sentence for people."""
+    low, high = evidence.earliest_step, evidence.latest_step
+    when = f"at step {evidence.overflow_step:.0f} ({low:.0f} to {high:.0f})"
+    slope, dtype = evidence.slope_bits_per_step, evidence.dtype or "the dtype"
+    match evidence.of:
+        case "norm":
+            return (
+                f"at {slope:+.2g} bits a step the gradient norm passes {dtype}'s largest value "
+                f"{when}"
+            )
+        case "output":
+            return f"at {slope:+.2g} bits a step an output passes {dtype}'s largest value {when}"
+        case "logarithm":
+            where = "" if evidence.line is None else f" in line {evidence.line}"
+            return (
+                f"at {slope:.2g} bits a step the smallest argument of the logarithm{where}, "
+                f"2^-{evidence.argument_bits or 0:.0f}, rounds to 0 {when}"
+            )
 
 
-@dataclass(slots=True)
-class Watched:
-    """Online state: at which number of steps the next look is due."""
-
-    due: int = 0
+def site(evidence: OverflowForecastEvidence) -> int | None:
+    """Return the number of the operation whose output it is."""
+    return evidence.site
 
 
-def look(state: Watched, history: History, limit_bits: float, dtype: str, step: int) -> Sign | None:
-    """Return a sign where the global norm, in bits, has grown and is on its way to the limit."""
-    if history.recent[-1] - history.reference < _GROWN_BITS or history.count < state.due:
-        return None
-    # Ever more rarely while it goes on, so that a slow growth costs next to nothing.
-    state.due = history.count + max(2, history.count // 16)
-    seen = forecast(list(history.steps), list(history.recent), limit_bits)
-    if seen is None or seen.step - step > _FARTHEST:
-        return None
-    return Sign(
-        "overflow-forecast",
-        "gradient",
-        "warning" if seen.step - step <= NEAR_STEPS else "info",
-        step,
-        f"at {seen.slope_bits_per_step:+.2g} bits a step the gradient norm passes {dtype}'s "
-        f"largest value {seen.steps_text()}",
-        last_step=step,
-        evidence={**seen.as_evidence(), "dtype": dtype},
-    )
-
-
-def forecast(steps: list[int], bits: list[float], limit_bits: float) -> Forecast | None:
-    """Return when a series meets its limit, None where its last values do not rise beyond doubt.
-
-    Args:
-        steps: Step numbers, rising; the last 64 are looked at.
-        bits: The series on a log2 scale, finite.
-        limit_bits: log2 of the largest finite value.
-    """
-    best: tuple[Series, Series, float] | None = None
-    for length in [*(n for n in _WINDOWS if n <= len(bits)), min(len(bits), 7)]:
-        x, y = np.array(steps[-length:], dtype=np.float64), np.array(bits[-length:])
-        rises = mann_kendall(y) > _RISES if length >= 6 else bool((np.diff(y) > 0).all())
-        if length < 4 or not rises or (slope := theil_sen(x, y)) <= 0:
-            continue
-        best = (x, y, slope)
-        # The longest window over which the growth is one growth; else the shortest that rises.
-        if abs(_log_change(x, y, slope)) <= _STEADY:
-            break
-    return None if best is None else _met(*best, limit_bits)
-
-
-def _log_change(x: Series, y: Series, slope: float) -> float:
-    """Return the natural logarithm of the later half's slope over the earlier half's, bounded."""
-    half = len(x) // 2
-    early, late = (theil_sen(x[part], y[part]) for part in (slice(half + 1), slice(half, None)))
-    least = 0.1 * slope
-    return math.log(max(late, least) / max(early, least))
-
-
-def _met(x: Series, y: Series, slope: float, limit_bits: float) -> Forecast | None:
-    level = statistics.median((y + slope * (x[-1] - x))[-8:].tolist())
-    if level >= limit_bits:
-        return None
-    ahead = (limit_bits - level) / slope
-    behind = float(x[-1] - x[0])
-    wander = _long_run_variance(x, y) / slope**2
-    spread = math.sqrt(
-        wander / behind + wander / ahead + (_CHANGE * math.log1p(ahead / behind)) ** 2
-    )
-    factor = math.exp(_Z80 * min(spread, _WIDEST))
-    last = float(x[-1])
-    return Forecast(
-        last + ahead, last + ahead / factor, last + ahead * factor, slope, limit_bits - level
-    )
-
-
-def _long_run_variance(x: Series, y: Series) -> float:
-    """Return the variance of a step's rise that does not average out over many steps.
-
-    Noise about a line averages out, a random walk and growth in stairs do not: rises over an eighth
-    of the window tell one from the other.
-    """
-    length = max(1, len(x) // 8)
-    runs, rises = x[length:] - x[:-length], y[length:] - y[:-length]
-    mean = float(rises.sum() / runs.sum())
-    return float(np.mean((rises - mean * runs) ** 2 / runs))
+KIND = SymptomKind(
+    id="overflow-forecast",
+    evidence=(OverflowForecastEvidence,),
+    detectors=(
+        Detector(family="gradient", start=norm_forecast.NormForecast, norms=norm_forecast.update),
+        Detector(family="level", start=log_forecast.LogSeries, observations=log_forecast.update),
+        Detector(family="level", start=level_forecast.OutputSeries, profiles=level_forecast.update),
+    ),
+    message=message,
+    site=site,
+    docs=(
+        DocRow(
+            "headroom over slope, 80% interval",
+            "global norm, narrowest dtype",
+            "steps",
+            "note; warning from 100 steps before",
+            "growth below 5 bits",
+        ),
+        DocRow(
+            "the same of an operation's largest output, with a quarter of float16's range left (of "
+            "others 16 bits, or beyond 2³² after 16 bits of growth), if with 80% probability it "
+            "overflows before the run is twice as long",
+            "sampled graphs",
+            "steps",
+            "warning",
+            "levels that settle; a loss scaler's gradients",
+        ),
+        DocRow(
+            "the same of a logarithm's smallest argument, with a third of the bits left: 24 of "
+            "`1 - p` in float32, 149 of others; not where an eps or a clamp keeps it from 0",
+            "sampled graphs",
+            "steps",
+            "warning",
+            "arguments that settle",
+        ),
+    ),
+)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gainstage.bits import LARGEST, theil_sen
-from gainstage.detect.series.sign import Sign
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.facts.blocks import TimeBlock
 
 FEWEST_STEPS = 6
@@ -61,39 +61,67 @@ class TimeGain:
         return MANTISSA_BITS / -self.slope_bits if self.slope_bits < 0 else math.inf
 
 
-@dataclass(slots=True)
-class Time:
-    """Online state: the largest total that was told."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeGainEvidence:
+    """Growth along the steepest recurrence of one sampled graph."""
 
-    told_bits: float = 0.0
+    slope_bits_per_time_step: float
+    """Bits a time step that deltas gain on the way back."""
+    time_steps: int
+    steps_to_overflow: float
+    """Time steps more until float32 overflows."""
+    site: int
+    """Index into the sites of the operation that makes the state; -1 where it matches none."""
+    layer: int
+    """Within a fused layer's node; 0 otherwise."""
+    at_step: int
 
 
-def look(state: Time, block: TimeBlock) -> Sign | None:
-    """Return a sign if a recurrence of a sampled graph multiplies, and more than was told."""
-    steepest = max(time_gains(block), key=lambda gain: gain.total_bits, default=None)
-    if steepest is None or steepest.total_bits < max(NOTABLE_TOTAL_BITS, state.told_bits + 1.0):
-        return None
-    if steepest.slope_bits < NOTABLE_SLOPE_BITS:
-        return None
-    state.told_bits = steepest.total_bits
-    left = steepest.steps_to_overflow
-    return Sign(
-        "time-gain",
-        "time",
-        "warning",
-        steepest.step,
-        f"deltas grow {steepest.slope_bits:.2f} bits a time step over {steepest.time_steps} steps "
-        f"at step {steepest.step}; a sequence {max(left, 0):.0f} steps longer would overflow",
-        strong=steepest.total_bits >= STRONG_TOTAL_BITS,
-        last_step=steepest.step,
-        evidence={
-            "slope_bits_per_time_step": steepest.slope_bits,
-            "time_steps": steepest.time_steps,
-            "steps_to_overflow": left,
-            "site": steepest.site,
-            "layer": steepest.layer,
-        },
+def message(evidence: TimeGainEvidence) -> str:
+    """Return the sentence for people."""
+    return (
+        f"deltas grow {evidence.slope_bits_per_time_step:.2f} bits a time step over "
+        f"{evidence.time_steps} steps at step {evidence.at_step}; a sequence "
+        f"{max(evidence.steps_to_overflow, 0):.0f} steps longer would overflow"
     )
+
+
+def site(evidence: TimeGainEvidence) -> int | None:
+    """Return the number of the operation that makes the state."""
+    return evidence.site
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """State: the largest total growth reported so far."""
+
+    reported_bits: float = 0.0
+
+
+def update(state: Time, block: TimeBlock) -> tuple[Time, Signals]:
+    """Return a signal if a recurrence of a sampled graph multiplies, and more than was reported."""
+    steepest = max(time_gains(block), key=lambda gain: gain.total_bits, default=None)
+    least = max(NOTABLE_TOTAL_BITS, state.reported_bits + 1.0)
+    if steepest is None or steepest.total_bits < least:
+        return state, ()
+    if steepest.slope_bits < NOTABLE_SLOPE_BITS:
+        return state, ()
+    evidence = TimeGainEvidence(
+        slope_bits_per_time_step=steepest.slope_bits,
+        time_steps=steepest.time_steps,
+        steps_to_overflow=steepest.steps_to_overflow,
+        site=steepest.site,
+        layer=steepest.layer,
+        at_step=steepest.step,
+    )
+    signal = Signal(
+        evidence=evidence,
+        severity="warning",
+        step=steepest.step,
+        last_step=steepest.step,
+        is_strong=steepest.total_bits >= STRONG_TOTAL_BITS,
+    )
+    return Time(steepest.total_bits), (signal,)
 
 
 def time_gains(block: TimeBlock) -> Iterator[TimeGain]:
@@ -128,3 +156,22 @@ def _hidden_slope(block: TimeBlock, rows: slice) -> float:
         return math.nan
     known = known[:: -(-len(known) // _MOST_POINTS)]
     return theil_sen(block.time_step[rows][known], hidden[known])
+
+
+KIND = SymptomKind(
+    id="time-gain",
+    evidence=(TimeGainEvidence,),
+    detectors=(Detector(family="time", start=Time, times=update),),
+    message=message,
+    site=site,
+    docs=(
+        DocRow(
+            "Theil–Sen slope of the deltas' level over the time steps of a recurrence, on the way "
+            "back: 0.05 bits a step and 8 bits in all",
+            "sampled graphs",
+            "bits a time step",
+            "warning, strong at 16 bits in all",
+            "recurrences through depth; fewer than six time steps",
+        ),
+    ),
+)

@@ -25,12 +25,13 @@ def pieces(state: Chunks, block: StepBlock) -> Iterator[StepBlock]:
         return
     whole = block if state.held is None else _joined(state.held, block)
     complete = len(whole) // CHUNK * CHUNK
-    state.held = _cut(whole, complete, len(whole)) if complete < len(whole) else None
+    state.held = cut(whole, complete, len(whole)) if complete < len(whole) else None
     for start in range(0, complete, CHUNK):
-        yield _cut(whole, start, start + CHUNK)
+        yield cut(whole, start, start + CHUNK)
 
 
-def _cut(block: StepBlock, start: int, stop: int) -> StepBlock:
+def cut(block: StepBlock, start: int, stop: int) -> StepBlock:
+    """Return the steps from `start` to before `stop`, over the same memory."""
     return StepBlock(**{each.name: getattr(block, each.name)[start:stop] for each in fields(block)})
 
 

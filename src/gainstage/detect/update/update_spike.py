@@ -2,10 +2,10 @@
 
 The update itself is not in the record. Measured is lr·c·‖g‖/‖w‖ in bits, with c the clip
 coefficient: the update ratio of plain gradient descent. Adam divides the gradient's size out, so
-the ratio alone is no sign; told is a jump of the gradient that brings it above 0 bits while the
-loss is out of all bounds. Every optimizer's update grows with the learning rate: told too is one
-that climbs, step after step, far beyond all that the run has known, and of Adam one that rewrites
-the weights within two steps, whatever the gradient is.
+the ratio alone is no sign; reported is a jump of the gradient that brings it above 0 bits while the
+loss is out of all bounds. Every optimizer's update grows with the learning rate: reported too is
+one that climbs, step after step, far beyond all that the run has known, and of Adam one that
+rewrites the weights within two steps, whatever the gradient is.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import itertools
 import math
 import statistics
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from gainstage.detect.series.history import History
-from gainstage.detect.series.sign import Sign
-from gainstage.facts.tensor import TensorInfo
+from gainstage.detect.kind.inputs import Step
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 
 _JUMP_BITS = 6.0
 _AT_ONCE_BITS = 3.0
@@ -36,133 +35,179 @@ _RISES = 4
 """A single jump is a change of plan."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormJumpEvidence:
+    """A gradient that has jumped so far that its update is as large as the weights."""
+
+    form: Literal["jump"] = "jump"
+    jump_bits: float
+    """Bits of the gradient norm over the median of the steps before."""
+    update_ratio_bits: float
+    """log2 of lr times norm over the weights' norm."""
+    is_update_measured: bool = False
+    """Whether the record holds the norm of the update itself."""
+    at_step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateClimbEvidence:
+    """A learning rate that has climbed several-fold."""
+
+    form: Literal["rate"] = "rate"
+    lr: float
+    highest_before: float
+    """The highest rate before the climb."""
+    is_update_measured: bool = False
+    """Whether the record holds the norm of the update itself."""
+    at_step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamRewriteEvidence:
+    """Updates of Adam, or its kin, of the size of the weights."""
+
+    form: Literal["adam"] = "adam"
+    lr: float
+    update_ratio: float
+    """Usual norm of such an update over the weights' norm."""
+    is_update_measured: bool = False
+    """Whether the record holds the norm of the update itself."""
+    at_step: int
+
+
+Evidence = NormJumpEvidence | RateClimbEvidence | AdamRewriteEvidence
+
+
+def message(evidence: Evidence) -> str:
+    """Return the sentence for people."""
+    step = evidence.at_step
+    match evidence:
+        case NormJumpEvidence():
+            return (
+                f"the gradient norm jumped {evidence.jump_bits:.1f} bits at step {step} with the "
+                f"loss out of bounds; lr times norm is 2^{evidence.update_ratio_bits:.1f} of the "
+                "weights' norm"
+            )
+        case RateClimbEvidence(lr=rate, highest_before=highest):
+            return (
+                f"the learning rate has climbed to {rate:.3g} at step {step}, {rate / highest:.1f} "
+                "times all that the run has known, and updates with it"
+            )
+        case AdamRewriteEvidence():
+            return (
+                f"an update of Adam moves the weights by about {evidence.update_ratio:.2g} times "
+                f"their norm at step {step}: its learning rate is {evidence.lr:.3g}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """State: whether the step before has jumped, and its consequence is awaited."""
+
+    is_waiting: bool = False
+
+
+def update(state: Jump, given: Step) -> tuple[Jump, Signals]:
+    """Return a signal if the norm has jumped, the loss is out of bounds and the update would be."""
+    history, ratio = given.series.norm, given.update_ratio_bits
+    if math.isnan(ratio) or history.count < 2:
+        return state, ()
+    before = statistics.median(history.last(_PAST + 1)[:-1])
+    jump = history.recent[-1] - before
+    # Where the usual ratio is large already and the run lives, the optimizer divides it out.
+    is_new = jump >= _JUMP_BITS and ratio - jump < _USUAL_BITS
+    if not given.series.loss_range.is_out or ratio < 0 or not (is_new or state.is_waiting):
+        return Jump(), ()
+    # One outlying batch looks the same, unless it has destroyed the weights: see the next step.
+    if ratio < _AT_ONCE_BITS and not state.is_waiting:
+        return Jump(is_waiting=True), ()
+    evidence = NormJumpEvidence(jump_bits=jump, update_ratio_bits=ratio, at_step=given.step)
+    signal = Signal(
+        evidence=evidence,
+        severity="critical",
+        step=given.step,
+        last_step=given.step,
+        is_strong=True,
+    )
+    return Jump(is_waiting=True), (signal,)
+
+
 @dataclass(slots=True)
 class Rate:
-    """Online state: the learning rates of the last steps, and the highest before them."""
+    """State: the learning rates of the last steps, and the highest before them."""
 
     recent: deque[float] = field(default_factory=lambda: deque[float](maxlen=_WINDOW))
     highest: float = 0.0
     before: int = 0
-    is_told: bool = False
+    is_reported: bool = False
 
 
-@dataclass(slots=True)
-class Update:
-    """Online state: a jump of the step before, whose consequence is awaited."""
-
-    waiting: bool = False
-
-
-def look(
-    state: Update, history: History, *, ratio_bits: float, is_loss_out: bool, step: int
-) -> Sign | None:
-    """Return a sign if the norm has jumped, the loss is out of bounds and the update would be too.
-
-    Args:
-        state: Changed.
-        history: The global norm in bits, this step's included.
-        ratio_bits: Of this step; NaN where no weight has been sampled yet.
-        is_loss_out: Whether the loss stands far above all that the run has known.
-        step: This step.
-    """
-    if math.isnan(ratio_bits) or history.count < 2:
-        return None
-    before = statistics.median(history.last(_PAST + 1)[:-1])
-    jump = history.recent[-1] - before
-    # Where the usual ratio is large already and the run lives, the optimizer divides it out.
-    is_new = jump >= _JUMP_BITS and ratio_bits - jump < _USUAL_BITS
-    if not is_loss_out or ratio_bits < 0 or not (is_new or state.waiting):
-        state.waiting = False
-        return None
-    # One outlying batch looks the same, unless it has destroyed the weights: see the next step.
-    if ratio_bits < _AT_ONCE_BITS and not state.waiting:
-        state.waiting = True
-        return None
-    state.waiting = True
-    return Sign(
-        "update-spike",
-        "gradient",
-        "critical",
-        step,
-        f"the gradient norm jumped {jump:.1f} bits at step {step} with the loss out of bounds; "
-        f"lr times norm is 2^{ratio_bits:.1f} of the weights' norm",
-        strong=True,
-        last_step=step,
-        evidence={
-            "jump_bits": jump,
-            "update_ratio_bits": ratio_bits,
-            "is_update_measured": False,
-        },
-    )
-
-
-def look_at_rate(state: Rate, rate: float, step: int) -> Sign | None:
-    """Return a sign if the learning rate has climbed several-fold beyond all that was known.
-
-    Args:
-        state: Changed.
-        rate: Of this step; not positive or not finite where there is none.
-        step: This step.
-    """
+def update_rate(state: Rate, given: Step) -> tuple[Rate, Signals]:
+    """Return a signal if the learning rate has climbed several-fold beyond all that was known."""
+    rate, step = given.lr, given.step
     if not 0 < rate < math.inf:
-        return None
+        return state, ()
     recent = state.recent
     if len(recent) == _WINDOW:
         state.highest = max(state.highest, recent[0])
         state.before += 1
     recent.append(rate)
     if state.before < _KNOWN or rate < _CLIMB * state.highest:
-        state.is_told = state.is_told and rate > state.highest
-        return None
+        state.is_reported = state.is_reported and rate > state.highest
+        return state, ()
     climb = list(recent)
     rises = sum(later > earlier for earlier, later in itertools.pairwise(climb))
-    if state.is_told or rises < _RISES:
-        return None
-    state.is_told = True
-    return Sign(
-        "update-spike",
-        "weight",
-        "warning",
-        step,
-        f"the learning rate has climbed to {rate:.3g} at step {step}, {rate / state.highest:.1f} "
-        "times all that the run has known, and updates with it",
-        strong=True,
-        last_step=step,
-        evidence={"lr": rate, "highest_before": state.highest, "is_update_measured": False},
+    if state.is_reported or rises < _RISES:
+        return state, ()
+    state.is_reported = True
+    evidence = RateClimbEvidence(lr=rate, highest_before=state.highest, at_step=step)
+    signal = Signal(
+        evidence=evidence, severity="warning", step=step, last_step=step, is_strong=True
     )
+    return state, (signal,)
 
 
-def inputs_of(tensors: Sequence[TensorInfo]) -> float:
-    """Return how many inputs a unit has: the mean over all elements of weight matrices."""
-    matrices = [info for info in tensors if len(info.shape) > 1 and info.numel]
-    elements = sum(info.numel for info in matrices)
-    inputs = sum(info.numel * info.numel / info.shape[0] for info in matrices)
-    return inputs / elements if elements else 0.0
-
-
-def look_at_adam(ratio: float, rate: float, step: int, *, inputs: float) -> Sign | None:
-    """Return a sign if updates of Adam, or its kin, are of the size of the weights themselves.
+def update_adam(state: None, given: Step) -> tuple[None, Signals]:
+    """Return a signal if updates of Adam, or its kin, are of the size of the weights themselves.
 
     Weights that begin near zero are rewritten in health, too: the update must be large also
     against weights of the usual scale, 1/sqrt(inputs), and it takes a second sign.
-
-    Args:
-        ratio: The usual norm of such an update over that of all weights.
-        rate: Of this step: what an update moves each element by.
-        step: This step.
-        inputs: Of a unit, as `inputs_of` says.
     """
-    usual = rate * math.sqrt(inputs)
+    ratio = given.adam_update_ratio
+    usual = given.lr * math.sqrt(given.inputs)
     if not (_REWRITES <= ratio < math.inf and usual >= _REWRITES):
-        return None
-    return Sign(
-        "update-spike",
-        "weight",
-        "info",
-        step,
-        f"an update of Adam moves the weights by about {ratio:.2g} times their norm at step "
-        f"{step}: its learning rate is {rate:.3g}",
-        strong=True,
-        last_step=step,
-        evidence={"lr": rate, "update_ratio": ratio, "is_update_measured": False},
+        return state, ()
+    evidence = AdamRewriteEvidence(lr=given.lr, update_ratio=ratio, at_step=given.step)
+    signal = Signal(
+        evidence=evidence,
+        severity="info",
+        step=given.step,
+        last_step=given.step,
+        is_strong=True,
     )
+    return state, (signal,)
+
+
+KIND = SymptomKind(
+    id="update-spike",
+    evidence=(NormJumpEvidence, RateClimbEvidence, AdamRewriteEvidence),
+    detectors=(
+        Detector(family="weight", steps=update_adam),
+        Detector(family="weight", start=Rate, steps=update_rate),
+        Detector(family="gradient", start=Jump, norms=update),
+    ),
+    message=message,
+    docs=(
+        DocRow(
+            "a jump of 6 bits that makes lr·c·‖g‖ ≥ ‖w‖ while the loss is out of bounds; at once "
+            "at 3 bits more, else if the next step is no better. A learning rate that climbs, in "
+            "several steps, to 6 times all that the run has known. Updates of Adam of half the "
+            "weights' norm and more, at a rate that is also large for weights of the usual scale",
+            "norm, lr, coefficient, sampled weights, loss",
+            "bits",
+            "critical; warning for the rate; note, but strong, for Adam",
+            "one outlying batch; a ratio that is usually above 1/8, for then the optimizer divides "
+            "it out",
+        ),
+    ),
+)

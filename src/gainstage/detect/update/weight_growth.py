@@ -1,28 +1,30 @@
 """S2 `weight-growth`: the norm of a weight rises without end.
 
-Weights grow a little in every healthy training, and those that begin at zero by any factor. Told
-is a tensor that has grown 16-fold since a quarter of the run, rises at every sample, and whose
-elements are no longer of ordinary size; and weights that have doubled, all together, within 32
-steps.
+Weights grow a little in every healthy training, and those that begin at zero by any factor.
+Reported is a tensor that has grown 16-fold since a quarter of the run, rises at every sample, and
+whose elements are no longer of ordinary size; and weights that have doubled, all together, within
+32 steps; and weights that grow by something else than the optimizer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
-from gainstage.detect.series.sign import Sign
+from gainstage.detect.kind.inputs import WeightSample
+from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.detect.series.trend import headroom_bits, mann_kendall
-from gainstage.facts.blocks import WeightBlock
+from gainstage.detect.series.weight_history import WeightHistory
+from gainstage.detect.update import growth_beyond_updates
+from gainstage.detect.update.growth_beyond_updates import GrowthBeyondUpdatesEvidence
 from gainstage.facts.tensor import TensorInfo
 
 _FEWEST = 6
-_MOST = 128
 _NOTABLE_BITS = 4.0
 _RISES = 2.3
 _ORDINARY_RMS = 1.0
@@ -30,107 +32,179 @@ _DOUBLED_BITS = 1.0
 _STROKE_STEPS = 32
 
 
-@dataclass(slots=True)
-class Weights:
-    """Online state: samples of all norms in bits, thinned out so that they stay few."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorGrowthEvidence:
+    """The tensor that has grown most."""
 
-    steps: list[int] = field(default_factory=list[int])
-    bits: list[NDArray[np.float64]] = field(default_factory=list[NDArray[np.float64]])
-    every: int = 1
-    seen: int = 0
-    total: list[float] = field(default_factory=list[float])
-    """Norm of all weights together, in bits, of the same samples."""
-    largest: float = -math.inf
-
-    @property
-    def latest(self) -> float:
-        """Norm of all weights at the latest sample, in bits; NaN before there is one."""
-        return self.total[-1] if self.total else math.nan
+    form: Literal["tensor"] = "tensor"
+    tensor: str
+    bits_gained: float
+    slope_bits_per_step: float
+    headroom_bits: float
+    """Bits that are left to the dtype's largest value, at least."""
+    since_step: int
+    at_step: int
 
 
-def look(state: Weights, block: WeightBlock, tensors: Sequence[TensorInfo]) -> list[Sign]:
-    """Take in samples one by one; return for each the sign of the tensor that has grown most."""
-    found: list[Sign] = []
-    for row in range(len(block)):
-        state.seen += 1
-        if state.seen % state.every:
-            continue
-        norms = np.where(block.present[row], block.weight_norms[row], np.nan).astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            state.bits.append(np.log2(norms))
-            known = norms[~np.isnan(norms)]
-            state.total.append(float(np.log2(np.linalg.norm(known))) if len(known) else math.nan)
-        state.steps.append(int(block.step[row]))
-        found += [s for s in (_judge(state, tensors), _jump(state, tensors)) if s is not None]
-        if len(state.steps) >= _MOST:
-            state.steps, state.bits = state.steps[1::2], state.bits[1::2]
-            state.total = state.total[1::2]
-            state.every *= 2
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsDoubledEvidence:
+    """All weights together, at a stroke."""
+
+    form: Literal["doubled"] = "doubled"
+    bits_gained: float
+    norm_bits: float
+    """log2 of the norm of all weights."""
+    steps: int
+    """Steps between the two samples."""
+    at_step: int
 
 
-def _judge(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
-    count = len(state.steps)
+Evidence = TensorGrowthEvidence | WeightsDoubledEvidence | GrowthBeyondUpdatesEvidence
+
+
+def message(evidence: Evidence) -> str:
+    """Return the sentence for people."""
+    match evidence:
+        case TensorGrowthEvidence():
+            return (
+                f"{evidence.tensor} grew {evidence.bits_gained:.1f} bits since step "
+                f"{evidence.since_step}, {evidence.slope_bits_per_step:+.2g} bits a step at step "
+                f"{evidence.at_step}"
+            )
+        case WeightsDoubledEvidence(at_step=step):
+            return (
+                f"the norm of all weights rose {evidence.bits_gained:.1f} bits from step "
+                f"{step - evidence.steps} to {step}"
+            )
+        case GrowthBeyondUpdatesEvidence(norm_before=norm):
+            return (
+                f"the norm of all weights grew by {evidence.grown / norm:.0%} from step "
+                f"{evidence.since} to {evidence.at_step}, and all updates together move it by "
+                f"{evidence.moved_by_updates / norm:.2%} at most"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """State: the largest norm of all weights so far, in bits."""
+
+    bits: float = -math.inf
+
+
+def update(state: Largest, sample: WeightSample) -> tuple[Largest, Signals]:
+    """Return the signals of the tensor that has grown most, and of all weights together."""
+    if not sample.is_kept:
+        return state, ()
+    grown = _grown(sample.history, sample.tensors)
+    state, doubled = _doubled(state, sample.history, sample.tensors)
+    return state, [signal for signal in (grown, doubled) if signal is not None]
+
+
+def _grown(history: WeightHistory, tensors: Sequence[TensorInfo]) -> Signal | None:
+    count = len(history.steps)
     if count < _FEWEST:
         return None
-    start, last = state.bits[count // 4], state.bits[-1]
+    start, last = history.bits[count // 4], history.bits[-1]
     with np.errstate(invalid="ignore"):  # a weight that is zero, before and now
-        grown = last[: len(start)] - start
-    grown = np.where(np.isfinite(grown), grown, -math.inf)
-    if not len(grown) or grown.max() < _NOTABLE_BITS:
+        gained = last[: len(start)] - start
+    gained = np.where(np.isfinite(gained), gained, -math.inf)
+    if not len(gained) or gained.max() < _NOTABLE_BITS:
         return None
-    index = int(grown.argmax())
+    index = int(gained.argmax())
     info = tensors[index]
     if last[index] - 0.5 * math.log2(max(info.numel, 1)) < math.log2(_ORDINARY_RMS):
         return None
-    series = [sample[index] for sample in state.bits[count // 4 :]]
-    half = series[len(series) // 2 :]
-    slope = theil_sen(state.steps[-len(half) :], half)
-    if mann_kendall(series) < _RISES or slope <= 0:
+    slope = _rising_slope(history, count // 4, index)
+    if slope is None:
         return None
-    room = headroom_bits(2.0 ** float(last[index]), info.dtype)
-    step = state.steps[-1]
+    step = history.steps[-1]
+    evidence = TensorGrowthEvidence(
+        tensor=info.name,
+        bits_gained=float(gained[index]),
+        slope_bits_per_step=slope,
+        headroom_bits=headroom_bits(2.0 ** float(last[index]), info.dtype),
+        since_step=history.steps[count // 4],
+        at_step=step,
+    )
     # One small tensor among many, such as a bias or a scale that is learnt, is no trouble by
     # itself, nor does it bear out what else is seen.
-    rules = bool(last[index] >= state.latest - 1.0)
-    return Sign(
-        "weight-growth",
-        "weight",
-        "warning" if rules else "info",
-        step,
-        f"{info.name} grew {grown[index]:.1f} bits since step {state.steps[count // 4]}, "
-        f"{slope:+.2g} bits a step at step {step}",
-        strong=rules,
+    rules = bool(last[index] >= history.latest - 1.0)
+    return Signal(
+        evidence=evidence,
+        severity="warning" if rules else "info",
+        step=step,
         last_step=step,
-        evidence={
-            "tensor": info.name,
-            "bits_gained": float(grown[index]),
-            "slope_bits_per_step": slope,
-            "headroom_bits": room,
-        },
+        is_strong=rules,
     )
 
 
-def _jump(state: Weights, tensors: Sequence[TensorInfo]) -> Sign | None:
-    """Return a sign if all weights together have doubled at a stroke, beyond all before."""
-    if len(state.total) < 2 or not math.isfinite(state.latest):
+def _rising_slope(history: WeightHistory, first: int, tensor: int) -> float | None:
+    """Return the slope of a tensor's later samples, None where it does not rise beyond doubt."""
+    series = [float(sample[tensor]) for sample in history.bits[first:]]
+    steps = history.steps[first:]
+    known = [at for at, bits in enumerate(series) if math.isfinite(bits)]
+    half = [at for at in known if at >= len(series) // 2]
+    slope = theil_sen([steps[at] for at in half], [series[at] for at in half])
+    if mann_kendall([series[at] for at in known]) < _RISES or slope <= 0:
         return None
-    before, now = state.total[-2:]
-    largest, state.largest = max(state.largest, before), max(state.largest, now)
-    if now - largest < _DOUBLED_BITS or state.steps[-1] - state.steps[-2] > _STROKE_STEPS:
-        return None
+    return slope
+
+
+def _doubled(
+    state: Largest, history: WeightHistory, tensors: Sequence[TensorInfo]
+) -> tuple[Largest, Signal | None]:
+    """Return a signal if all weights together have doubled at a stroke, beyond all before."""
+    if len(history.total) < 2 or not math.isfinite(history.latest):
+        return state, None
+    before, now = history.total[-2:]
+    largest = max(state.bits, before)
+    state = replace(state, bits=max(state.bits, now))
+    steps = history.steps[-1] - history.steps[-2]
+    if not _DOUBLED_BITS <= now - largest < math.inf or steps > _STROKE_STEPS:
+        return state, None
     elements = sum(info.numel for info in tensors)
     if now - 0.5 * math.log2(max(elements, 1)) < math.log2(_ORDINARY_RMS):
-        return None
-    step = state.steps[-1]
-    return Sign(
-        "weight-growth",
-        "weight",
-        "warning",
-        step,
-        f"the norm of all weights rose {now - before:.1f} bits from step {state.steps[-2]} to "
-        f"{step}",
-        strong=True,
-        last_step=step,
-        evidence={"bits_gained": now - before, "norm_bits": now, "steps": step - state.steps[-2]},
+        return state, None
+    step = history.steps[-1]
+    evidence = WeightsDoubledEvidence(
+        bits_gained=now - before, norm_bits=now, steps=steps, at_step=step
     )
+    signal = Signal(
+        evidence=evidence, severity="warning", step=step, last_step=step, is_strong=True
+    )
+    return state, signal
+
+
+KIND = SymptomKind(
+    id="weight-growth",
+    evidence=(TensorGrowthEvidence, WeightsDoubledEvidence, GrowthBeyondUpdatesEvidence),
+    detectors=(
+        Detector(family="weight", start=Largest, weights=update),
+        Detector(
+            family="weight",
+            start=growth_beyond_updates.Updates,
+            stretches=growth_beyond_updates.update_by_steps,
+            weights=growth_beyond_updates.update,
+        ),
+    ),
+    message=message,
+    docs=(
+        DocRow(
+            "a tensor 4 bits above a quarter of the run ago, rising, elements of rms ≥ 1; all "
+            "weights doubled within 32 steps",
+            "sampled weights",
+            "bits, bits a step",
+            "warning, strong; note for one small tensor",
+            "weights that grow from a small start",
+        ),
+        DocRow(
+            "by more than twice what all updates together can have moved it, the norm of all "
+            "weights rises at 3 samples in a row, and by a quarter in all (SGD, Adam and its kin, "
+            "one rate)",
+            "sampled weights, norms, rates",
+            "share",
+            "warning, strong",
+            "a checkpoint loaded; other optimizers",
+        ),
+    ),
+)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gainstage.detect.loss.loss_divergence import LossUnboundedEvidence
 from gainstage.detect.symptom_json import message_of
 from gainstage.diagnose.evidence.leap import leap_evidence
 from gainstage.diagnose.evidence.piece import Piece, Plain
@@ -289,7 +290,7 @@ def _losses(record: RankRecord, failure: int | None) -> Iterator[Piece]:
     if peak > 0 and first[peak] > 4 * spread and start > 0:
         yield LossRose(start, float(first[peak]), int(steps[peak]))
     divergence = record.symptom("loss-divergence")
-    if divergence is not None and divergence.evidence.get("form") == "unbounded":
+    if divergence is not None and isinstance(divergence.evidence, LossUnboundedEvidence):
         yield LossUnbounded(divergence)
     elif _fell_below_all(losses):
         yield LossFalling(float(losses[-1]))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.bits import theil_sen
+from gainstage.detect.update.growth_beyond_updates import GrowthBeyondUpdatesEvidence
 from gainstage.detect.update.update_bounds import largest_updates
 from gainstage.diagnose.evidence.piece import Piece
 from gainstage.facts.observation import OptimizerMade
@@ -147,10 +148,10 @@ def _beyond_updates(record: RankRecord) -> Iterator[Piece]:
             yield MovedBeyondUpdates(grown, bound, int(weights.step[at]))
             return
     for symptom in record.symptoms:
-        told = symptom.evidence
-        if "moved_by_updates" in told:
-            moved = told["moved_by_updates"]
-            yield MovedBeyondUpdates(told["grown"], moved, symptom.step, told["since"])
+        seen = symptom.evidence
+        if isinstance(seen, GrowthBeyondUpdatesEvidence):
+            moved = seen.moved_by_updates
+            yield MovedBeyondUpdates(seen.grown, moved, symptom.step, seen.since)
 
 
 def _growth_alike(record: RankRecord) -> Iterator[Piece]:

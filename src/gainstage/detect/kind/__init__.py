@@ -1,0 +1,1 @@
+"""What a symptom kind is, what its detectors are fed with, and how."""
