@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gainstage.detect.kinds import KINDS as SYMPTOMS
+from gainstage.detect.symptom_table import symptom_table
 from gainstage.integrations.sinks import SINKS, SinkKind
 from gainstage.treat.kind import Moment, TreatmentForm, TreatmentKind
 from gainstage.treat.kinds import KINDS
@@ -80,8 +82,14 @@ def _sink_row(kind: SinkKind) -> list[str]:
     return [f"`{kind.name}:{place}`", kind.title, needs, f"`{written}`", kind.keeps, kind.loses]
 
 
+def symptoms_table() -> list[str]:
+    """Return the table of `docs/detectors.md`: a row for each way in which a symptom shows."""
+    return symptom_table(SYMPTOMS).splitlines()
+
+
 TABLES: Mapping[str, Callable[[], list[str]]] = {
     "sinks": sinks_table,
+    "symptoms": symptoms_table,
     "treatments": treatments_table,
 }
 """By the name that the docs use."""

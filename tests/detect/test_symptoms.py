@@ -336,3 +336,16 @@ def test_no_theil_sen_slope_is_turned_away_before_it_is_computed(
     found = theil_sen(range(len(y)), y)
     assert rises_by(y, found)
     assert rises_by(y, slope) or found < slope
+
+
+@pytest.mark.parametrize(
+    ("share", "bits_apart", "is_told"),
+    [(0.993, 10.4, True), (0.987, 10.4, False), (0.993, 9.6, False)],
+)
+def test_how_much_of_the_norm_a_tensor_must_be_and_how_far_above_the_others(
+    share: float, bits_apart: float, is_told: bool
+) -> None:
+    second = math.sqrt((1 - share) / share)
+    norms = [2.0**-bits_apart] * 6 + [second, 1.0]
+    found_in = found([row(i, falling(i), norms) for i in range(64)]).symptoms
+    assert [each.symptom for each in found_in] == ["gradient-imbalance"] * is_told

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gainstage
-from gainstage.detect.kind.inputs import Step, StepSeries
+from gainstage.detect.kind.inputs import StepInput, StepSeries
 from gainstage.detect.kind.symptom_kind import Signal
 from gainstage.detect.rows import inputs_of
 from gainstage.detect.update.update_bounds import largest_falls
@@ -105,7 +105,9 @@ def test_updates_of_adam_that_rewrite_the_weights_are_a_sign_that_needs_another(
 
 
 def rewrites(ratio: float, rate: float, tensors: list[TensorInfo]) -> list[Signal]:
-    step = Step(3, 1.0, rate, 0.0, math.nan, ratio, inputs_of(tensors), "float32", StepSeries())
+    step = StepInput(
+        3, 1.0, rate, 0.0, math.nan, ratio, inputs_of(tensors), "float32", StepSeries()
+    )
     return list(update_adam(None, step)[1])
 
 

@@ -27,9 +27,11 @@ def test_a_mask_counts_up_to_four_operations_above_a_softmax(steps: int, is_near
     assert any(op_of(node) == "softmax" for node in nodes) is is_near
 
 
-@pytest.mark.parametrize(("bits", "is_brought_in"), [(18, False), (19, False), (21, True)])
+@pytest.mark.parametrize(
+    ("bits", "is_brought_in"), [(18.0, False), (19.8, False), (20.3, True), (21.0, True)]
+)
 def test_a_target_has_brought_an_overflow_in_from_twenty_bits_above(
-    bits: int, is_brought_in: bool
+    bits: float, is_brought_in: bool
 ) -> None:
     own = torch.full((3,), 2.0**44, requires_grad=True)
     target = torch.full((3,), 2.0 ** (44 + bits))

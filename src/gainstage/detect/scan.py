@@ -9,8 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from gainstage.detect.kind.feed import Plan, Seen, feed, plan_of, start_states
-from gainstage.detect.kind.inputs import Chunk, Rows, Step, StepSeries, Stretch, WeightSample
+from gainstage.detect.kind.feed import FeedPlan, Seen, feed, plan_of, start_states
+from gainstage.detect.kind.inputs import (
+    BlockInput,
+    Chunk,
+    StepInput,
+    StepSeries,
+    Stretch,
+    WeightSample,
+)
 from gainstage.detect.kind.symptom_kind import SymptomKind
 from gainstage.detect.kinds import KINDS
 from gainstage.detect.rows import inputs_of, narrowest, rows_of
@@ -41,7 +48,7 @@ class ScanState:
     """What the detectors remember of a run: bounded, however long it is."""
 
     tensors: tuple[TensorInfo, ...]
-    plan: Plan
+    plan: FeedPlan
     states: list[Any]
     """Of the detectors that look at the run as a whole."""
     steps: int = 0
@@ -79,7 +86,7 @@ def update(
     """
     if tensors is not None:
         state.tensors = tuple(tensors)
-    found = feed(state.plan.whole["rows"], state.states, Rows(block, state.tensors))
+    found = feed(state.plan.whole["rows"], state.states, BlockInput(block, state.tensors))
     found += _in_order(state, block, weights)
     for piece in pieces(state.chunks, block):
         found += feed(state.plan.whole["chunks"], state.states, Chunk(piece, state.tensors))
@@ -229,7 +236,7 @@ def _stretch(state: ScanState, block: StepBlock) -> list[Seen]:
         if group is None:
             group = state.groups[row.group] = Group(start_states(plan, per_group=True))
         series = group.series
-        given = Step(
+        given = StepInput(
             row.step,
             row.loss,
             row.lr,

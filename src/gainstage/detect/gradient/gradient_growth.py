@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from gainstage.bits import theil_sen
-from gainstage.detect.kind.inputs import Step
+from gainstage.detect.kind.inputs import StepInput
 from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.detect.series.history import History
 from gainstage.detect.series.trend import mann_kendall
@@ -49,7 +49,7 @@ class Growth:
     fitted_bits: float = 0.0
 
 
-def update(state: Growth, given: Step) -> tuple[Growth, Signals]:
+def update(state: Growth, given: StepInput) -> tuple[Growth, Signals]:
     """Return a signal if the norm, in bits, has grown over the run's level and still rises.
 
     The fit runs only where the last values are far above the level, so a quiet step costs nothing.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gainstage.detect.kind.inputs import Rows
+from gainstage.detect.kind.inputs import BlockInput
 from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 
 _NAMED = 5
@@ -41,7 +41,7 @@ def message(evidence: GradientNonfiniteEvidence) -> str:
     return f"{kinds} in the gradient of {name}{more} at step {evidence.at_step}{left_out}"
 
 
-def update(state: None, rows: Rows) -> tuple[None, Signals]:
+def update(state: None, rows: BlockInput) -> tuple[None, Signals]:
     """Return the signal of a block, none where every gradient in it is finite."""
     block = rows.block
     hurt = block.present & ~np.isfinite(block.grad_norms)

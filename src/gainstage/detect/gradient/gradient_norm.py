@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gainstage.detect.kind.inputs import Step, WeightSample
+from gainstage.detect.kind.inputs import StepInput, WeightSample
 from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.detect.series.history import CHUNK
 
@@ -93,7 +93,7 @@ class HighNorm:
     step: int = 0
 
 
-def update(state: HighNorm, given: Step) -> tuple[HighNorm, Signals]:
+def update(state: HighNorm, given: StepInput) -> tuple[HighNorm, Signals]:
     """Return a signal if the norm, in bits, stays high, or is beyond reason, at whatever step."""
     history = given.series.norm
     value = history.recent[-1]
@@ -122,7 +122,7 @@ def update(state: HighNorm, given: Step) -> tuple[HighNorm, Signals]:
     return state, (signal,)
 
 
-def _absurd(state: HighNorm, given: Step) -> tuple[HighNorm, Signals]:
+def _absurd(state: HighNorm, given: StepInput) -> tuple[HighNorm, Signals]:
     value, loss = given.series.norm.recent[-1], given.loss
     elasticity = 0.0
     if loss and math.isfinite(loss):

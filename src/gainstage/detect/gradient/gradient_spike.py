@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gainstage.detect.kind.inputs import Step
+from gainstage.detect.kind.inputs import StepInput
 from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.detect.series.history import CHUNK
 
@@ -43,7 +43,7 @@ class Spike:
     peak_bits: float = 0.0
 
 
-def update(state: Spike, given: Step) -> tuple[Spike, Signals]:
+def update(state: Spike, given: StepInput) -> tuple[Spike, Signals]:
     """Return a note once the norm, in bits, has come back from an outlier."""
     history = given.series.norm
     above = history.recent[-1] - history.level

@@ -43,7 +43,7 @@ class _Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FeedPlan:
     """Which updates each feed goes to: those with one state for the run, and one for each group."""
 
     kinds: tuple[SymptomKind, ...]
@@ -51,9 +51,9 @@ class Plan:
     grouped: dict[str, list[_Port]]
 
 
-def plan_of(kinds: Sequence[SymptomKind]) -> Plan:
+def plan_of(kinds: Sequence[SymptomKind]) -> FeedPlan:
     """Return the plan for some kinds, in their order."""
-    plan = Plan(tuple(kinds), {feed: [] for feed in FEEDS}, {feed: [] for feed in FEEDS})
+    plan = FeedPlan(tuple(kinds), {feed: [] for feed in FEEDS}, {feed: [] for feed in FEEDS})
     for place, (kind, detector) in enumerate(_detectors(kinds)):
         ports = plan.grouped if detector.is_per_group else plan.whole
         for feed in FEEDS:
@@ -63,7 +63,7 @@ def plan_of(kinds: Sequence[SymptomKind]) -> Plan:
     return plan
 
 
-def start_states(plan: Plan, *, per_group: bool) -> list[Any]:
+def start_states(plan: FeedPlan, *, per_group: bool) -> list[Any]:
     """Return the states before the first step; None for detectors of the other sort."""
     return [
         detector.start() if detector.is_per_group == per_group else None

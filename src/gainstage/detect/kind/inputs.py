@@ -35,7 +35,7 @@ class StepSeries:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepInput:
     """One step, with the series up to it."""
 
     step: int
@@ -57,7 +57,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class BlockInput:
     """A block of steps as it arrived."""
 
     block: StepBlock

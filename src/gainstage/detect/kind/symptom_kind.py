@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from gainstage.detect.kind.inputs import Chunk, Rows, Step, Stretch, WeightSample
+from gainstage.detect.kind.inputs import BlockInput, Chunk, StepInput, Stretch, WeightSample
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
 from gainstage.facts.observation import Observation, Observed
@@ -59,13 +59,13 @@ class Detector:
     family: Family
     start: Callable[[], Any] = stateless
     """Makes the state before the first step."""
-    rows: Update[Rows] | None = None
+    rows: Update[BlockInput] | None = None
     """Each block as it arrives, all at once."""
-    steps: Update[Step] | None = None
+    steps: Update[StepInput] | None = None
     """Each step, before its loss and norm join their series."""
-    losses: Update[Step] | None = None
+    losses: Update[StepInput] | None = None
     """Each step with a finite loss, before its norm joins its series."""
-    norms: Update[Step] | None = None
+    norms: Update[StepInput] | None = None
     """Each step with a finite gradient norm that is not 0."""
     chunks: Update[Chunk] | None = None
     """16 steps at a time, over all tensors, however the record arrives."""

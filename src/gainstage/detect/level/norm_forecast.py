@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from gainstage.bits import LARGEST
-from gainstage.detect.kind.inputs import Step
+from gainstage.detect.kind.inputs import StepInput
 from gainstage.detect.kind.symptom_kind import Signal, Signals
 from gainstage.detect.level.overflow_evidence import forecast_evidence
 from gainstage.detect.series.forecast import forecast
@@ -23,7 +23,7 @@ class NormForecast:
     due: int = 0
 
 
-def update(state: NormForecast, given: Step) -> tuple[NormForecast, Signals]:
+def update(state: NormForecast, given: StepInput) -> tuple[NormForecast, Signals]:
     """Return a signal where the global norm, in bits, has grown and is on its way to the limit."""
     history, step = given.series.norm, given.step
     if history.recent[-1] - history.reference < _GROWN_BITS or history.count < state.due:

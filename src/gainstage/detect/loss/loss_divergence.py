@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gainstage.bits import theil_sen
-from gainstage.detect.kind.inputs import Step
+from gainstage.detect.kind.inputs import StepInput
 from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.detect.series.history import CHUNK, History
 from gainstage.detect.series.loss_range import NOISES, RANGES, LossRange
@@ -106,7 +106,7 @@ def fails_if_last(evidence: Evidence) -> int | None:
     return 1 if isinstance(evidence, LossAboveEvidence) else CHUNK
 
 
-def update(state: None, given: Step) -> tuple[None, Signals]:
+def update(state: None, given: StepInput) -> tuple[None, Signals]:
     """Return a signal if the last losses have left the range before them."""
     series, step = given.series, given.step
     history, known = series.loss, series.loss_range

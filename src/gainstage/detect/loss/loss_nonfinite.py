@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gainstage.detect.kind.inputs import Rows
+from gainstage.detect.kind.inputs import BlockInput
 from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 from gainstage.facts.fault import Fault
 
@@ -27,7 +27,7 @@ def message(evidence: LossNonfiniteEvidence) -> str:
     return f"the loss became {evidence.value} at step {evidence.at_step}{stopped}"
 
 
-def update(state: None, rows: Rows) -> tuple[None, Signals]:
+def update(state: None, rows: BlockInput) -> tuple[None, Signals]:
     """Return the signal of a block, none where every loss in it is finite."""
     block = rows.block
     found = np.flatnonzero(block.has_loss & ~np.isfinite(block.loss))

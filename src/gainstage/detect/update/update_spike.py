@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gainstage.detect.kind.inputs import Step
+from gainstage.detect.kind.inputs import StepInput
 from gainstage.detect.kind.symptom_kind import Detector, DocRow, Signal, Signals, SymptomKind
 
 _JUMP_BITS = 6.0
@@ -107,7 +107,7 @@ class Jump:
     is_waiting: bool = False
 
 
-def update(state: Jump, given: Step) -> tuple[Jump, Signals]:
+def update(state: Jump, given: StepInput) -> tuple[Jump, Signals]:
     """Return a signal if the norm has jumped, the loss is out of bounds and the update would be."""
     history, ratio = given.series.norm, given.update_ratio_bits
     if math.isnan(ratio) or history.count < 2:
@@ -142,7 +142,7 @@ class Rate:
     is_reported: bool = False
 
 
-def update_rate(state: Rate, given: Step) -> tuple[Rate, Signals]:
+def update_rate(state: Rate, given: StepInput) -> tuple[Rate, Signals]:
     """Return a signal if the learning rate has climbed several-fold beyond all that was known."""
     rate, step = given.lr, given.step
     if not 0 < rate < math.inf:
@@ -167,7 +167,7 @@ def update_rate(state: Rate, given: Step) -> tuple[Rate, Signals]:
     return state, (signal,)
 
 
-def update_adam(state: None, given: Step) -> tuple[None, Signals]:
+def update_adam(state: None, given: StepInput) -> tuple[None, Signals]:
     """Return a signal if updates of Adam, or its kin, are of the size of the weights themselves.
 
     Weights that begin near zero are rewritten in health, too: the update must be large also

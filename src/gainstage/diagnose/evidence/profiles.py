@@ -104,9 +104,11 @@ class DepthGrowsLater:
     @property
     def text(self) -> str:
         """The sentence for people."""
+        forward = self.forward_bits_a_layer
+        activations = f" and activations {forward:+.2f}" if np.isfinite(forward) else ""
         return (
-            f"at step {self.step} deltas grow {self.delta_bits_a_layer:.2f} bits a layer and "
-            f"activations {self.forward_bits_a_layer:+.2f}, over {self.layers} layers"
+            f"at step {self.step} deltas grow {self.delta_bits_a_layer:.2f} bits a layer"
+            f"{activations}, over {self.layers} layers"
         )
 
 
