@@ -43,7 +43,7 @@ def test_what_is_close_to_its_limit_is_sampled_often_within_the_same_allowance()
     steps = sampled([1.0] * 400, [1.0] * 400, cost_s=0.005, is_close=True)
     assert steps[:100] == list(range(100))
     assert len(steps) > 150
-    assert len(sampled([1.0] * 400, [1.0] * 400, cost_s=0.02, is_close=True)) < 60
+    assert len(sampled([1.0] * 400, [1.0] * 400, cost_s=0.02, is_close=True)) < 80
 
 
 def test_a_step_whose_loss_leaps_is_sampled_itself() -> None:
@@ -70,3 +70,41 @@ def test_danger_without_end_is_not_sampled_without_end() -> None:
             schedule.on_cost(1.0)
         schedule.on_step(step, 1.0)
     assert steps < 300
+
+
+def test_danger_told_at_about_the_same_step_has_the_same_steps_sampled() -> None:
+    def sampled_after(told_at: int) -> list[int]:
+        now = [0.0]
+        schedule = SampleSchedule(1e-9, clock=lambda: now[0])
+        steps: list[int] = []
+        for step in range(400):
+            now[0] += 0.1
+            if step == told_at:
+                schedule.on_danger(step)
+            if schedule.is_due(step, 1):
+                steps.append(step)
+                now[0] += 1.0
+                schedule.on_cost(1.0)
+            schedule.on_step(step, 1.0)
+        return steps
+
+    assert sampled_after(100) == sampled_after(110) == [*range(FIRST_STEPS), *range(128, 161)]
+
+
+def test_the_same_run_on_a_busier_machine_has_the_same_steps_sampled() -> None:
+    def sampled_with(slowness: float) -> list[int]:
+        now = [0.0]
+        schedule = SampleSchedule(0.006, clock=lambda: now[0])
+        steps: list[int] = []
+        for step in range(3000):
+            now[0] += 0.01 * slowness * (1 + step % 3)
+            if schedule.is_due(step, 1):
+                steps.append(step)
+                now[0] += 0.03 * slowness
+                schedule.on_cost(0.03 * slowness)
+            schedule.on_step(step, 1.0)
+        return steps
+
+    quiet = sampled_with(1.0)
+    assert quiet == sampled_with(1.2)
+    assert len(quiet) > 30

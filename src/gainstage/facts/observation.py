@@ -204,6 +204,18 @@ class ParametersUnstepped:
     """The first few of them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingRateChanged:
+    """Samples have cost far more than their share of the time, and are taken more rarely since."""
+
+    kind: ClassVar[str] = "sampling-rate"
+    what: Literal["graphs", "weights"]
+    interval: AtLeastOne
+    """Steps between two samples from here on, about."""
+    before: AtLeastOne
+    """Steps between two samples until here."""
+
+
 Observed = (
     OptimizerMade
     | OptimizerStepped
@@ -220,6 +232,7 @@ Observed = (
     | GradientsNotZeroed
     | BackwardCalled
     | ParametersUnstepped
+    | SamplingRateChanged
 )
 OBSERVED: Mapping[str, type[Observed]] = {each.kind: each for each in Observed.__args__}
 """Every kind of observation by its name in JSON."""

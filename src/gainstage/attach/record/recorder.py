@@ -93,7 +93,8 @@ class Recorder:
         self._immediate = ImmediateReader(self._clips, self.loss_scale)
         self._deferred = DeferredReader(self._clips, self.loss_scale)
         self._closure = ClosureReader()
-        self._weights = WeightSampler(self._columns, self._rows, self._weights_share)
+        on_change = None if self.graph is None else self.graph.on_weights_rarer
+        self._weights = WeightSampler(self._columns, self._rows, self._weights_share, on_change)
         self._stepping: Optimizer | None = None
         self._leaves: list[Tensor] = []
         self._backward: Backward | None = None
@@ -318,7 +319,7 @@ class Recorder:
         now = time.time()
         self._write(plan, optimizer, now, self._loss.wait(), lr, metrics)
         self._loss.close()
-        self._weights.after_step(plan, now)
+        self._weights.after_step(plan)
 
     def _launch(self, plan: Plan, optimizer: Optimizer | None, grads: list[Tensor | None]) -> None:
         """Record a step whose numbers are on an accelerator, without waiting for any of them."""

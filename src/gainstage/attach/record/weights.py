@@ -1,4 +1,4 @@
-"""Reads the norms of all weights now and then, as often as the budget allows."""
+"""Reads the norms of all weights now and then, at steps that the budget allows."""
 
 from __future__ import annotations
 
@@ -10,41 +10,48 @@ from gainstage.attach.names.columns import Columns, Plan
 from gainstage.attach.record.deferred import DeferredReader
 from gainstage.attach.record.metrics import Norms
 from gainstage.attach.record.rows import Rows
+from gainstage.attach.sample.cadence import Cadence, Changed
 from gainstage.norms.deferred import fetched_norms
 from gainstage.norms.total import gradient_norms
 
 _STEPS_BETWEEN_DEFERRED = 64
 """On an accelerator, where what reading costs is not seen from here: 1.6% of a gradient read."""
+_SHORTEST = 4
+"""Steps between two readings at least."""
+_PER_OCTAVE = 16
+"""Readings from any step to twice that step, whatever they cost: a short run, too, has its
+weights' growth on record, at the same steps each time."""
 
 
 class WeightSampler:
     """Samples the weights of all optimizers that have stepped."""
 
-    def __init__(self, columns: Columns, rows: Rows, share: float) -> None:
+    def __init__(
+        self, columns: Columns, rows: Rows, share: float, on_change: Changed | None
+    ) -> None:
         """Begin.
 
         Args:
             columns: Knows the parameters of the optimizers.
             rows: Takes the norms.
             share: Part of the training time that reading the weights may take.
+            on_change: Told where readings cost so much that they had to become rarer.
         """
         self._columns = columns
         self._rows = rows
-        self._share = share
-        self._due = 0.0
+        self._cadence = Cadence(share, shortest=_SHORTEST, on_change=on_change)
         self._deferred_steps = 0
 
-    def after_step(self, plan: Plan, now: float) -> None:
-        """Read all weights where it is time.
-
-        At steps 1, 2, 4, 8 ... as well: a short run, too, has its weights' growth on record.
+    def after_step(self, plan: Plan) -> None:
+        """Read all weights where the next step is one of those that are due.
 
         Args:
             plan: Of the step just written, for when no optimizer has stepped.
-            now: In seconds since the epoch.
         """
         step = self._rows.step
-        if now < self._due and step & (step - 1):
+        self._cadence.on_step(step)
+        is_due = self._cadence.is_due(step)
+        if not is_due and not _is_early(step):
             return
         began = time.perf_counter()
         plans = self._plans(plan)
@@ -53,8 +60,7 @@ class WeightSampler:
             weights = [parameter.data for parameter in each.parameters]
             norms += gradient_norms(weights)[0] if each.on_cpu else fetched_norms(weights)[0]
         self._rows.write_weights(plans, norms)
-        took = time.perf_counter() - began
-        self._due = time.time() + took / self._share
+        self._cadence.on_cost(time.perf_counter() - began, is_due=is_due)
 
     def after_launch(self, plan: Plan, deferred: DeferredReader) -> None:
         """Begin to read all weights on an accelerator, once in so many steps.
@@ -71,3 +77,9 @@ class WeightSampler:
 
     def _plans(self, plan: Plan) -> Sequence[Plan]:
         return self._columns.plans() or [plan]
+
+
+def _is_early(step: int) -> bool:
+    """Tell whether a step is read whatever that costs: 1, 2, 4, 8, 12 ..., ever more rarely."""
+    octave = 1 << (step.bit_length() - 1)
+    return step == octave or step % max(octave // _PER_OCTAVE, _SHORTEST) == 0

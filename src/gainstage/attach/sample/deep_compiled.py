@@ -5,6 +5,8 @@ That rounds otherwise than the compiled code does, so it is done only where the 
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import Any
 
 import torch
@@ -31,3 +33,16 @@ class EagerForwards:
         if self._stance is not None:
             stance, self._stance = self._stance, None
             stance.__exit__(None, None, None)
+
+
+def has_compiled() -> bool:
+    """Tell whether this process has compiled anything by now, or is about to.
+
+    torch imports its compiler as soon as an optimizer is made; that alone says nothing.
+    """
+    frames: Any = sys.modules.get("torch._dynamo.convert_frame")
+    if frames is None:
+        return False
+    return bool(frames.FRAME_COUNTER) or any(
+        type(each).__name__ == "OptimizedModule" for each in gc.get_objects()
+    )

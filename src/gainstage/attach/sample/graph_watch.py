@@ -6,14 +6,13 @@ In between it costs a comparison a backward call.
 from __future__ import annotations
 
 import functools
-import gc
 import math
 import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,24 +23,17 @@ from gainstage.attach.fault.fault_watch import FaultWatch, tensors_of
 from gainstage.attach.fault.update_fault import update_fault
 from gainstage.attach.names.columns import Columns
 from gainstage.attach.names.module_names import module_names
-from gainstage.attach.sample.deep_compiled import EagerForwards
+from gainstage.attach.sample.deep_compiled import EagerForwards, has_compiled
+from gainstage.attach.sample.graph_sampler import GraphSampler, Sample
+from gainstage.attach.sample.graph_sink import GraphSink
 from gainstage.attach.sample.sample_schedule import FIRST_STEPS, SampleSchedule
-from gainstage.blackbox.write import FaultTensors
-from gainstage.facts.blocks import ProfileBlock, TimeBlock
-from gainstage.facts.fault import Fault
-from gainstage.facts.observation import Observation, Observed
-from gainstage.graph.autopsy.backward_overflow import SampledGradients
+from gainstage.facts.observation import Observation, SamplingRateChanged
 from gainstage.graph.autopsy.log_margin import log_margins
-from gainstage.graph.autopsy.values import Values
-from gainstage.graph.levels.layers import layers_of
-from gainstage.graph.levels.probe import Probe, places_read
-from gainstage.graph.levels.profile import Profile, blocks_of
-from gainstage.graph.levels.time_block import Structure, structure_of
-from gainstage.graph.nodes.isolated_thread import run_isolated
+from gainstage.graph.levels.profile import blocks_of
 from gainstage.graph.nodes.release import sweep
 from gainstage.graph.nodes.walk import is_leaf, walk
 from gainstage.graph.sites.recording import SiteRecording, sites_of
-from gainstage.graph.sites.site_map import SiteMap, shape_of
+from gainstage.graph.sites.site_map import SiteMap
 from gainstage.norms.deferred import is_capturing
 
 _MANY_CALLS = 3
@@ -50,38 +42,6 @@ _SHAPES_AT_ONCE = 4
 """Shapes of graphs whose sites are taken without regard to the budget."""
 _NODE_S = 20e-6
 """What taking the site of a node costs, about."""
-_MOST_STRUCTURES = 16
-
-
-class GraphSink(Protocol):
-    """Where what was read goes."""
-
-    def on_sites(self, sites: SiteMap) -> None:
-        """Take the sites anew: a graph of another shape was seen."""
-        ...
-
-    def on_profile(self, profile: Callable[[], tuple[ProfileBlock, TimeBlock]]) -> None:
-        """Take the levels of a sampled backward call; what computes them may wait for a device."""
-        ...
-
-    def on_fault(self, fault: Fault, tensors: FaultTensors | None) -> None:
-        """Take the first wrong operation of a step that is about to be taken."""
-        ...
-
-    def on_observation(self, observation: Observation[Observed]) -> None:
-        """Take something that the script was seen to do."""
-        ...
-
-
-@dataclass(slots=True)
-class _Sampling:
-    """A sampled backward call that is running."""
-
-    probe: Probe
-    profile: Profile
-    layers: dict[int, Tensor]
-    nodes: Sequence[Any]
-    cost_s: float
 
 
 @dataclass(slots=True)
@@ -91,9 +51,7 @@ class _Step:
     calls: int = 0
     adding: int = 0
     """Of these, those whose gradients are added to the ones that are there."""
-    sampled: list[tuple[Profile, _Sampling]] = field(
-        default_factory=list[tuple[Profile, "_Sampling"]]
-    )
+    samples: list[Sample] = field(default_factory=list[Sample])
 
 
 class GraphWatch:
@@ -120,17 +78,16 @@ class GraphWatch:
         self.audit = ScriptAudit(sink.on_observation)
         self.unheld = UnheldParameters(sink.on_observation)
         self._sink = sink
-        self.schedule = SampleSchedule(share)
+        self.schedule = SampleSchedule(share, on_change=self._on_graphs_rarer)
         self._model = None if model is None else weakref.ref(model)
         self._recording: SiteRecording | None = None
         self._unrestored: SiteRecording | None = None
-        self._is_compiled = _has_compiled()
+        self._is_compiled = has_compiled()
         self._eager = EagerForwards() if deep_compiled else None
         self._wants_sites = False
-        self._sites_due = 0.0
-        self._sampling: _Sampling | None = None
+        self._sites_due = 0
+        self._sampler = GraphSampler()
         self._step = _Step()
-        self._structures: dict[tuple[str, ...], Structure] = {}
         self._next = 0
         self._is_compiled_known = False
         self._judged = -1
@@ -161,9 +118,9 @@ class GraphWatch:
         """Let go of all that is the script's; what was counted can still be asked."""
         self.end()
         self.faults.forget()
-        self._sampling, self._step = None, _Step()
+        self._sampler.retire()
+        self._step = _Step()
         self._unrestored = None
-        self._structures.clear()
 
     def _restore_anomaly_mode(self) -> None:
         if self._unrestored is not None:
@@ -180,6 +137,15 @@ class GraphWatch:
     def on_danger(self, step: int) -> None:
         """Sample every step for a while. Another thread may call it."""
         self.schedule.on_danger(step)
+
+    def _on_graphs_rarer(self, step: int, before: int, interval: int) -> None:
+        change = SamplingRateChanged(what="graphs", interval=interval, before=before)
+        self._sink.on_observation(Observation(change, step))
+
+    def on_weights_rarer(self, step: int, before: int, interval: int) -> None:
+        """Note that weights have to be read more rarely."""
+        change = SamplingRateChanged(what="weights", interval=interval, before=before)
+        self._sink.on_observation(Observation(change, step))
 
     # Backward
 
@@ -203,18 +169,8 @@ class GraphWatch:
             is_finite: Whether the loss is, as far as that is known without waiting for a device.
             accumulates: Whether gradients are added to those that are there; else returned.
         """
-        self._step.calls += 1
-        self._step.adding += accumulates
-        if accumulates and self._step.adding == _MANY_CALLS:
-            self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
-        if self._step.calls == 1:
-            self.audit.left = None
-            if loss is not None:
-                self.schedule.on_loss(loss, step)
-        is_due = self.schedule.is_due(step, self._step.calls)
-        if self._eager is not None and self._is_compiled and self._step.calls == 1:
-            is_due = self._eager.is_on
-            self._eager.end()
+        self._count_call(roots, step, loss, accumulates=accumulates)
+        is_due = self._is_due(step)
         if self._recording is None and is_finite and not is_due and not self.faults.holds:
             return
         if is_capturing():
@@ -225,19 +181,52 @@ class GraphWatch:
         nodes = [node for node in graph if not is_leaf(node)]
         is_recorded = self._end_recording(nodes)
         if is_recorded or is_due:
-            self.faults.on_shape(nodes)
-            self.audit.on_backward(step, tensors)
-            self.audit.on_norms(step, nodes)
-            if self._step.calls == 1 and accumulates:
-                leaves = [node.variable for node in graph if is_leaf(node)]
-                self.audit.on_fresh_graph(step, leaves)
-                self.unheld.look(step, leaves, None if self._model is None else self._model())
+            self._audit_graph(step, tensors, graph, nodes, accumulates=accumulates)
         if not is_finite:
             self.faults.on_bad_loss(tensors, nodes)
         elif self.faults.holds:
             self.faults.keep(nodes, graph)
         if is_due and nodes and (is_finite or self.is_thorough):
             self._sample(tensors, graph, nodes, scale, began)
+
+    def _count_call(
+        self, roots: Sequence[Any], step: int, loss: float | None, *, accumulates: bool
+    ) -> None:
+        """Count a backward call of the step to come."""
+        self._step.calls += 1
+        self._step.adding += accumulates
+        if accumulates and self._step.adding == _MANY_CALLS:
+            self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
+        if self._step.calls == 1:
+            self.audit.left = None
+            if loss is not None:
+                self.schedule.on_loss(loss, step)
+
+    def _is_due(self, step: int) -> bool:
+        """Tell whether the backward call at hand is sampled."""
+        is_due = self.schedule.is_due(step, self._step.calls)
+        if self._eager is not None and self._is_compiled and self._step.calls == 1:
+            is_due = self._eager.is_on
+            self._eager.end()
+        return is_due
+
+    def _audit_graph(
+        self,
+        step: int,
+        roots: Sequence[Tensor],
+        graph: Sequence[Any],
+        nodes: Sequence[Any],
+        *,
+        accumulates: bool,
+    ) -> None:
+        """Look at what a graph tells of the script."""
+        self.faults.on_shape(nodes)
+        self.audit.on_backward(step, roots)
+        self.audit.on_norms(step, nodes)
+        if self._step.calls == 1 and accumulates:
+            leaves = [node.variable for node in graph if is_leaf(node)]
+            self.audit.on_fresh_graph(step, leaves)
+            self.unheld.look(step, leaves, None if self._model is None else self._model())
 
     def look_at(self, losses: Sequence[Tensor], step: int) -> None:
         """Look into losses, not finite, that no backward call was made on, as a run ends.
@@ -274,35 +263,25 @@ class GraphWatch:
         for margin in log_margins(nodes):
             self.audit.on_log(self._next, self.sites.site(match.sites[margin.place]), margin)
             self.schedule.is_close |= margin.bits >= margin.limit_bits / 2
-        layers = layers_of(nodes)
-        values = Values(graph, roots)
-        outputs = {p: _held(values, nodes[p]) for p in places_read(len(nodes), layers)}
-        if self.is_thorough:
-            computed = run_isolated(lambda: {p: values.value(nodes[p]) for p in layers})
-            outputs = {p: computed.get(p) if each is None else each for p, each in outputs.items()}
-        known = {place: value for place, value in outputs.items() if value is not None}
-        structure = self._structures.get(shape_of(nodes))
-        if structure is None:
-            structure = structure_of(graph, match.sites)
-            if len(self._structures) < _MOST_STRUCTURES:
-                self._structures[shape_of(nodes)] = structure
-        profile = Profile(self._step.calls - 1, match.sites, scale, structure)
-        probe = Probe(nodes, layers.keys(), known)
-        self._sampling = _Sampling(probe, profile, layers, nodes, time.perf_counter() - began)
+        self._sampler.begin(
+            roots,
+            graph,
+            nodes,
+            match,
+            scale=scale,
+            call=self._step.calls - 1,
+            began=began,
+            is_thorough=self.is_thorough,
+        )
 
     def after_backward(self) -> None:
         """End a sampled call; record the sites of the next forward pass where it is time."""
-        sampling, self._sampling = self._sampling, None
-        if sampling is not None:
-            began = time.perf_counter()
-            profile = replace(
-                sampling.profile, readings=sampling.probe.finish(), fused=sampling.probe.fused
-            )
-            self._step.sampled.append((profile, sampling))
-            took = time.perf_counter() - began
-            self.schedule.on_cost(sampling.cost_s + sampling.probe.cost_s + took)
+        sample = self._sampler.end()
+        if sample is not None:
+            self._step.samples.append(sample)
+            self.schedule.on_cost(sample.cost_s)
         if self._wants_sites and (
-            len(self.sites) <= _SHAPES_AT_ONCE or time.perf_counter() >= self._sites_due
+            len(self.sites) <= _SHAPES_AT_ONCE or self._next >= self._sites_due
         ):
             self._wants_sites = False
             self.begin()
@@ -336,7 +315,7 @@ class GraphWatch:
         self._step.calls = self._step.adding = 0
         self.faults.forget()
         self.schedule.on_step(step, total)
-        if self._step.sampled:
+        if self._step.samples:
             self._hand_over(step, columns.by_id)
         if self._unrestored is not None:
             self._restore_anomaly_mode()
@@ -365,8 +344,8 @@ class GraphWatch:
             return
         self._judged = step
         by_id = dict(zip(ids, norms, strict=True))
-        sampled = self._step.sampled if len(self._step.sampled) == self._step.calls else []
-        read = [SampledGradients(each.nodes, profile.readings) for profile, each in sampled]
+        samples = self._step.samples if len(self._step.samples) == self._step.calls else []
+        read = [sample.gradients for sample in samples]
         found = self.faults.judge(step, by_id, columns.name_of, read)
         if found is None:
             return
@@ -377,10 +356,11 @@ class GraphWatch:
         self._sink.on_fault(fault, None if culprit is None else tensors_of(culprit, batch))
 
     def _hand_over(self, step: int, by_id: Mapping[int, int]) -> None:
-        sampled, self._step.sampled = self._step.sampled, []
-        for profile, each in sampled:
-            weights = {place: by_id.get(id(weight), -1) for place, weight in each.layers.items()}
-            named = replace(profile, weights=weights)
+        samples, self._step.samples = self._step.samples, []
+        for sample in samples:
+            layers = sample.layers.items()
+            weights = {place: by_id.get(id(weight), -1) for place, weight in layers}
+            named = replace(sample.profile, weights=weights)
             self._sink.on_profile(functools.partial(blocks_of, named, step))
 
     def on_skipped(self) -> None:
@@ -392,7 +372,7 @@ class GraphWatch:
         """Have compiled code run eagerly up to the next backward call, where that is to be read."""
         if self._eager is None or not self._is_compiled:
             return
-        if self.schedule.is_wanted(step) or time.perf_counter() >= self.schedule.due:
+        if self.schedule.is_expected(step):
             self._eager.begin()
         elif not self._is_compiled_known:
             self._is_compiled_known = True
@@ -406,23 +386,6 @@ class GraphWatch:
         self.sites.add(nodes, sites_of(nodes, recording.calls, names))
         if len(self.sites) > known:
             self._wants_sites = True
-            self._sites_due = time.perf_counter() + _NODE_S * len(nodes) / self.schedule.share
+            cadence = self.schedule.cadence
+            self._sites_due = self._next + cadence.steps_in(_NODE_S * len(nodes) / cadence.share)
             self._sink.on_sites(self.sites)
-
-
-def _held(values: Values, node: Any) -> Tensor | None:
-    known = values.known(node, 0)
-    return values.known_from_copy(node) if known is None else known
-
-
-def _has_compiled() -> bool:
-    """Tell whether this process has compiled anything by now, or is about to.
-
-    torch imports its compiler as soon as an optimizer is made; that alone says nothing.
-    """
-    frames: Any = sys.modules.get("torch._dynamo.convert_frame")
-    if frames is None:
-        return False
-    return bool(frames.FRAME_COUNTER) or any(
-        type(each).__name__ == "OptimizedModule" for each in gc.get_objects()
-    )

@@ -1,9 +1,15 @@
-"""When to sample: the first steps, then ever more rarely by a budget, and where there is danger."""
+"""When to sample: the first steps, then ever more rarely by a budget, and where there is danger.
+
+All is decided by numbers of steps, so that the same run has the same steps sampled.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+
+from gainstage.attach.sample.cadence import Cadence, Changed, near_power_of_two
 
 FIRST_STEPS = 4
 """Steps that are always sampled: what is wrong from the start shows there, and a fast explosion
@@ -24,27 +30,39 @@ _STEPS_TO_KNOW = 8
 _MOST_CALLS = 8
 """Backward calls of one step that are sampled."""
 _DANGER_STEPS = 32
+_DANGER_GRAIN_S = 1.0
+"""Danger that another process tells of begins at a multiple of so many steps as take this long: it
+arrives at a somewhat different step each time."""
 _MOST_DANGER_STEPS = 256
 
 
 class SampleSchedule:
     """Decides for every backward call whether its graph is sampled."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(
+        self,
+        share: float,
+        *,
+        on_change: Changed | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         """Begin.
 
         Args:
             share: Part of the training time that sampling may take.
+            on_change: Told where samples cost so much that they had to become rarer.
+            clock: In seconds.
         """
-        self.share = max(share, 1e-6)
-        self.due = 0.0
-        """When the budget allows the next sample, by `time.perf_counter`."""
+        self.cadence = Cadence(share, on_change=on_change, clock=clock)
         self.is_close = False
         """Whether something is so near to its limit that the way there is worth more samples."""
-        self._danger_until = -1
+        self._danger_told: int | None = None
+        self._danger_from = self._danger_until = -1
         self._danger_left = _MOST_DANGER_STEPS
         self._early_step = FIRST_STEPS
-        self._early_left_s = _EARLY_S
+        self._early_left: int | None = None
+        """Early samples that are left, None while it is not known what one costs."""
+        self._is_due_by_share = False
         self._highest = math.inf
         self._loss_level = 0.0
 
@@ -52,42 +70,76 @@ class SampleSchedule:
         """Tell whether to sample the backward call at hand, the last of so many of its step."""
         if calls > _MOST_CALLS:
             return False
+        self._is_due_by_share = False
         if self.is_wanted(step):
             return True
         if calls > 1:
             return False
-        if step >= self._early_step and self._early_left_s > 0:
+        if step >= self._early_step and self._may_early():
             self._early_step = int(step * (_CLOSE_GROWTH if self.is_close else _EARLY_GROWTH)) + 1
             return True
-        return time.perf_counter() >= self.due
+        self._is_due_by_share = self.cadence.is_due(step)
+        return self._is_due_by_share
+
+    def is_expected(self, step: int) -> bool:
+        """Tell whether the first backward call of a step to come will be sampled."""
+        is_early = step >= self._early_step and self._early_left != 0
+        return self.is_wanted(step) or is_early or self.cadence.is_due(step)
 
     def is_wanted(self, step: int) -> bool:
         """Tell whether a step is sampled without regard to what that costs."""
-        return step < FIRST_STEPS or (step <= self._danger_until and self._danger_left > 0)
+        is_danger = self._danger_from <= step <= self._danger_until and self._danger_left > 0
+        return step < FIRST_STEPS or is_danger
+
+    def _may_early(self) -> bool:
+        """Tell whether the early allowance has a sample left, and take it.
+
+        It is a number of samples, decided when the first steps have told what one costs.
+        """
+        if self._early_left is None:
+            cost_s = self.cadence.cost_s
+            affordable = _EARLY_S / cost_s if 0 < cost_s < math.inf else 1.0
+            self._early_left = near_power_of_two(affordable) if affordable > FIRST_STEPS else 0
+        if self._early_left <= 0:
+            return False
+        self._early_left -= 1
+        return True
 
     def on_cost(self, seconds: float) -> None:
         """Take account of what a sample has just cost."""
-        self.due = time.perf_counter() + seconds / self.share
-        self._early_left_s -= seconds
+        self.cadence.on_cost(seconds, is_due=self._is_due_by_share)
 
     def on_danger(self, step: int) -> None:
-        """Sample every step for a while. Another thread may call it."""
-        self._danger_until = step + _DANGER_STEPS
+        """Sample every step for a while, from a round step on. Another thread may call it."""
+        self._danger_told = step
 
     def on_loss(self, loss: float, step: int) -> None:
         """Sample a step whose loss is far above those before: its batch may be the reason."""
         level, size = self._loss_level, abs(loss)
         self._loss_level = max(size, _LEVEL_KEPT * level)
         if size > _LEAP * level and step >= _STEPS_TO_KNOW:
-            self._danger_until = max(self._danger_until, step + _LEAP_STEPS)
+            self._expect(step, step + _LEAP_STEPS)
 
     def on_step(self, step: int, total: float | None) -> None:
         """Sample the next steps where the norm of this one is far above all before."""
+        self.cadence.on_step(step)
         if total is not None and total < math.inf:
             if total > self._highest:
                 self._highest = _LEAP * total
-                self._danger_until = max(self._danger_until, step + _LEAP_STEPS)
+                self._expect(step, step + _LEAP_STEPS)
             elif step == FIRST_STEPS:
                 self._highest = _LEAP * total
-        if step <= self._danger_until:
+        if self._danger_from <= step <= self._danger_until:
             self._danger_left -= 1
+        if self._danger_told is not None and step > self._danger_until:
+            self._danger_told = None
+            grain = max(_DANGER_STEPS, self.cadence.steps_in(_DANGER_GRAIN_S))
+            start = (step // grain + 1) * grain
+            self._danger_from, self._danger_until = start, start + _DANGER_STEPS
+
+    def _expect(self, step: int, until: int) -> None:
+        """Have the steps from one to another sampled, besides those in danger already."""
+        if step > self._danger_until:
+            self._danger_from = step
+        self._danger_from = min(self._danger_from, step)
+        self._danger_until = max(self._danger_until, until)
