@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from gainstage.store.ring import Row
 from torch import nn
 
 import gainstage
@@ -20,6 +19,7 @@ from gainstage.attach import hooks
 from gainstage.attach.boundary import Boundary
 from gainstage.attach.record.recorder import Recorder
 from gainstage.errors import GainstageError
+from gainstage.facts.rows import Row
 
 
 class BrokenError(Exception):
