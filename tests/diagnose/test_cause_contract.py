@@ -102,6 +102,11 @@ def test_every_piece_of_evidence_that_causes_weigh_is_looked_for() -> None:
     assert {name for kind in CAUSES for name in kind.weighs} <= named
 
 
+def test_only_without_a_bound_is_a_lower_loss_no_better() -> None:
+    misleading = [kind.id for kind in CAUSES if not kind.is_lower_loss_better]
+    assert misleading == ["unbounded-objective"]
+
+
 def test_the_table_of_the_docs_is_that_of_the_list() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "detectors.md").read_text()
     assert cause_table(CAUSES) in docs, cause_table(CAUSES)

@@ -351,6 +351,13 @@ def test_confidences_are_ordered_and_leave_room_for_an_unknown_cause(names: list
     assert ranked == rank([*names, *names])
 
 
+@pytest.mark.parametrize(("bits", "confidence"), [(0.0, 1 / 3), (1.0, 1 / 2), (4.0, 16 / 18)])
+def test_an_unknown_cause_has_the_odds_of_one_bit(bits: float, confidence: float) -> None:
+    only = replace(CAUSES[0], weighs={"seen": bits}, prior_bits=0.0)
+    (ranked,) = rank(["seen"], [only])
+    assert ranked.confidence == pytest.approx(confidence)
+
+
 def test_without_evidence_the_prior_decides_and_is_unsure() -> None:
     best = rank([])[0]
     assert best.cause == max(CAUSES, key=lambda kind: kind.prior_bits).id

@@ -276,4 +276,4 @@ def test_a_product_that_overflows_float64_inside_an_operation_is_told(
     fault = gainstage.load(tmp_path / "run").record().fault
     assert fault is not None
     assert (fault.step, fault.kind) == (4, "overflow")
-    assert "trilinear overflows float64" in fault.message
+    assert "trilinear overflows float64" in fault.text

@@ -42,6 +42,8 @@ class CauseKind:
     """Where it sits in the run of a record."""
     remedies: Callable[[RankRecord], Sequence[Remedy]]
     """What helps, in the order in which to try it, with settings from the record."""
+    is_lower_loss_better: bool = True
+    """Whether of two runs with this fault the one with the lower loss is the better one."""
     code_changes: tuple[CodeChangeId, ...] = ()
     """What `prescribe` tries to change in the source, where the record allows it."""
 

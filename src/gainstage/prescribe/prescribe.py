@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from gainstage.diagnose.causes import CAUSE
 from gainstage.facts.diagnosis import BY_HAND, Diagnosis
 from gainstage.facts.prescription import BestTrial, Prescription
 from gainstage.prescribe.baseline import Baseline, job_maker, run_baseline
@@ -84,7 +85,7 @@ def _search(
         trials=trials,
         baseline=baseline.trial,
         losses=losses,
-        is_unbounded=untreated.cause == "unbounded-objective",
+        is_unbounded=diagnosis is not None and not CAUSE[diagnosis.cause].is_lower_loss_better,
         until=time.monotonic() + max(300.0, _LONGEST * baseline.trial.seconds),
     )
     is_interrupted = False

@@ -34,4 +34,5 @@ KIND = CauseKind(
     },
     place=place,
     remedies=remedies,
+    is_lower_loss_better=False,
 )
