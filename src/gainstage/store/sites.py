@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from gainstage.facts.fault import Fault, Site
 from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.sites_file import GraphShape, SitesFile
 from gainstage.store.journal import append_line, read_fact, read_facts, write_json
+from gainstage.store.older_faults import with_fields_of_now
 
 
 def write_sites(
@@ -44,7 +44,7 @@ def append_fault(folder: Path, rank: int, fault: Fault) -> None:
 def read_faults(folder: Path, rank: int) -> tuple[tuple[Fault, ...], tuple[str, ...]]:
     """Return the faults of a rank in the order in which they were found, and what cannot be."""
     path = folder / _name("faults", rank, ".jsonl")
-    return read_facts(path, partial(from_builtins, fact=Fault))
+    return read_facts(path, _fault)
 
 
 def append_observation(folder: Path, rank: int, observation: Observation[Observed]) -> None:
@@ -62,6 +62,10 @@ def read_observations(
     """Return what the script of a rank was seen to do, in order, and what cannot be read."""
     path = folder / _name("observations", rank, ".jsonl")
     return read_facts(path, _observation)
+
+
+def _fault(line: dict[str, Any]) -> Fault:
+    return from_builtins(with_fields_of_now(line), Fault)
 
 
 def _observation(line: dict[str, Any]) -> Observation[Observed]:
