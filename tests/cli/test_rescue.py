@@ -66,7 +66,7 @@ def test_a_run_that_stops_is_rescued_and_trains_on_as_one_that_skipped(
     assert stopped.out == "left by its own exit handler\n"
     assert "step 23: stopped by guard stop: a gradient is not finite" in stopped.err
     assert "FAILED at step 23" in stopped.err
-    assert "saved   weights, optimizer and random states of before step 23" in stopped.err
+    assert "saved   weights, optimizer and RNG state from before step 23" in stopped.err
     assert (stopped.folder / "rescue.pt").exists()
     resumed = bare("trains.py")
     command = ["-m", "gainstage", "run", "--out", "control", "--guard", "skip", "trains.py"]

@@ -285,7 +285,7 @@ def _saved(shown: Shown) -> list[Answer]:
     if shown.box_step is None:
         return []
     return [
-        Answer("saved", f"weights, optimizer and random states of before step {shown.box_step:,}")
+        Answer("saved", f"weights, optimizer and RNG state from before step {shown.box_step:,}")
     ]
 
 

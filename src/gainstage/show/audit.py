@@ -62,16 +62,16 @@ def _calls(observations: Sequence[Observation[Observed]], info: RunInfo) -> Iter
 
 def _shares(block: StepBlock) -> Iterator[str]:
     coefficient = block.clip_coefficient
-    given = coefficient[~np.isnan(coefficient)]
-    if not len(given):
+    seen = coefficient[~np.isnan(coefficient)]
+    if not len(seen):
         return
-    active = given[given < 1.0]
-    share = f"{len(active) / len(given):.0%}"
-    yield f"clipping acted on {len(active):,} of the {len(given):,} steps it saw ({share})"
+    active = seen[seen < 1.0]
+    share = f"{len(active) / len(seen):.0%}"
+    yield f"clipping acted on {len(active):,} of the {len(seen):,} steps it saw ({share})"
     if len(active):
         yield (
-            f"where it acted, the median factor was {np.median(active):.2g} and the smallest "
-            f"{active.min():.2g}: so much of the learning rate was left"
+            f"effective learning rate where it acted: {100 * np.median(active):.2g}% (median), "
+            f"{100 * active.min():.2g}% (worst)"
         )
 
 

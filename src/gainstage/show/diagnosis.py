@@ -76,9 +76,14 @@ def fix_lines(diagnosis: Diagnosis, tried: Sequence[str] = ()) -> list[str]:
     remedies, outside = diagnosis.remedies, _outside(diagnosis, tried)
     by_hand = [r for r in remedies if not treat_text(r)]
     first = [f"--treat {treat_text(each)}   {each.why}" for each in outside[:1]]
-    second = [f"in the code: {each.why}" for each in by_hand[:1]]
+    second = [_by_hand(remedy) for remedy in by_hand[:1]]
     # Where the diagnosis puts a change of the code first, no treatment is as good.
     return second + first if remedies and not treat_text(remedies[0]) else first + second
+
+
+def _by_hand(remedy: Remedy) -> str:
+    """Return a remedy that no option of `run` applies."""
+    return f"in the code: {remedy.why}" if remedy.remedy == "code-change" else remedy.why
 
 
 def first_treatment(diagnosis: Diagnosis, tried: Sequence[str] = ()) -> str | None:

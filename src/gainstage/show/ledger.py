@@ -37,7 +37,7 @@ _SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _NOTABLE_BITS = 1.0
 _MOST_LAYERS = 40
 _MOST_REACHED = 10_000
-"""Layers or time steps beyond which nobody builds: told as none."""
+"""Depths above this are reported as unlimited."""
 
 
 def print_ledger(ledger: GainLedger, script: str, *, file: TextIO) -> None:
@@ -139,7 +139,7 @@ def _depth(ledger: GainLedger) -> str:
     if math.isnan(forward) and math.isnan(backward):
         return f"{known}: too few for a slope"
     said = f"forward {_slope(forward)}, backward {_slope(backward)} bits a layer over {known}"
-    return f"{said}; crossover to 0 with all weights times {ledger.crossover:.2g}"
+    return f"{said}; scaling all weights by {ledger.crossover:.2g} would make it neutral"
 
 
 def _limit(limit: DepthLimit) -> str:
@@ -192,11 +192,11 @@ def _curve(sharpness: Sharpness) -> str:
     said = f"{kind} {sharpness.largest:.3g} ({counted(sharpness.products, 'product')})"
     if sharpness.max_stable_lr is not None and sharpness.lr is not None:
         said += (
-            f"; {sharpness.optimizer} is stable below lr {sharpness.max_stable_lr:.2g}, "
-            f"has {sharpness.lr:.2g}"
+            f"; {sharpness.optimizer} is stable up to lr {sharpness.max_stable_lr:.2g}; "
+            f"this run uses {sharpness.lr:.2g}"
         )
     elif sharpness.largest > 0:
-        said += f"; gradient descent is stable below lr {2 / sharpness.largest:.2g}"
+        said += f"; gradient descent is stable up to lr {2 / sharpness.largest:.2g}"
     return f"{said}; {sharpness.note}" if sharpness.note else said
 
 

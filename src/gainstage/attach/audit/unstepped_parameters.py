@@ -1,4 +1,4 @@
-"""Parameters that get gradients and that no optimizer steps, for they were made after it.
+"""Parameters that get gradients but are in no optimizer: they were created after it.
 
 A head that is replaced once the optimizer exists, a layer made in the first forward pass: the
 optimizer holds what was there before. Parameters that were there and are left out are left out on

@@ -26,7 +26,7 @@ def place(record: RankRecord) -> CauseSite:
 
 def remedies(record: RankRecord) -> Sequence[Remedy]:
     """Return a step without that batch, the data repaired, and a clip."""
-    return [SKIP, Remedy("fix-data", why="the sample itself is not usable"), clip(record)]
+    return [SKIP, Remedy("fix-data", why="drop or repair this sample"), clip(record)]
 
 
 KIND = CauseKind(

@@ -200,9 +200,9 @@ def step_evidence(record: RankRecord) -> Iterator[Piece]:
 
 
 def _of_one_optimizer(block: StepBlock, alarm: int | None) -> StepBlock:
-    """Return the steps that changed the same parameters as the one that rang, or as most did.
+    """Return the steps of the optimizer that raised the alarm, else of the most frequent one.
 
-    Where several optimizers take turns, their losses, rates and norms have nothing in common.
+    Where several optimizers alternate, their losses, rates and norms cannot be compared.
     """
     packed = np.packbits(block.present, axis=1)  # rows of bytes sort 100 times faster than of bools
     rows = np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").reshape(-1)

@@ -193,7 +193,7 @@ def _notes(names: Names, block: StepBlock) -> list[str]:
     blind = [
         symptom for what, symptoms in _BLIND.items() if what in missing for symptom in symptoms
     ]
-    notes = [f"found {', '.join(said)}", f"nothing to look at for {', '.join(blind)}"]
+    notes = [f"found {', '.join(said)}", f"not logged, so not checked: {', '.join(blind)}"]
     gap = int(np.median(np.diff(block.step))) if len(block) > 1 else 1
     if gap > 1:
         notes.append(f"a row every {gap} steps: what happened in between is not in the log")
