@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint browser frontend bench corpus corpus-generated tables docs clean
+.PHONY: help setup demo test lint browser frontend bench corpus corpus-generated tables rooms docs clean
 
 help:
 	@echo "make demo      watch a real training explode, and treat it (2 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make corpus-generated  rates on 304 generated trainings (6 minutes; SPLIT=dev to tune on)"
 	@echo "make frontend  build the report's front end anew (needs Node)"
 	@echo "make tables    the tables of the docs that follow from the code"
+	@echo "make rooms     the tables and drawing in docs/architecture.md, after a change of who imports whom"
 	@echo "make docs      the documentation site, in site/ (needs no network once set up)"
 	@echo "make clean     remove what these targets made"
 
@@ -46,6 +47,10 @@ browser:
 # The built bundle is in the repository; only who changes frontend/ needs Node.
 frontend:
 	cd frontend && npm ci --no-audit --no-fund && npm run build
+
+# The tables and the drawing of the rooms in docs/architecture.md, from tests/test_architecture.py.
+rooms: $(READY)
+	$(BIN)/python tools/draw_rooms.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py

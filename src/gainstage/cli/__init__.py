@@ -1,4 +1,4 @@
-"""The command line. Each verb is a few lines that call one room; they are registered here."""
+"""The command line: each verb is a few lines that call one room."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people see of a run. Reads records and the store only."""
+"""What people see of a run: summary, report, dashboard, notebook. Never imports torch."""

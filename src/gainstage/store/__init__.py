@@ -1,1 +1,1 @@
-"""A run's folder: written while the run is going on, read at any moment. Never imports torch."""
+"""A run's folder: written while it trains, read at any moment. Never imports torch."""
