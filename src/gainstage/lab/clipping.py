@@ -254,13 +254,13 @@ def _kinds(title: str, example: Example) -> Table:
         ("kind", "after", "norm", "direction", "cosine"),
         tuple(
             (
-                each.kind,
-                " ".join(vector(list(grad), 3) for grad in each.after),
-                number(each.norm, 4),
-                "kept" if each.cosine > 1 - 1e-9 else "turned",
-                f"{each.cosine:.4f}",
+                kind.kind,
+                " ".join(vector(list(grad), 3) for grad in kind.after),
+                number(kind.norm, 4),
+                "kept" if kind.cosine > 1 - 1e-9 else "turned",
+                f"{kind.cosine:.4f}",
             )
-            for each in example.kinds
+            for kind in example.kinds
         ),
         f"AutoClip and ZClip have seen {HISTORY} calm steps before, whose norms rise evenly from "
         f"{number(example.max_norm / 2)} to {number(example.max_norm)}",
@@ -276,13 +276,13 @@ def _runs(runs: Runs) -> tuple[str | Table | Figure, ...]:
             ("max_norm", "steps clipped", "largest norm", "final loss", "known as:"),
             tuple(
                 (
-                    number(each.max_norm) if each.max_norm else "none",
-                    share(each.share_clipped),
-                    number(each.largest_norm, 3),
-                    f"{each.final_loss:.4g}",
-                    _CHARACTER.get(each.max_norm, ""),
+                    number(threshold.max_norm) if threshold.max_norm else "none",
+                    share(threshold.share_clipped),
+                    number(threshold.largest_norm, 3),
+                    f"{threshold.final_loss:.4g}",
+                    _CHARACTER.get(threshold.max_norm, ""),
                 )
-                for each in runs.thresholds
+                for threshold in runs.thresholds
             ),
             "largest norm: of those that are finite, before the clip",
         ),

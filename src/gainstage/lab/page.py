@@ -113,10 +113,10 @@ def render_page(topic_pages: Sequence[TopicPage]) -> str:
 
 def _dtypes() -> list[dict[str, object]]:
     """Return what the bench needs to know of each dtype, as torch has it."""
-    found: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     for name, dtype in DTYPES.items():
         info = torch.finfo(dtype)
-        found.append(
+        rows.append(
             {"name": name, "largest": info.max, "smallest": info.smallest_normal * info.eps}
         )
-    return found
+    return rows

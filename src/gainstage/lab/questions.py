@@ -40,7 +40,7 @@ class Mark:
     """One answer, judged."""
 
     key: str
-    given: Answer | None
+    reply: Answer | None
     truth: Answer
     is_right: bool
     why: str
@@ -60,8 +60,8 @@ class ExercisesTopic(Topic):
             rows = tuple(
                 (
                     mark.key,
-                    "-" if mark.given is None else as_text(mark.given),
-                    "right" if mark.is_right else "wrong" if mark.given is not None else "missing",
+                    "-" if mark.reply is None else as_text(mark.reply),
+                    "right" if mark.is_right else "wrong" if mark.reply is not None else "missing",
                     mark.why,
                 )
                 for mark in self.marks
@@ -106,19 +106,19 @@ def exercises(answers: Mapping[str, Answer] | None = None) -> ExercisesTopic:
     return ExercisesTopic(marks, is_marked=True)
 
 
-def mark(question: Question, given: Answer) -> Mark:
+def mark(question: Question, reply: Answer) -> Mark:
     """Judge one answer by computing the right one."""
     truth = question.truth()
-    if not isinstance(given, str) and not all(map(math.isfinite, given)):
-        return Mark(question.key, given, truth, is_right=False, why="finite numbers are asked for")
-    if isinstance(truth, str) or isinstance(given, str):
-        right = isinstance(given, str) and given.strip().lower() == truth
+    if not isinstance(reply, str) and not all(map(math.isfinite, reply)):
+        return Mark(question.key, reply, truth, is_right=False, why="finite numbers are asked for")
+    if isinstance(truth, str) or isinstance(reply, str):
+        right = isinstance(reply, str) and reply.strip().lower() == truth
     else:
-        right = len(given) == len(truth) and all(
+        right = len(reply) == len(truth) and all(
             math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-6)
-            for one, other in zip(given, truth, strict=True)
+            for one, other in zip(reply, truth, strict=True)
         )
-    return Mark(question.key, given, truth, right, "" if right else question.hint(given))
+    return Mark(question.key, reply, truth, right, "" if right else question.hint(reply))
 
 
 def as_text(answer: Answer) -> str:
@@ -150,11 +150,11 @@ def _delta(weight: float) -> Callable[[], Answer]:
 
 
 def _chain_hint(weight: float) -> Callable[[Answer], str]:
-    def hint(given: Answer) -> str:
-        if isinstance(given, str) or len(given) != 1 or not given[0] > 0:
+    def hint(reply: Answer) -> str:
+        if isinstance(reply, str) or len(reply) != 1 or not reply[0] > 0:
             return "one number above 0 is asked for"
-        factors = math.log(given[0]) / math.log(weight)
-        said = f"{number(given[0])} is {number(weight)} to the power {number(factors, 3)}"
+        factors = math.log(reply[0]) / math.log(weight)
+        said = f"{number(reply[0])} is {number(weight)} to the power {number(factors, 3)}"
         if abs(factors - 5) < 0.05:
             return f"{said}: that multiplies once too often, for δ5 is 1 before any layer"
         return f"{said}; from the output to layer 1 the chain multiplies 4 times"
@@ -162,11 +162,11 @@ def _chain_hint(weight: float) -> Callable[[Answer], str]:
     return hint
 
 
-def _constant_hint(given: Answer) -> str:
-    if isinstance(given, str) or len(given) != 1 or not given[0]:
+def _constant_hint(reply: Answer) -> str:
+    if isinstance(reply, str) or len(reply) != 1 or not reply[0]:
         return "one number is asked for"
-    found = chain(given[0], 5, dtype="float64").given.layers[0].delta_output
-    return f"with w = {number(given[0])}, δ1 is {number(found)}, run just now, while δ5 is 1"
+    delta = chain(reply[0], 5, dtype="float64").given.layers[0].delta_output
+    return f"with w = {number(reply[0])}, δ1 is {number(delta)}, run just now, while δ5 is 1"
 
 
 def _is_constant() -> Answer:
@@ -191,22 +191,22 @@ def _clip(values: Sequence[float], limit: float, what: str) -> Callable[[], Answ
     return truth
 
 
-def _norm_hint(given: Answer) -> str:
-    return f"{as_text(given)}: square the entries, add them up, take the root"
+def _norm_hint(reply: Answer) -> str:
+    return f"{as_text(reply)}: square the entries, add them up, take the root"
 
 
-def _factor_hint(given: Answer) -> str:
-    if isinstance(given, str) or len(given) != 1:
+def _factor_hint(reply: Answer) -> str:
+    if isinstance(reply, str) or len(reply) != 1:
         return "one number is asked for"
-    scaled = example([torch.tensor([3.0 * given[0], 4.0 * given[0]])], math.inf).norm
-    return f"a factor of {number(given[0])} leaves a norm of {number(scaled)}, not 2"
+    scaled = example([torch.tensor([3.0 * reply[0], 4.0 * reply[0]])], math.inf).norm
+    return f"a factor of {number(reply[0])} leaves a norm of {number(scaled)}, not 2"
 
 
 def _vector_hint(values: Sequence[float], limit: float) -> Callable[[Answer], str]:
-    def hint(given: Answer) -> str:
-        if isinstance(given, str) or len(given) != len(values):
+    def hint(reply: Answer) -> str:
+        if isinstance(reply, str) or len(reply) != len(values):
             return f"{len(values)} numbers are asked for, such as 1, 2"
-        one, other = torch.tensor(list(values)).double(), torch.tensor(list(given)).double()
+        one, other = torch.tensor(list(values)).double(), torch.tensor(list(reply)).double()
         length = float(other.norm())
         if length > limit * (1 + TOLERANCE):
             return f"its norm is {number(length, 4)}, above {number(limit)}"
@@ -219,11 +219,11 @@ def _vector_hint(values: Sequence[float], limit: float) -> Callable[[Answer], st
 
 
 def _power_hint(weight: float) -> Callable[[Answer], str]:
-    def hint(given: Answer) -> str:
-        if isinstance(given, str) or len(given) != 1 or not given[0] > 0:
+    def hint(reply: Answer) -> str:
+        if isinstance(reply, str) or len(reply) != 1 or not reply[0] > 0:
             return "one number above 0 is asked for"
-        steps = math.log(given[0]) / math.log(weight)
-        return f"{number(given[0])} is {number(weight)} to the power {number(steps, 3)}, not 100"
+        steps = math.log(reply[0]) / math.log(weight)
+        return f"{number(reply[0])} is {number(weight)} to the power {number(steps, 3)}, not 100"
 
     return hint
 
@@ -237,10 +237,10 @@ def _pair(what: str) -> Callable[[], Answer]:
 
 
 def _pair_hint(before: Sequence[float]) -> Callable[[Answer], str]:
-    def hint(given: Answer) -> str:
-        if isinstance(given, str) or len(given) != 2:
+    def hint(reply: Answer) -> str:
+        if isinstance(reply, str) or len(reply) != 2:
             return "2 numbers are asked for, such as 1, 2"
-        factor = float(torch.tensor(given).norm()) / float(torch.tensor(list(before)).norm())
+        factor = float(torch.tensor(reply).norm()) / float(torch.tensor(list(before)).norm())
         return f"that is a factor of {number(factor, 3)}; all tensors share one, 1 / norm"
 
     return hint
@@ -253,9 +253,9 @@ def _first_alarm() -> Answer:
     return min(order, key=lambda word: math.inf if steps[word] is None else float(steps[word] or 0))
 
 
-def _alarm_hint(given: Answer) -> str:
+def _alarm_hint(reply: Answer) -> str:
     rang = ", ".join(f"{d.name} at step {d.first_step}" for d in symptoms().diagnostics)
-    return f"you said {as_text(given)}; in the run: {rang}"
+    return f"you said {as_text(reply)}; in the run: {rang}"
 
 
 QUESTIONS = (

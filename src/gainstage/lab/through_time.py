@@ -166,13 +166,13 @@ class RecurrentTopic(Topic):
             ("cell", "length", "bits a step", "memory horizon", "δ at step 1"),
             tuple(
                 (
-                    each.cell,
-                    str(each.length),
-                    f"{each.slope_bits:+.3f}",
-                    _steps(each.horizon),
-                    f"2^{each.delta_bits[-1]:.0f}" if each.delta_bits[-1] > -math.inf else "0",
+                    cell.cell,
+                    str(cell.length),
+                    f"{cell.slope_bits:+.3f}",
+                    _steps(cell.horizon),
+                    f"2^{cell.delta_bits[-1]:.0f}" if cell.delta_bits[-1] > -math.inf else "0",
                 )
-                for each in self.cells
+                for cell in self.cells
             ),
             "memory horizon: time steps until δ has fallen by the 24 bits that float32 resolves",
         )

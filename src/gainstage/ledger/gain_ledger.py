@@ -206,10 +206,10 @@ def _placed(
 ) -> Iterator[NormBatch]:
     """Yield batch norms with the modules that their nodes' sites name."""
     site_at = dict(zip(profile.node.tolist(), profile.site.tolist(), strict=True))
-    for each in norms:
-        site = site_at.get(each.node, -1)
-        module = sites[site].module if 0 <= site < len(sites) else each.module
-        yield NormBatch(module, each.batch, each.values, each.node)
+    for norm in norms:
+        site = site_at.get(norm.node, -1)
+        module = sites[site].module if 0 <= site < len(sites) else norm.module
+        yield NormBatch(module, norm.batch, norm.values, norm.node)
 
 
 def _sharpness_troubles(sharpness: Sharpness) -> Iterator[str]:

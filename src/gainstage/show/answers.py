@@ -106,10 +106,10 @@ def answers(shown: Shown) -> list[Answer]:
     if not len(shown.block):
         return [Answer("why", "no optimizer step and no backward call was seen"), *_exit(shown)]
     if shown.findings.verdict == "healthy":
-        notes = [Answer("note", told(s, shown.sites)) for s in symptoms[:_ALSO]]
+        notes = [Answer("note", symptom_sentence(s, shown.sites)) for s in symptoms[:_ALSO]]
         return [*notes, *_treated(shown), *_exit(shown)]
     return [
-        Answer("what", told(symptoms[0], shown.sites), is_main=True),
+        Answer("what", symptom_sentence(symptoms[0], shown.sites), is_main=True),
         *_diagnosis(shown),
         *_also(shown),
         *_clipped(shown),
@@ -198,7 +198,7 @@ def norm_bits(block: StepBlock) -> NDArray[np.float64]:
     return np.log2(block.grad_norm[there])
 
 
-def told(symptom: Symptom, sites: Sequence[Site] = ()) -> str:
+def symptom_sentence(symptom: Symptom, sites: Sequence[Site] = ()) -> str:
     """Return a symptom as a sentence, with its place, its rank, and for how many steps it lasts."""
     times = symptom.count
     again = f" (on {times:,} steps)" if times > 1 and symptom.severity != "info" else ""
@@ -252,7 +252,7 @@ def _forecast(shown: Shown) -> str:
 def _also(shown: Shown) -> list[Answer]:
     known = said_by_evidence(shown.findings.diagnosis)
     rest = [each for each in shown.findings.symptoms[1:] if each.symptom != known]
-    lines = [told(each, shown.sites) for each in rest[:_ALSO]]
+    lines = [symptom_sentence(each, shown.sites) for each in rest[:_ALSO]]
     answers = [Answer("also" if i == 0 else "", line) for i, line in enumerate(lines)]
     more = len(rest) - _ALSO
     return [*answers, *([Answer("", f"+ {more} more")] if more > 0 else [])]
@@ -260,13 +260,15 @@ def _also(shown: Shown) -> list[Answer]:
 
 def _clipped(shown: Shown) -> list[Answer]:
     coefficient = shown.block.clip_coefficient
-    given = ~np.isnan(coefficient)
-    if not given.any():
+    measured = ~np.isnan(coefficient)
+    if not measured.any():
         return []
-    active = coefficient[given] < 1.0
+    active = coefficient[measured] < 1.0
     said = f"active on {float(active.mean()):.0%} of steps"
     if active.any():
-        said += f", which it scaled by {float(np.median(coefficient[given][active])):.2g} (median)"
+        said += (
+            f", which it scaled by {float(np.median(coefficient[measured][active])):.2g} (median)"
+        )
     return [Answer("clip", said)]
 
 

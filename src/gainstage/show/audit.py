@@ -48,8 +48,8 @@ def _calls(observations: Sequence[Observation[Observed]], info: RunInfo) -> Iter
     for seen in observations:
         where = f"{near_path(seen.file, info)}:{seen.line}" if seen.file else "the script"
         match seen.evidence:
-            case ClipCalled(parameters=given, max_norm=max_norm):
-                yield f"{where} clips the norm of {given} tensors at {max_norm}"
+            case ClipCalled(parameters=count, max_norm=max_norm):
+                yield f"{where} clips the norm of {count} tensors at {max_norm}"
             case ClipAfterStep():
                 yield f"{where} clips after the optimizer has stepped, so nothing is held"
             case ClipScaled():

@@ -40,19 +40,19 @@ def diagnosis_json(run: StoredRun, findings: Findings) -> Json | None:
         "confidence": diagnosis.confidence,
         "alternatives": [
             {
-                "cause": each.cause,
-                "confidence": each.confidence,
-                "words": cause_words(each.cause),
+                "cause": alternative.cause,
+                "confidence": alternative.confidence,
+                "words": cause_words(alternative.cause),
             }
-            for each in diagnosis.alternatives
+            for alternative in diagnosis.alternatives
         ],
         "evidence": diagnosis.as_json()["evidence"],
         "module": diagnosis.site.module or None,
         "place": place_words(diagnosis.site),
         "source": _source(diagnosis.site, run.info),
         "remedies": [
-            {"treat": treat_text(each), "remedy": each.remedy, "why": each.why}
-            for each in diagnosis.remedies
+            {"treat": treat_text(remedy), "remedy": remedy.remedy, "why": remedy.why}
+            for remedy in diagnosis.remedies
         ],
     }
 
@@ -76,7 +76,9 @@ def faults_json(faults: Sequence[Fault], info: RunInfo) -> list[Json]:
             ),
             "chain": [_link(site, info) for site in fault.chain[:MOST_CHAIN]],
             "longer": max(0, len(fault.chain) - MOST_CHAIN),
-            "values": [[name, _plain(value)] for name, value in fault.evidence.as_json().items()],
+            "values": [
+                [name, _value_text(value)] for name, value in fault.evidence.as_json().items()
+            ],
         }
         for fault in faults[:MOST_FAULTS]
     ]
@@ -93,9 +95,9 @@ def trials_json(run: StoredRun) -> Json | None:
         return None
     if not isinstance(parsed, dict):
         return None
-    told = cast("Json", parsed)
-    baseline, best = told.get("baseline"), told.get("best")
-    tried: object = told.get("trials")
+    record = cast("Json", parsed)
+    baseline, best = record.get("baseline"), record.get("best")
+    tried: object = record.get("trials")
     rows = [{"trial": "as it was", **baseline}] if isinstance(baseline, dict) else []
     if isinstance(tried, list):
         rows += [
@@ -105,9 +107,9 @@ def trials_json(run: StoredRun) -> Json | None:
     columns = list(dict.fromkeys(str(key) for row in rows for key in row))[:_MOST_COLUMNS]
     return {
         "columns": columns,
-        "rows": [[_plain(row[key]) if key in row else "" for key in columns] for row in rows],
-        "best": None if best is None else _plain(best),
-        "diff": str(told["diff"])[:_MOST_DIFF] if told.get("diff") else None,
+        "rows": [[_value_text(row[key]) if key in row else "" for key in columns] for row in rows],
+        "best": None if best is None else _value_text(best),
+        "diff": str(record["diff"])[:_MOST_DIFF] if record.get("diff") else None,
     }
 
 
@@ -119,22 +121,24 @@ def treatments_json(treatments: Sequence[TreatmentEvent]) -> list[list[str]]:
         [
             spec,
             each.event,
-            ", ".join(f"{k} {_plain(v)}" for k, v in json_safe(each).items() if k not in hidden),
+            ", ".join(
+                f"{k} {_value_text(v)}" for k, v in json_safe(each).items() if k not in hidden
+            ),
         ]
         for spec, each in latest.items()
     ]
 
 
 def _source(site: CauseSite, info: RunInfo) -> Json | None:
-    found = source_of(site.file, site.line, info)
-    if found is None or site.file is None:
+    excerpt = source_of(site.file, site.line, info)
+    if excerpt is None or site.file is None:
         return None
     return {
         "file": near_path(site.file, info),
-        "first": found.first,
-        "lines": list(found.lines),
-        "line": found.line,
-        "newer": found.is_newer,
+        "first": excerpt.first,
+        "lines": list(excerpt.lines),
+        "line": excerpt.line,
+        "newer": excerpt.is_newer,
     }
 
 
@@ -144,7 +148,7 @@ def _link(site: Site, info: RunInfo) -> list[str]:
     return [site.op, site.module or "", place]
 
 
-def _plain(value: object) -> str:
+def _value_text(value: object) -> str:
     """Return a value of JSON as a person reads it."""
     match value:
         case float():
@@ -153,8 +157,8 @@ def _plain(value: object) -> str:
             return {True: "yes", False: "no", None: "–"}[value]
         case dict():
             pairs = cast("Json", value).items()
-            return ", ".join(f"{key} {_plain(each)}" for key, each in pairs)
+            return ", ".join(f"{key} {_value_text(each)}" for key, each in pairs)
         case list() | tuple():
-            return ", ".join(_plain(each) for each in cast("Sequence[object]", value))
+            return ", ".join(_value_text(each) for each in cast("Sequence[object]", value))
         case _:
             return str(value)

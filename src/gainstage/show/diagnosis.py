@@ -32,9 +32,9 @@ def why_lines(diagnosis: Diagnosis) -> list[str]:
     """Return the cause with how sure it is, and the strongest evidence for it."""
     sure = diagnosis.confidence
     others = [
-        f"{cause_words(each.cause)} ({each.confidence:.2f})"
-        for each in diagnosis.alternatives
-        if each.confidence >= _AS_LIKELY * sure
+        f"{cause_words(alternative.cause)} ({alternative.confidence:.2f})"
+        for alternative in diagnosis.alternatives
+        if alternative.confidence >= _AS_LIKELY * sure
     ]
     also = f", or {others[0]}" if others else ""
     perhaps = "the record does not tell; perhaps " if sure < _A_GUESS else ""

@@ -72,12 +72,12 @@ def tensors_json(tensors: Sequence[TensorInfo]) -> list[dict[str, Any]]:
     """Return the rows of the heatmap."""
     return [
         {
-            "name": each.name,
-            "module": each.module,
-            "dtype": each.dtype,
-            "shape": list(each.shape),
+            "name": tensor.name,
+            "module": tensor.module,
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
         }
-        for each in tensors
+        for tensor in tensors
     ]
 
 
@@ -114,17 +114,17 @@ def bin_width(steps: NDArray[np.int64], columns: int) -> int:
     return width
 
 
-def band(values: Floats, given: NDArray[np.bool_], starts: NDArray[np.int64]) -> Band:
+def band(values: Floats, present: NDArray[np.bool_], starts: NDArray[np.int64]) -> Band:
     """Return a series in bins; what is not given counts as neither value nor NaN."""
     if not len(starts):
         none = np.zeros(0, np.bool_)
         return Band(np.zeros(0), np.zeros(0), none, none)
-    finite = np.where(given & np.isfinite(values), values, np.nan)
+    finite = np.where(present & np.isfinite(values), values, np.nan)
     return Band(
         np.fmin.reduceat(finite, starts),
         np.fmax.reduceat(finite, starts),
-        np.logical_or.reduceat(given & np.isnan(values), starts),
-        np.logical_or.reduceat(given & np.isinf(values), starts),
+        np.logical_or.reduceat(present & np.isnan(values), starts),
+        np.logical_or.reduceat(present & np.isinf(values), starts),
     )
 
 

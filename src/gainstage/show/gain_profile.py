@@ -30,17 +30,17 @@ class GainProfile(GainLedger):
         """Return the ledger as a notebook shows it; names from the run are escaped."""
         verdict = "trouble" if self.troubles else "healthy"
         said = "".join(
-            f"<tr><th>{html.escape(each.label)}</th><td>{html.escape(safe(each.text))}</td></tr>"
-            for each in ledger_answers(self)
+            f"<tr><th>{html.escape(answer.label)}</th><td>{html.escape(safe(answer.text))}</td></tr>"
+            for answer in ledger_answers(self)
         )
         rows = "".join(
             "<tr>"
-            f"<td>{html.escape(safe(each.name))}</td><td>{each.forward_bits:+.1f}</td>"
-            f"<td>{each.forward_gain_bits:+.1f}</td><td>{each.delta_bits:+.1f}</td>"
-            f"<td>{each.backward_gain_bits:+.1f}</td>"
-            f"<td>{html.escape(rule_names(each.initial)) if each.initial else ''}</td>"
+            f"<td>{html.escape(safe(layer.name))}</td><td>{layer.forward_bits:+.1f}</td>"
+            f"<td>{layer.forward_gain_bits:+.1f}</td><td>{layer.delta_bits:+.1f}</td>"
+            f"<td>{layer.backward_gain_bits:+.1f}</td>"
+            f"<td>{html.escape(rule_names(layer.initial)) if layer.initial else ''}</td>"
             "</tr>"
-            for each in self.layers
+            for layer in self.layers
         )
         head = "".join(
             f"<th>{each}</th>" for each in ("layer", "forward", "gain", "backward", "gain", "found")

@@ -88,8 +88,8 @@ def report_data(
         "verdict_text": verdict_text(shown),
         "extent": extent(shown),
         "answers": [
-            {"label": each.label, "text": each.text, "main": each.is_main}
-            for each in answers(shown)
+            {"label": answer.label, "text": answer.text, "main": answer.is_main}
+            for answer in answers(shown)
         ],
         "growing": [
             {

@@ -91,15 +91,15 @@ def layer_rows(layers: Sequence[LayerGain], width: int) -> Iterator[str]:
     names = max(12, min(max(len(each.name) for each in layers), room // 2))
     yield f" {'layer':<{names}} {'forward':>7} {'gain':>6} {'backward':>8} {'gain':>6}  initial"
     half = _MOST_LAYERS // 2
-    for place, each in enumerate(layers):
+    for place, layer in enumerate(layers):
         if len(layers) > _MOST_LAYERS and place == half:
             yield f" … {len(layers) - _MOST_LAYERS} layers between"
         if len(layers) > _MOST_LAYERS and half <= place < len(layers) - half:
             continue
         row = (
-            f" {shortened(safe(each.name), names):<{names}} {_level(each.forward_bits):>7} "
-            f"{_gain(each.forward_gain_bits):>6} {_level(each.delta_bits):>8} "
-            f"{_gain(each.backward_gain_bits):>6}  {_found(each.initial)}"
+            f" {shortened(safe(layer.name), names):<{names}} {_level(layer.forward_bits):>7} "
+            f"{_gain(layer.forward_gain_bits):>6} {_level(layer.delta_bits):>8} "
+            f"{_gain(layer.backward_gain_bits):>6}  {_found(layer.initial)}"
         )
         yield row[:width].rstrip()
 
@@ -152,15 +152,17 @@ def _limit(limit: DepthLimit) -> str:
 
 
 def _times(recurrences: Sequence[RecurrentGain]) -> Iterator[str]:
-    for each in recurrences:
-        where = each.module or "recurrence"
-        said = f"{where}: {each.slope_bits:+.2f} bits a time step over {each.time_steps}"
-        if each.memory_horizon <= _MOST_REACHED:
-            yield f"{said}; memory horizon {each.memory_horizon:,.0f} time steps"
+    for recurrence in recurrences:
+        where = recurrence.module or "recurrence"
+        said = (
+            f"{where}: {recurrence.slope_bits:+.2f} bits a time step over {recurrence.time_steps}"
+        )
+        if recurrence.memory_horizon <= _MOST_REACHED:
+            yield f"{said}; memory horizon {recurrence.memory_horizon:,.0f} time steps"
             continue
         reached = [
             f"{_SHORT.get(dtype, dtype)} at {steps:,.0f}"
-            for dtype, steps in each.time_steps_to_overflow.items()
+            for dtype, steps in recurrence.time_steps_to_overflow.items()
             if steps <= _MOST_REACHED
         ]
         yield f"{said}; overflows in {', '.join(reached)} time steps" if reached else said
@@ -169,9 +171,9 @@ def _times(recurrences: Sequence[RecurrentGain]) -> Iterator[str]:
 def _initial(weights: Sequence[InitialWeight]) -> Iterator[str]:
     """Yield a line for each way of initialising, the most frequent first."""
     ways = Counter((rule_names(each), each.activation, expected_rule(each)) for each in weights)
-    for (found, activation, expected), count in ways.most_common(4):
-        each = next(w for w in weights if (rule_names(w), w.activation) == (found, activation))
-        said = f"{found} in {count} of {counted(len(weights), 'weight')}"
+    for (rule, activation, expected), count in ways.most_common(4):
+        each = next(w for w in weights if (rule_names(w), w.activation) == (rule, activation))
+        said = f"{rule} in {count} of {counted(len(weights), 'weight')}"
         if each.excess_bits is None or each.expected_rms is None:
             yield said
         elif abs(each.excess_bits) < _NOTABLE_BITS or not math.isfinite(each.excess_bits):

@@ -20,7 +20,7 @@ from gainstage.show.answers import (
     extent,
     next_commands,
     shown_of,
-    told,
+    symptom_sentence,
     verdict_text,
 )
 from gainstage.show.diagnosis import fix_lines, where_lines, why_lines
@@ -42,12 +42,12 @@ class NotebookFindings(facts.Findings):
     def __repr__(self) -> str:
         """Return symptoms, cause, evidence, place and remedies as text."""
         lines = [f"Findings: {self.verdict}, {counted(self.steps, 'step')}"]
-        lines += [f" {label:<8}{safe(text)}" for label, text in _told(self)]
+        lines += [f" {label:<8}{safe(text)}" for label, text in _labelled_lines(self)]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         """Return the same as a table; nothing that the run says is markup in it."""
-        rows = [(label, "", _text(text)) for label, text in _told(self)]
+        rows = [(label, "", _text(text)) for label, text in _labelled_lines(self)]
         head = f"{self.verdict.upper()}, {counted(self.steps, 'step')}"
         return _table(head, rows, _STYLE[self.verdict])
 
@@ -58,8 +58,8 @@ class Run(reader.StoredRun):
     @cached_property
     def findings(self) -> NotebookFindings:
         """What the detectors see in the whole record, and the diagnosis made of it."""
-        found = super().findings
-        return NotebookFindings(*(getattr(found, each.name) for each in fields(found)))
+        plain = super().findings
+        return NotebookFindings(*(getattr(plain, each.name) for each in fields(plain)))
 
     def query(self, sql: str) -> pa.Table:
         """Return what a SELECT finds in `steps`, `gradients`, `weights`, `profiles`, `symptoms`.
@@ -110,9 +110,11 @@ def markup(run: reader.StoredRun) -> str:
     return _table(verdict_text(shown), rows, colour)
 
 
-def _told(findings: facts.Findings) -> list[tuple[str, str]]:
+def _labelled_lines(findings: facts.Findings) -> list[tuple[str, str]]:
     """Return findings as lines with labels, all of the evidence among them."""
-    rows = [("what", f"{s.severity}, step {s.step:,}: {told(s)}") for s in findings.symptoms]
+    rows = [
+        ("what", f"{s.severity}, step {s.step:,}: {symptom_sentence(s)}") for s in findings.symptoms
+    ]
     diagnosis = findings.diagnosis
     if diagnosis is None:
         return rows

@@ -68,16 +68,16 @@ def ledger(block: ProfileBlock, most: int = MOST_SAMPLES) -> Ledger:
     return Ledger(steps, np.array(layers, np.int64), forward, backward, headroom)
 
 
-def ledger_json(found: Ledger, tensors: Sequence[TensorInfo]) -> dict[str, Any]:
+def ledger_json(levels: Ledger, tensors: Sequence[TensorInfo]) -> dict[str, Any]:
     """Return a ledger as the front end draws it, with the robust slope of each sampled step."""
-    slopes = [_slopes(found, row) for row in range(len(found.steps))]
+    slopes = [_slopes(levels, row) for row in range(len(levels.steps))]
     return {
-        "steps": found.steps.tolist(),
-        "layers": [int(each) for each in found.layers],
-        "names": [_layer_name(tensors, int(each)) for each in found.layers],
-        "forward": encoded(found.forward),
-        "backward": encoded(found.backward),
-        "headroom": encoded(found.headroom),
+        "steps": levels.steps.tolist(),
+        "layers": [int(each) for each in levels.layers],
+        "names": [_layer_name(tensors, int(each)) for each in levels.layers],
+        "forward": encoded(levels.forward),
+        "backward": encoded(levels.backward),
+        "headroom": encoded(levels.headroom),
         "backward_slope": [_number(back) for back, _ in slopes],
         "forward_slope": [_number(ahead) for _, ahead in slopes],
     }
@@ -190,9 +190,9 @@ def _coming_out(rows: ProfileBlock) -> Floats:
     return out
 
 
-def _slopes(found: Ledger, row: int) -> tuple[float, float]:
+def _slopes(levels: Ledger, row: int) -> tuple[float, float]:
     """Return bits a layer, of gradients on their way back and of activations ahead."""
-    known = ~np.isnan(found.backward[row]) | ~np.isnan(found.forward[row])
+    known = ~np.isnan(levels.backward[row]) | ~np.isnan(levels.forward[row])
     size = int(known.sum())
     nothing = np.zeros(size, np.int32)
     one_row_a_layer = ProfileBlock(
@@ -201,9 +201,9 @@ def _slopes(found: Ledger, row: int) -> tuple[float, float]:
         node=np.arange(size, dtype=np.int32),
         site=nothing,
         weight=np.arange(size, dtype=np.int32),
-        forward_bits=found.forward[row][known].astype(np.float32),
+        forward_bits=levels.forward[row][known].astype(np.float32),
         forward_max_bits=np.zeros(size, np.float32),
-        delta_bits=found.backward[row][known].astype(np.float32),
+        delta_bits=levels.backward[row][known].astype(np.float32),
         delta_max_bits=np.zeros(size, np.float32),
         headroom_bits=np.zeros(size, np.float32),
     )

@@ -28,7 +28,7 @@ _FEWEST_LETTERS = 24
 """That a longer text has in a line."""
 
 
-def print_table(found: pa.Table, *, file: TextIO) -> None:
+def print_table(result: pa.Table, *, file: TextIO) -> None:
     """Print the first rows of a table, as wide as the terminal; as records where it is too wide.
 
     Floats have six digits. Null is left blank; NaN and inf stand as what they are.
@@ -36,9 +36,9 @@ def print_table(found: pa.Table, *, file: TextIO) -> None:
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     width = min(console.width, WIDEST) if console.is_terminal else 80
     console = Console(file=file, highlight=False, markup=False, emoji=False, width=width)
-    names = [safe(name) for name in found.column_names]
-    numeric = [_is_number(field.type) for field in found.schema]
-    shown = found.slice(0, MOST_ROWS)
+    names = [safe(name) for name in result.column_names]
+    numeric = [_is_number(field.type) for field in result.schema]
+    shown = result.slice(0, MOST_ROWS)
     kinds = [name == "time" for name in names]
     columns = [
         [_cell(value, is_time) for value in column.to_pylist()]
@@ -55,35 +55,35 @@ def print_table(found: pa.Table, *, file: TextIO) -> None:
         console.print(_table(names, rows, numeric, widths, gaps[0]))
     else:
         _print_records(console, names, rows, width)
-    left = found.num_rows - len(rows)
+    left = result.num_rows - len(rows)
     more = f", {left} more by --csv or --json" if left else ""
-    console.print(Text(f"{found.num_rows} row{'s' * (found.num_rows != 1)}{more}", "dim"))
+    console.print(Text(f"{result.num_rows} row{'s' * (result.num_rows != 1)}{more}", "dim"))
 
 
-def print_csv(found: pa.Table, *, file: TextIO) -> None:
+def print_csv(result: pa.Table, *, file: TextIO) -> None:
     """Print a table as CSV: null is empty, NaN is `nan`, infinities `inf` and `-inf`."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(found.column_names)
-    for row in _rows(found):
-        writer.writerow([_plain(value) for value in row])
+    writer.writerow(result.column_names)
+    for row in _rows(result):
+        writer.writerow([_whole_number(value) for value in row])
 
 
-def print_json(found: pa.Table, *, file: TextIO) -> None:
+def print_json(result: pa.Table, *, file: TextIO) -> None:
     """Print a table as a list of objects; JSON has no NaN or inf, so they are strings."""
-    names = _unique(found.column_names)
+    names = _unique(result.column_names)
     file.write("[")
-    for number, row in enumerate(_rows(found)):
-        each = dict(zip(names, map(_plain, row), strict=True))
+    for number, row in enumerate(_rows(result)):
+        each = dict(zip(names, map(_whole_number, row), strict=True))
         file.write(f"{',' if number else ''}\n{to_json(each)}")
     file.write("\n]\n")
 
 
-def _rows(found: pa.Table) -> Iterator[tuple[Any, ...]]:
-    for batch in found.to_batches(max_chunksize=65536):
+def _rows(result: pa.Table) -> Iterator[tuple[Any, ...]]:
+    for batch in result.to_batches(max_chunksize=65536):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _plain(value: Any) -> Any:
+def _whole_number(value: Any) -> Any:
     """Return sums of whole numbers, which DuckDB gives as decimals, as whole numbers."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
@@ -112,7 +112,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _cell(value: Any, is_time: bool) -> str:
-    value = _plain(value)
+    value = _whole_number(value)
     if value is None:
         return ""
     if isinstance(value, float):

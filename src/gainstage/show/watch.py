@@ -102,16 +102,16 @@ def _print_lines(
 ) -> Frame:
     """Print a line for each look that finds new steps, and each symptom when it is new or worse."""
     shown = -2
-    told: set[tuple[str, str]] = set()
+    printed: set[tuple[str, str]] = set()
     while True:
         if frame.step != shown:
             console.print(Text(_writable(_as_line(frame), file)))
             shown = frame.step
-        for each in frame.symptoms:
-            key = (f"{each.get('rank')}/{each.get('symptom')}", str(each.get("severity")))
-            if key not in told:
-                told.add(key)
-                text = f"{key[1]}: step {each.get('step')}: {each.get('message')}"
+        for symptom in frame.symptoms:
+            key = (f"{symptom.get('rank')}/{symptom.get('symptom')}", str(symptom.get("severity")))
+            if key not in printed:
+                printed.add(key)
+                text = f"{key[1]}: step {symptom.get('step')}: {symptom.get('message')}"
                 console.print(Text(_writable(safe(text), file)))
         if frame.ended:
             return frame

@@ -155,10 +155,10 @@ def overflow_text(frame: Frame) -> str:
 
     The forecast is made again of the last steps, so that it is of now and not of the alarm.
     """
-    told = [each for each in frame.symptoms if each.get("symptom") == "overflow-forecast"]
-    if not told:
+    forecasts = [each for each in frame.symptoms if each.get("symptom") == "overflow-forecast"]
+    if not forecasts:
         return "none in sight"
-    dtype = str((told[-1].get("evidence") or {}).get("dtype", "float32"))
+    dtype = str((forecasts[-1].get("evidence") or {}).get("dtype", "float32"))
     bits, usable = _finite_bits(frame.block)
     limit = headroom_bits(1.0, dtype)
     seen = forecast(frame.block.step[usable].tolist(), bits.tolist(), limit)

@@ -97,7 +97,7 @@ class _Live:
 
     def _whole(self, data: bytes) -> list[pa.RecordBatch]:
         source = pa.BufferReader(data)
-        found: list[pa.RecordBatch] = []
+        batches: list[pa.RecordBatch] = []
         good = 0
         while True:
             try:
@@ -105,11 +105,11 @@ class _Live:
                 if message.type == "schema":
                     self._schema = pa.ipc.read_schema(message)
                 else:
-                    found.append(pa.ipc.read_record_batch(message, self._schema))
+                    batches.append(pa.ipc.read_record_batch(message, self._schema))
             except (EOFError, OSError, TypeError, pa.ArrowException):
                 # The end, or a message that is still being written.
                 self._offset += good
-                return found
+                return batches
             good = source.tell()
 
     def _join(self) -> None:

@@ -55,11 +55,11 @@ def bins_of_steps(block: StepBlock) -> Bins:
     """Return every step as a bin of its own."""
     values = np.column_stack([block.loss, block.grad_norm, block.grad_norms.astype(np.float64)])
     has_norm = ~np.isnan(block.grad_norm) | block.present.any(axis=1)
-    given = np.column_stack([block.has_loss, has_norm, block.present])
-    finite = given & np.isfinite(values)
+    present = np.column_stack([block.has_loss, has_norm, block.present])
+    finite = present & np.isfinite(values)
     shown = np.where(finite, values, np.nan)
     count = finite.astype(np.int64)
-    return Bins(block.step, shown, shown, shown, count, (given & ~finite).astype(np.int64))
+    return Bins(block.step, shown, shown, shown, count, (present & ~finite).astype(np.int64))
 
 
 def merge(bins: Bins, width: int) -> Bins:
@@ -126,18 +126,18 @@ def levels_batch(bins: Bins, schema: pa.Schema, tensors: int) -> pa.RecordBatch:
     """Return bins as a batch of `levels_schema`; a statistic of no finite value is null."""
     bins = _widened(bins, tensors + len(_SERIES))
     columns = [number_column(bins.first_step)]
-    given = bins.finite > 0
+    present = bins.finite > 0
     tables = (bins.minimum, bins.maximum, bins.mean)
     for column in range(len(_SERIES)):
         columns += [
-            number_column(np.ascontiguousarray(table[:, column]), given[:, column])
+            number_column(np.ascontiguousarray(table[:, column]), present[:, column])
             for table in tables
         ]
         columns.append(number_column(np.ascontiguousarray(bins.nonfinite[:, column])))
     rest = slice(len(_SERIES), None)
     for table in tables:
         values = np.ascontiguousarray(table[:, rest], dtype=np.float32)
-        columns.append(list_column(values, np.ascontiguousarray(given[:, rest])))
+        columns.append(list_column(values, np.ascontiguousarray(present[:, rest])))
     columns.append(list_column(np.ascontiguousarray(bins.nonfinite[:, rest], dtype=np.int32)))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

@@ -87,11 +87,11 @@ def load(path: str | os.PathLike[str]) -> StoredRun:
         damage.append(f"{RUN_INFO} cannot be read: {error}")
     tables: dict[int, Batches] = {}
     for each in sorted(steps.glob("rank=*")) if steps.is_dir() else []:
-        found = _RANK.fullmatch(each.name)
-        if found:
+        match = _RANK.fullmatch(each.name)
+        if match:
             batches, notes = read_table(each)
             damage += [f"steps/{each.name}: {note}" for note in notes]
-            tables[int(found[1])] = batches
+            tables[int(match[1])] = batches
     treatments, notes = read_treatments(folder)
     damage += notes
     return StoredRun(folder, info, tuple(sorted(tables)), treatments, tuple(damage), tables)
@@ -153,9 +153,9 @@ class StoredRun:
     def findings(self) -> Findings:
         """What the detectors see in the whole record, and the diagnosis made of it."""
         records = [self.bare_record(rank) for rank in self.ranks]
-        found, symptoms = scan.find_by_rank(records)
+        scanned, symptoms = scan.find_by_rank(records)
         seen = [replace(each, symptoms=symptoms[each.rank]) for each in records]
-        return replace(found, diagnosis=diagnose(seen, found.verdict))
+        return replace(scanned, diagnosis=diagnose(seen, scanned.verdict))
 
     def record(self, rank: int = 0) -> RankRecord:
         """Return all that is known of a rank, with the symptoms it shows."""
@@ -194,18 +194,18 @@ class StoredRun:
 
     def last_steps(self, rank: int = 0, count: int = 1) -> StepBlock:
         """Return the last steps of a rank, without reading those before."""
-        found: Batches = []
+        batches: Batches = []
         rows = 0
         for batch in reversed(self.batches("steps", rank)):
-            found.insert(0, batch)
+            batches.insert(0, batch)
             rows += batch.num_rows
             if rows >= count:
-                found[0] = found[0].slice(rows - count)
+                batches[0] = batches[0].slice(rows - count)
                 break
         tensors = len(self.tensors(rank))
-        if not found:
+        if not batches:
             return to_block([], 0)
-        return concat_steps([steps_block(batch) for batch in found], tensors)
+        return concat_steps([steps_block(batch) for batch in batches], tensors)
 
     def weight_block(self, rank: int = 0) -> WeightBlock:
         """Return all sampled weight norms of a rank."""

@@ -98,8 +98,13 @@ def schema_metadata(kind: str, tensors: Sequence[TensorInfo]) -> dict[bytes, byt
     # By hand: `dataclasses.asdict` copies deeply, 40 µs a tensor.
     named = json.dumps(
         [
-            {"name": each.name, "module": each.module, "shape": each.shape, "dtype": each.dtype}
-            for each in tensors
+            {
+                "name": tensor.name,
+                "module": tensor.module,
+                "shape": tensor.shape,
+                "dtype": tensor.dtype,
+            }
+            for tensor in tensors
         ]
     )
     return {SCHEMA_KEY: kind.encode(), TENSORS_KEY: named.encode()}
@@ -232,20 +237,20 @@ def stack_padded(parts: Sequence[NDArray[Any]], columns: int, fill: float) -> ND
     return stacked
 
 
-def number_column(values: NDArray[Any], given: Mask | None = None) -> pa.Array:
+def number_column(values: NDArray[Any], valid: Mask | None = None) -> pa.Array:
     """Return `values` as a column, null where not `given`; the values stay, also under a null."""
     kind = pa.from_numpy_dtype(values.dtype)
-    if given is None or given.all():
+    if valid is None or valid.all():
         validity = None
     else:
-        validity = pa.py_buffer(np.packbits(given, bitorder="little"))
+        validity = pa.py_buffer(np.packbits(valid, bitorder="little"))
     data = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(kind, values.size, [validity, data])
 
 
-def list_column(values: NDArray[Any], given: Mask | None = None) -> pa.Array:
+def list_column(values: NDArray[Any], valid: Mask | None = None) -> pa.Array:
     """Return a matrix as a column of fixed-size lists, with nulls inside where not `given`."""
-    flat = number_column(values.reshape(-1), None if given is None else given.reshape(-1))
+    flat = number_column(values.reshape(-1), None if valid is None else valid.reshape(-1))
     kind = pa.list_(pa.field("item", flat.type), values.shape[1])
     return pa.Array.from_buffers(kind, len(values), [None], children=[flat])
 
@@ -259,8 +264,8 @@ def read_lists(batch: pa.RecordBatch, name: str) -> tuple[NDArray[Any], Mask]:
     """Return a column of fixed-size lists as a matrix, and a mask of what is given."""
     column = batch.column(name)
     shape = (len(column), column.type.list_size)
-    values, given = _values_and_mask(column.flatten(), _is_own(batch.schema))
-    return values.reshape(shape), given.reshape(shape) if given.strides != (0,) else _all(shape)
+    values, valid = _values_and_mask(column.flatten(), _is_own(batch.schema))
+    return values.reshape(shape), valid.reshape(shape) if valid.strides != (0,) else _all(shape)
 
 
 def _values_and_mask(column: pa.Array, own: bool) -> tuple[NDArray[Any], Mask]:
@@ -273,11 +278,11 @@ def _values_and_mask(column: pa.Array, own: bool) -> tuple[NDArray[Any], Mask]:
     if not column.null_count or validity is None:
         return values, _all(values.shape)
     bits = np.unpackbits(np.frombuffer(validity, np.uint8), count=stop, bitorder="little")
-    given = bits[start:].view(np.bool_)
+    valid = bits[start:].view(np.bool_)
     if not own and dtype.kind == "f":
         # Written by some other tool: anything may lie under its nulls.
-        values = np.where(given, values, np.array(np.nan, dtype))
-    return values, given
+        values = np.where(valid, values, np.array(np.nan, dtype))
+    return values, valid
 
 
 def _all(shape: tuple[int, ...]) -> Mask:

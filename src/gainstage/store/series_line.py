@@ -36,12 +36,12 @@ def parse_line(line: str) -> tuple[SeriesBlock, list[Symptom]]:
     series = tuple(Series(*each) for each in parsed["series"])
     shape = (len(parsed["step"]), len(series))
     cells = np.array(parsed["values"], object).reshape(shape)
-    given = np.array([[cell is not None for cell in row] for row in cells], np.bool_)
+    present = np.array([[cell is not None for cell in row] for row in cells], np.bool_)
     block = SeriesBlock(
         np.array(parsed["step"], np.int64),
         np.array(parsed["time"], np.float64),
         series,
-        np.where(given.reshape(shape), cells, np.nan).astype(np.float64),
-        given.reshape(shape),
+        np.where(present.reshape(shape), cells, np.nan).astype(np.float64),
+        present.reshape(shape),
     )
     return block, [symptom_from_json(each) for each in parsed["symptoms"]]

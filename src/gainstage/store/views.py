@@ -193,14 +193,14 @@ def _tensors(run: RunTables) -> Iterator[pa.RecordBatch]:
     rows = [
         {
             "rank": rank,
-            "tensor": each.name,
-            "module": each.module,
-            "shape": list(each.shape),
-            "dtype": each.dtype,
-            "numel": each.numel,
+            "tensor": tensor.name,
+            "module": tensor.module,
+            "shape": list(tensor.shape),
+            "dtype": tensor.dtype,
+            "numel": tensor.numel,
         }
         for rank in run.ranks
-        for each in run.tensors(rank)
+        for tensor in run.tensors(rank)
     ]
     yield pa.RecordBatch.from_pylist(rows, schema=_TENSORS)
 
@@ -209,14 +209,14 @@ def _symptoms(run: RunTables) -> Iterator[pa.RecordBatch]:
     rows = [
         {
             "rank": rank,
-            "symptom": each.symptom,
-            "severity": each.severity,
-            "step": each.step,
-            "last_step": each.last_step,
-            "message": message_of(each),
-            "evidence": to_json(evidence_json(each)),
+            "symptom": symptom.symptom,
+            "severity": symptom.severity,
+            "step": symptom.step,
+            "last_step": symptom.last_step,
+            "message": message_of(symptom),
+            "evidence": to_json(evidence_json(symptom)),
         }
         for rank in run.ranks
-        for each in run.record(rank).symptoms
+        for symptom in run.record(rank).symptoms
     ]
     yield pa.RecordBatch.from_pylist(rows, schema=_SYMPTOMS)

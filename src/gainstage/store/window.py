@@ -70,13 +70,13 @@ def largest_of(block: StepBlock, starts: NDArray[np.int64]) -> Norms:
     -inf where no step of a bin had a gradient. `starts` are rows of the block.
     """
     ends = np.append(starts[1:], len(block))
-    found = np.full((len(starts), block.grad_norms.shape[1]), -np.inf, np.float32)
+    norms_of_bins = np.full((len(starts), block.grad_norms.shape[1]), -np.inf, np.float32)
     for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         norms, present = block.grad_norms[start:end], block.present[start:end]
         # Where all is there, a mask would cost four times the time.
         where: Any = True if present.strides == (0, 0) else present
-        np.max(norms, axis=0, where=where, initial=-np.inf, out=found[row])
-    return found
+        np.max(norms, axis=0, where=where, initial=-np.inf, out=norms_of_bins[row])
+    return norms_of_bins
 
 
 class RankSteps:
@@ -113,9 +113,9 @@ class RankSteps:
         """Return what `largest_of` does for some rows in bins of `width`, a power of two."""
         steps = self.lines.step[rows]
         tensors = len(self.tensors)
-        found = np.full((len(bin_rows(steps, width)), tensors), -np.inf, np.float32)
+        norms_of_bins = np.full((len(bin_rows(steps, width)), tensors), -np.inf, np.float32)
         if not len(steps):
-            return found
+            return norms_of_bins
         fine = max((each for each in self._levels if each <= width), default=1)
         parts = list(self._fine_bins(rows, fine))
         numbers = np.concatenate([bins for bins, _ in parts])

@@ -54,18 +54,18 @@ class ForeignLog:
     @property
     def findings(self) -> Findings:
         """What the detectors see in it, and the diagnosis made of that."""
-        found = scan.find([self.record])
-        seen = replace(self.record, symptoms=found.symptoms)
-        diagnosis = diagnose([seen], found.verdict)
-        return replace(found, diagnosis=diagnosis)
+        scanned = scan.find([self.record])
+        seen = replace(self.record, symptoms=scanned.symptoms)
+        diagnosis = diagnose([seen], scanned.verdict)
+        return replace(scanned, diagnosis=diagnosis)
 
 
-def read_log(path: Path, given: Names | None = None) -> ForeignLog:
+def read_log(path: Path, chosen: Names | None = None) -> ForeignLog:
     """Return a foreign log: event files, CSV, JSON lines, trainer_state.json or a .wandb file.
 
     Args:
         path: The file, or a folder that holds event files or a .wandb file.
-        given: Columns that are named; others are guessed.
+        chosen: Columns that are named; others are guessed.
 
     Raises:
         ConfigError: If it cannot be read, or holds neither a loss nor a gradient norm.
@@ -77,7 +77,7 @@ def read_log(path: Path, given: Names | None = None) -> ForeignLog:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     if not rows:
         raise ConfigError(f"{str(path)!r} holds no rows")
-    names = found_names([column for row in rows for column in row], given or Names())
+    names = found_names([column for row in rows for column in row], chosen or Names())
     steps, rows, renumbered = _by_step(rows, names)
     tensors = _tensors(names)
     block = to_block(steps, rows, names)

@@ -42,18 +42,18 @@ class Names:
     """Columns with the gradient norms of single tensors, such as `grad_norm/fc.weight`."""
 
 
-def found_names(columns: Iterable[str], given: Names) -> Names:
-    """Return the columns to use: those given, and for the rest the likeliest ones.
+def found_names(columns: Iterable[str], wanted: Names) -> Names:
+    """Return the columns to use: those wanted, and for the rest the likeliest ones.
 
     Raises:
-        ConfigError: If a given one is not there, or neither loss nor norm is found.
+        ConfigError: If a wanted one is not there, or neither loss nor norm is found.
     """
     there = list(dict.fromkeys(columns))
     tensors = tuple(name for name in there if _TENSOR.match(name) and tensor_name(name))
     free = [name for name in there if name not in tensors]
     chosen: dict[str, str | None] = {}
     for what in KNOWN:
-        asked = getattr(given, what)
+        asked = getattr(wanted, what)
         if asked is not None and asked not in there:
             raise ConfigError(f"no column {asked!r} for --{what}; there are {_listed(there)}")
         chosen[what] = asked or _likeliest(free, KNOWN[what])
@@ -76,12 +76,12 @@ def _likeliest(columns: Iterable[str], known: tuple[str, ...]) -> str | None:
     ranked = [
         (known.index(plain), len(name), name)
         for name in columns
-        if (plain := _plain(name)) in known and not _OTHER_DATA.search(name.lower())
+        if (plain := _normalised(name)) in known and not _OTHER_DATA.search(name.lower())
     ]
     return min(ranked)[2] if ranked else None
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     plain = re.sub(r"^(?:training|train|gainstage)_|_(?:training|train)$", "", plain)
     return re.sub(r"(?<=loss)_step$|(?<=norm)_step$", "", plain)

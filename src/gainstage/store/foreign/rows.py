@@ -25,7 +25,7 @@ def number(value: Any) -> float | None:
 
 def numbers(cells: dict[Any, Any]) -> dict[str, float]:
     """Return the cells that are numbers; those of nested objects by names such as `train/loss`."""
-    found: dict[str, float] = {}
+    parsed_cells: dict[str, float] = {}
     stack = [("", cells)]
     while stack:
         prefix, each = stack.pop()
@@ -33,5 +33,5 @@ def numbers(cells: dict[Any, Any]) -> dict[str, float]:
             if isinstance(value, dict):
                 stack.append((f"{prefix}{name}/", value))
             elif (parsed := number(value)) is not None:
-                found[f"{prefix}{name}"] = parsed
-    return found
+                parsed_cells[f"{prefix}{name}"] = parsed
+    return parsed_cells
