@@ -93,7 +93,7 @@ function makeRow(first: RunRow, changed: () => void): Row {
   return { node, box, update };
 }
 
-/** Return whether a run goes on, in a word with a sign. */
+/** Return the state of a run: a word with a sign. */
 export function stateMark(run: RunRow): HTMLElement {
   const words = { live: "● live", silent: "○ no news", killed: "✕ killed", ended: "ended" };
   const titles = {

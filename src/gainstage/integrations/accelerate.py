@@ -38,7 +38,7 @@ class GainstageTracker(FitCallback, GeneralTracker):
 
     @property
     def tracker(self) -> Watch | None:
-        """The watch of the training that goes on, or of the last one; None before the first."""
+        """The watch of the training in progress, or of the last one; None before the first."""
         return self._fit.watch
 
     def start(self) -> None:

@@ -66,7 +66,7 @@ class FitWatch:
         self._guard = guard
         self._budget = budget
         self.watch: Watch | None = None
-        """Of the fit that goes on; after its end, of the last one."""
+        """Of the fit in progress; after its end, of the last one."""
         self._pid: int | None = None
         """The process that is being watched; a forked child's end is not the fit's."""
 

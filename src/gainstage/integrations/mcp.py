@@ -48,7 +48,7 @@ class RunsFolder:
     def list_runs(self, limit: int = 20) -> list[dict[str, Any]]:
         """List the newest runs: name, script, when they began and ended, steps and verdict.
 
-        No verdict means that the run goes on, was killed, or was watched from inside a script:
+        No verdict means that the run is training, was killed, or was watched from inside a script:
         findings looks into such a record.
         """
         folders = [each for each in self._root.iterdir() if (each / RUN_INFO).is_file()]

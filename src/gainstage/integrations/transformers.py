@@ -21,7 +21,7 @@ class GainstageCallback(FitCallback, TrainerCallback):
     """Watches each call of `Trainer.train` into a run of its own; prints the summary as it ends.
 
     Neither clips nor logs. Under `gainstage run`, or within `gainstage.watch`, it says that it adds
-    nothing. The Trainer tells no callback of an error: then watching goes on until the next
+    nothing. The Trainer reports no error to callbacks: after one, watching continues until the next
     `train` or the end of the process.
 
     Example:

@@ -32,7 +32,7 @@ def query(run: RunTables, sql: str) -> pa.Table:
     and larger than inf.
 
     Args:
-        run: A run that has ended, goes on, or was killed.
+        run: A run: ended, still training, or killed.
         sql: One statement that reads: SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN.
 
     Raises:

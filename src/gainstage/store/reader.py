@@ -59,7 +59,7 @@ Batches = list[pa.RecordBatch]
 
 
 def load(path: str | os.PathLike[str]) -> StoredRun:
-    """Return the run in a folder: one that has ended, goes on, or was killed.
+    """Return the run in a folder: ended, still training, or killed.
 
     Damage is no reason to refuse: what can be read is read, and `Run.damage` says what cannot.
 

@@ -79,7 +79,7 @@ class SeriesBlock:
 
 
 class Choice:
-    """Chooses the series of a run while it goes on, or of one that has ended."""
+    """Chooses the series of a run, while it trains or after it has ended."""
 
     def __init__(self, *, everything: bool = False) -> None:
         """Begin with nothing seen.
