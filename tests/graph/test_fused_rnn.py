@@ -218,8 +218,10 @@ def test_bfloat16_is_read_in_float32() -> None:
     torch.manual_seed(0)
     layer = nn.LSTM(INPUTS, HIDDEN).to(torch.bfloat16)
     x = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.bfloat16)
-    out, _ = layer(x)
-    (states,) = fused_of(out.float().square().sum())
+    loss = layer(x)[0].float().square().sum()
+    if not any(node.name() in FUSED for node in graph_of(loss)):
+        pytest.skip("NO FUSED BFLOAT16: torch runs this layer step by step on this processor")
+    (states,) = fused_of(loss)
     wide = nn.LSTM(INPUTS, HIDDEN)
     wide.load_state_dict({name: value.float() for name, value in layer.state_dict().items()})
     oracle = ByHand(wide)
