@@ -3,8 +3,8 @@
     python benchmarks/kills.py [--kills 100]
 
 Each training writes a byte into a file of its own after every step. A step is lost if it was
-finished and is not in the record. The way of dying takes turns: SIGKILL, a segmentation fault, an abort and,
-as the out-of-memory killer does it, SIGKILL from outside.
+finished and is not in the record. The way of dying takes turns: SIGKILL, a segmentation fault, an
+abort and, as the out-of-memory killer does it, SIGKILL from outside.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def test_bfloat16_is_read_in_float32() -> None:
     layer = nn.LSTM(INPUTS, HIDDEN).to(torch.bfloat16)
     x = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.bfloat16)
     loss = layer(x)[0].float().square().sum()
-    if not any(node.name() in FUSED for node in graph_of(loss)):
+    if not any(operation_of(node).fused_recurrent for node in graph_of(loss)):
         pytest.skip("NO FUSED BFLOAT16: torch runs this layer step by step on this processor")
     (states,) = fused_of(loss)
     wide = nn.LSTM(INPUTS, HIDDEN)

@@ -11,7 +11,7 @@ from gainstage.channel.config import RunConfig
 from gainstage.channel.control import Control
 from gainstage.channel.events import Ended
 from gainstage.channel.identity import ProcessIdentity
-from gainstage.channel.place import ChannelPlace, make_channel, watched_of
+from gainstage.channel.place import ChannelPlace, Watched, make_channel, make_private_channel
 from gainstage.channel.sender import Sender, wait_until
 from gainstage.channel.start import start_observer
 
@@ -28,8 +28,9 @@ _FLUSH_S = 30.0
 class ObserverLink:
     """One channel, and whoever drains it."""
 
-    def __init__(self, place: ChannelPlace, control: Control) -> None:
+    def __init__(self, place: ChannelPlace, control: Control, watched: Watched) -> None:
         self.place = place
+        self._watched = watched
         self.sender = Sender(place, control)
         self._thread: ObserverThread | None = None
 
@@ -44,24 +45,23 @@ class ObserverLink:
             config: The run's options.
             is_run: Whether `gainstage run` started the process.
 
-        Raises:
-            OSError: If there is no room for a channel.
         """
         is_main = is_run and os.getpid() == config.main_pid
+        script = os.path.basename(sys.argv[0])
+        watched = Watched(config, ProcessIdentity.of(os.getpid()), is_main, script)
+        in_process = config.observer == "thread"
         if is_main and config.channel is not None:
             place = ChannelPlace(config.channel)
-            link = cls(place, Control.open(place.control))
-            if config.observer == "thread":
-                link._host_thread()
-            return link
-        place = make_channel(config, is_main=is_main, script=os.path.basename(sys.argv[0]))
-        link = cls(place, Control.open(place.control))
-        if config.observer == "process":
-            try:
-                start_observer(place)
-            except OSError:
-                link._host_thread()
         else:
+            try:
+                place = make_channel(config, is_main=is_main, script=script)
+                if not in_process:
+                    start_observer(place)
+            except OSError:
+                # No room for its files, or no other process: a thread does the same.
+                place, in_process = make_private_channel(), True
+        link = cls(place, Control.open(place.control), watched)
+        if in_process:
             link._host_thread()
         return link
 
@@ -107,7 +107,7 @@ class ObserverLink:
     def _host_thread(self) -> None:
         from gainstage.observe.host import ObserverThread
 
-        self._thread = ObserverThread(self.place, self.sender.control)
+        self._thread = ObserverThread(self.place, self._watched, self.sender.control)
 
     def _drain_here(self) -> None:
         """Write what the observer has not: it was killed, or never began."""
@@ -116,7 +116,7 @@ class ObserverLink:
 
         control, speech = self.sender.control, Speech()
         try:
-            observer = Observer(self.place, watched_of(self.place), control, speech)
+            observer = Observer(self.place, self._watched, control, speech)
             observer.poll()
             observer.end()
         except Exception as error:

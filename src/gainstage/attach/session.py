@@ -64,6 +64,8 @@ class Session:
         self.config = config
         self.is_run = is_run
         self.detach: Callable[[], None] | None = None
+        self.faults: list[str] = []
+        """What failed within gainstage in this process, in words."""
         self._reset()
         # What is registered stays for good; it must not keep a session that has ended.
         alive = weakref.WeakMethod(self._after_fork)
@@ -276,6 +278,7 @@ class Session:
             raise GainstageError(f"{where} in gainstage: {error}") from error
 
     def _on_warning(self, message: str) -> None:
+        self.faults.append(message)
         if self._link is None and not self.is_main:
             _print_line(f"gainstage: {message}")
         self._send(Lost(message))

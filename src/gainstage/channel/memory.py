@@ -13,6 +13,8 @@ _FREE_BYTES = 64 * 2**20
 """Shared memory that is left to others; a container may have 64 MB in all."""
 WORD = 8
 
+_private: dict[Path, dict[str, memoryview]] = {}
+"""Files of channels that could not be files, by folder and name."""
 _READ_WRITE, _SHARED = 3, 1
 _FAILED = ctypes.c_void_p(-1).value
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -46,6 +48,22 @@ def channel_folder(run_folder: Path, need_bytes: int) -> Path:
     return Path(tempfile.mkdtemp(prefix=".channel-", dir=run_folder))
 
 
+def private_folder() -> Path:
+    """Return a folder whose files are memory of this process alone: there is no room for others.
+
+    Where files may not be as large as a ring (`ulimit -f`) or a disk is full, the observer is a
+    thread, and a killed process takes its last half second with it.
+    """
+    folder = Path(f"/private-{len(_private)}-{os.getpid()}")
+    _private[folder] = {}
+    return folder
+
+
+def forget_private(folder: Path) -> None:
+    """Give back the memory of a folder that `private_folder` has made."""
+    _private.pop(folder, None)
+
+
 def create(path: Path, size: int) -> memoryview:
     """Make a file of zeros and map it.
 
@@ -54,6 +72,9 @@ def create(path: Path, size: int) -> memoryview:
     Raises:
         OSError: If there is no room, or the file cannot be made.
     """
+    if path.parent in _private:
+        memory = _private[path.parent][path.name] = memoryview(bytearray(size))
+        return memory
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if hasattr(os, "posix_fallocate"):
@@ -74,6 +95,8 @@ def open_mapped(path: Path) -> memoryview:
     Raises:
         OSError: If it is not there, or empty.
     """
+    if path.parent in _private:
+        return _private[path.parent][path.name]
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         return _map(descriptor, os.fstat(descriptor).st_size)

@@ -18,7 +18,7 @@ from pathlib import Path
 from gainstage.channel.config import RunConfig, config_from
 from gainstage.channel.control import EVENT_BYTES, Control
 from gainstage.channel.identity import ProcessIdentity
-from gainstage.channel.memory import channel_folder
+from gainstage.channel.memory import channel_folder, forget_private, private_folder
 from gainstage.channel.rows import RING_BYTES
 
 POINTERS = "observed"
@@ -77,12 +77,21 @@ def make_channel(config: RunConfig, *, is_main: bool, script: str) -> ChannelPla
         told = {"pid": me.pid, "start": me.start}
         options = {"config": config.as_text(), "is_main": is_main, "script": script}
         place.config.write_text(json.dumps(told | options))
-        pointer = _pointer(config.folder, me.pid)
-        pointer.parent.mkdir(exist_ok=True)
-        pointer.write_text(json.dumps(told | {"channel": str(place.folder)}))
     except BaseException:
         shutil.rmtree(place.folder, ignore_errors=True)
         raise
+    # A folder that cannot be written is reported by whoever writes the record.
+    with contextlib.suppress(OSError):
+        pointer = _pointer(config.folder, me.pid)
+        pointer.parent.mkdir(exist_ok=True)
+        pointer.write_text(json.dumps(told | {"channel": str(place.folder)}))
+    return place
+
+
+def make_private_channel() -> ChannelPlace:
+    """Make a channel in memory of this process alone, which a thread of it drains."""
+    place = ChannelPlace(private_folder())
+    Control.make(place.control)
     return place
 
 
@@ -113,6 +122,7 @@ def channels_of(run_folder: Path) -> Iterator[ChannelPlace]:
 
 def remove_channel(place: ChannelPlace, run_folder: Path, pid: int) -> None:
     """Delete a channel that is drained, and what names it in the run's folder."""
+    forget_private(place.folder)
     shutil.rmtree(place.folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         _pointer(run_folder, pid).unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from gainstage.channel.control import Control
-from gainstage.channel.place import ChannelPlace, watched_of
+from gainstage.channel.place import ChannelPlace, Watched
 from gainstage.observe.life import Life
 from gainstage.observe.observer import Observer
 from gainstage.observe.speech import Speech
@@ -31,17 +31,24 @@ def drain_until_over(observer: Observer, life: Life) -> None:
 class ObserverThread:
     """The same drain in the script's own process, where there can be no other."""
 
-    def __init__(self, place: ChannelPlace, control: Control, speech: Speech | None = None) -> None:
+    def __init__(
+        self,
+        place: ChannelPlace,
+        watched: Watched,
+        control: Control,
+        speech: Speech | None = None,
+    ) -> None:
         """Start the thread.
 
         Args:
             place: The channel's folder.
+            watched: The run's options, and this process.
             control: Its words and events.
             speech: Where lines for people go; None for standard error.
         """
         self._control = control
         self._speech = Speech() if speech is None else speech
-        self._observer = Observer(place, watched_of(place), control, self._speech)
+        self._observer = Observer(place, watched, control, self._speech)
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name="gainstage-observer", daemon=True)
         self._thread.start()

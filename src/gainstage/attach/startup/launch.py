@@ -111,13 +111,16 @@ def _with_observer(config: RunConfig, target: str) -> RunConfig:
 
     Where no process can be started, a thread of the script's will do its work.
     """
-    place = make_channel(config, is_main=True, script=os.path.basename(target))
+    try:
+        place = make_channel(config, is_main=True, script=os.path.basename(target))
+    except OSError:
+        return replace(config, observer="thread")
     config = replace(config, channel=place.folder)
     if config.observer == "process":
         try:
             start_observer(place)
         except OSError:
-            config = replace(config, observer="thread")
+            return replace(config, observer="thread")
     return config
 
 
