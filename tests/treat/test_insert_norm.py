@@ -73,7 +73,7 @@ def treated(
             sgd.step()
             losses.append(loss.item())
         (treatment,) = watch._session.treatments
-        assert watch._session.faults == []
+        assert not watch._session.recorder.boundary.has_failed
         assert isinstance(treatment, InsertNorm)
         if treatment.inserted():
             names = [name for name, _ in net.named_parameters()]
