@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint browser frontend bench corpus corpus-generated tables rooms docs clean
+.PHONY: help setup demo test lint browser frontend schemas bench corpus corpus-generated tables rooms docs clean
 
 help:
 	@echo "make demo      watch a real training explode, and treat it (2 minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make frontend  build the report's front end anew (needs Node)"
 	@echo "make tables    the tables of the docs that follow from the code"
 	@echo "make rooms     the tables and drawing in docs/architecture.md, after a change of who imports whom"
+	@echo "make schemas   write the JSON Schemas and the front end's types anew from the facts"
 	@echo "make docs      the documentation site, in site/ (needs no network once set up)"
 	@echo "make clean     remove what these targets made"
 
@@ -51,6 +52,9 @@ frontend:
 # The tables and the drawing of the rooms in docs/architecture.md, from tests/test_architecture.py.
 rooms: $(READY)
 	$(BIN)/python tools/draw_rooms.py
+
+schemas: $(READY)
+	PYTHONPATH=src $(BIN)/python tools/schemas.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py

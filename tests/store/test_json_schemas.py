@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from gainstage.store.findings import findings_json
 from gainstage.store.folder import update_run_info
 from gainstage.store.json_schemas import schema_names, schema_text
 from gainstage.treat.kinds import KINDS
+
+ROOT = Path(__file__).parents[2]
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -110,19 +114,51 @@ def test_every_schema_is_one_and_refuses_what_is_not_meant(
     assert "no schema 'nope'; there are faults, findings" in capsys.readouterr().err
 
 
+def test_schemas_and_types_are_those_that_the_facts_give() -> None:
+    tool = ROOT / "tools" / "schemas.py"
+    done = subprocess.run(
+        [sys.executable, tool, "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"run `make schemas`: {done.stdout}{done.stderr[-500:]}"
+
+
+def test_every_fact_says_what_it_is() -> None:
+    for name in schema_names():
+        for each, definition in schema(name)["$defs"].items():
+            if name not in ("prescription", "findings", "symptoms") and "properties" in definition:
+                assert definition["description"].endswith("."), each
+
+
 def test_enumerations_are_those_of_the_code() -> None:
     findings = schema("findings")["$defs"]
     assert findings["cause"]["enum"] == [kind.id for kind in CAUSES]
     remedies = findings["diagnosis"]["properties"]["remedies"]["items"]["properties"]["remedy"]
     assert set(remedies["enum"]) == set(KINDS) | {"fix-data", "code-change"}
-    kinds = (
-        (schema("faults")["properties"]["kind"], FaultKind),
-        (schema("prescription")["$defs"]["trial"]["properties"]["outcome"], TrialOutcome),
-    )
-    for enum, literal in kinds:
-        assert enum["enum"] == list(literal.__args__)
-    assert schema("observations")["properties"]["kind"]["enum"] == list(OBSERVED)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    outcome = schema("prescription")["$defs"]["trial"]["properties"]["outcome"]
+    assert outcome["enum"] == list(TrialOutcome.__args__)
+    observations = [each["properties"]["kind"]["const"] for each in schema("observations")["oneOf"]]
+    assert observations == list(OBSERVED)
+    fault = schema("faults")["properties"]["kind"]["enum"]
+    assert sorted(fault) == sorted(FaultKind.__args__)
+    readme = (ROOT / "README.md").read_text()
     for symptom in findings["symptom_id"]["enum"]:
-        known = {"normalization-noise", "norm-mismatch"}  # of the contract, not detected yet
+        known = {"normalization-noise", "norm-mismatch"}
         assert symptom in known or f"`{symptom}`" in readme
+
+
+@pytest.mark.parametrize(
+    ("kind", "evidence"),
+    [
+        ("clip", {"max_norm": "1.0", "parameters": 3, "ratio": 1.0, "acts": True}),
+        ("clip", {"max_norm": 1.0, "parameters": -1, "ratio": 1.0, "acts": True}),
+        ("clip", {"max_norm": 1.0, "parameters": 3, "ratio": 1.0}),
+        ("backward", {"max_norm": 1.0, "parameters": 3, "ratio": 1.0, "acts": True}),
+        ("nope", {}),
+    ],
+)
+def test_the_evidence_of_an_observation_is_checked_by_its_kind(kind: str, evidence: dict) -> None:
+    line = {"kind": kind, "step": 0, "file": None, "line": None}
+    validator = Draft202012Validator(schema("observations"))
+    right = {"max_norm": "inf", "parameters": 3, "ratio": 1.0, "acts": True}
+    assert validator.is_valid({**line, "kind": "clip", "evidence": right})
+    assert not validator.is_valid({**line, "evidence": evidence})

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gainstage.facts.fault import Phase
+from gainstage.facts.ranges import Finite, Index, Share, Step
 
 BY_HAND = ("code-change", "fix-data")
 """Remedies that say what a person is to do."""
@@ -39,7 +40,7 @@ class CauseSite:
     """The first positions in the batch."""
     samples_in_all: int | None = None
     """How many positions of the batch there are."""
-    rank: int | None = None
+    rank: Index | None = None
     """The process, where several trained."""
 
 
@@ -48,7 +49,7 @@ class Alternative:
     """Another cause that the evidence allows."""
 
     cause: str
-    confidence: float
+    confidence: Share
     """Between 0 and 1."""
 
 
@@ -68,7 +69,7 @@ class Evidence:
 
     evidence: str
     """Its id."""
-    bits: float
+    bits: Finite
     """Log-odds that it adds to the cause; negative where it speaks against it."""
     text: str
     """In words, with the numbers that a person can check."""
@@ -81,12 +82,12 @@ class Diagnosis:
     """The most likely cause of what went wrong in a run."""
 
     cause: str
-    confidence: float
+    confidence: Share
     """Between 0 and 1; those of all causes and of an unknown one add up to 1."""
     alternatives: tuple[Alternative, ...] = ()
     """The next causes, the most likely first."""
-    first_alarm_step: int | None = None
-    failure_step: int | None = None
+    first_alarm_step: Step | None = None
+    failure_step: Step | None = None
     site: CauseSite = CauseSite()
     remedies: tuple[Remedy, ...] = ()
     """To be tried in this order."""

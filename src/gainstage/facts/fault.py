@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gainstage.facts.fault_text import fault_text
+from gainstage.facts.ranges import Step
 
 Phase = Literal["input", "forward", "loss", "backward", "optimizer"]
 FaultKind = Literal[
@@ -178,7 +179,7 @@ class FaultEvidence:
 class Fault:
     """The first wrong operation of a step, as the autopsy found it."""
 
-    step: int
+    step: Step
     kind: FaultKind
     phase: Phase
     site: Site

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gainstage.facts.diagnosis import Diagnosis
+from gainstage.facts.ranges import Count
 from gainstage.facts.symptom import Symptom, first_alarm, first_nonfinite
 
 Verdict = Literal["healthy", "at-risk", "failed"]
@@ -17,7 +18,8 @@ FINDINGS_SCHEMA = "gainstage.findings/1"
 class Findings:
     """What a run's record says: the contract `gainstage.findings/1`."""
 
-    steps: int
+    steps: Count
+    """Optimizer steps recorded."""
     verdict: Verdict
     symptoms: tuple[Symptom, ...]
     diagnosis: Diagnosis | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -13,6 +14,7 @@ Index = Annotated[int, Meta(ge=0)]
 AtLeastOne = Annotated[int, Meta(ge=1)]
 IndexOrNone = Annotated[int, Meta(ge=-1)]
 """An index; -1 for none."""
+Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 OMIT: Final = {"omit": True}
