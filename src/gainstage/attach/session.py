@@ -309,16 +309,16 @@ class _Sink:
         self.set_tensors = sender.set_tensors
         self._session = session
         self._sender = sender
+        self._danger_word = sender.control.danger_word
         self._danger = 0
 
     def append(self, row: Row) -> None:
         """Write the row of one step. Runs on every step."""
-        sender, session = self._sender, self._session
-        sender.append(row)
-        danger = sender.control.danger
-        if danger != self._danger or session.treatments:
+        self._sender.append(row)
+        danger = self._danger_word[0]
+        if danger != self._danger or self._session.treatments:
             self._danger = danger
-            session.look_after_row(danger)
+            self._session.look_after_row(danger)
 
 
 def _print_line(line: str) -> None:

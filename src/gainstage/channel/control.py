@@ -185,6 +185,11 @@ class Control:
         """How often the observer has seen something that makes every step worth sampling."""
         return self._words[_DANGER]
 
+    @property
+    def danger_word(self) -> memoryview:
+        """The same number, to be read on every step without a call."""
+        return self._words[_DANGER : _DANGER + 1]
+
     def raise_danger(self) -> None:
         """Tell the training's process that something is growing."""
         self._words[_DANGER] += 1
@@ -195,8 +200,9 @@ class Control:
         return bool(self._words[_DEAD])
 
     def give_up(self) -> None:
-        """Tell the training's process that nothing is read any more."""
+        """Tell the training's process that nothing is read any more; it looks at danger."""
         self._words[_DEAD] = 1
+        self._words[_DANGER] += 1
 
     @property
     def has_ended(self) -> bool:

@@ -100,41 +100,13 @@ class RowWriter:
         self._pack = struct.Struct(f"<qqddddddq{self._columns}d").pack_into
 
     def append(self, row: Row) -> None:
-        """Write the row of one step. Runs on every step."""
+        """Write the row of one step. Runs on every step, so all of it stands here."""
         step, time, loss, lr, total, max_norm, coefficient, skipped, norms = row
-        flags = 0 if loss is None else HAS_LOSS
-        self._write(step, flags, time, loss, lr, total, max_norm, coefficient, skipped, norms)
-
-    def append_weights(self, step: int, norms: Sequence[float | None]) -> None:
-        """Write the 2-norms of the parameters before a step."""
-        nan = math.nan
-        self._write(step, IS_WEIGHTS, nan, nan, nan, nan, nan, nan, 0, norms)
-
-    def succeed(self) -> None:
-        """Note that the rows go on in another ring, which is made already."""
-        self._words[_SUCCEEDED] = 1
-
-    def _write(
-        self,
-        step: int,
-        flags: int,
-        time: float,
-        loss: float | None,
-        lr: float | None,
-        total: float | None,
-        max_norm: float | None,
-        coefficient: float | None,
-        skipped: int,
-        norms: Sequence[float | None],
-    ) -> None:
-        nan = math.nan
-        if len(norms) != self._columns:
-            norms = [*norms[: self._columns], *[ABSENT] * (self._columns - len(norms))]
-        head = self._head
+        head, nan = self._head, math.nan
         offset = self._start + head % self._slots * self._size
         fixed = (
             step,
-            flags,
+            0 if loss is None else HAS_LOSS,
             time,
             nan if loss is None else loss,
             nan if lr is None else lr,
@@ -146,11 +118,26 @@ class RowWriter:
         try:
             self._pack(self._memory, offset, *fixed, *norms)
         except struct.error:
-            # A gradient that is not there. Asking each norm on every step would cost more.
-            norms = [ABSENT if norm is None else norm for norm in norms]
-            self._pack(self._memory, offset, *fixed, *norms)
-        self._head = head = head + 1
-        self._words[_HEAD] = head
+            # A gradient that is not there, or a row from before a tensor was known. Asking each
+            # norm on every step would cost more.
+            self._pack(self._memory, offset, *fixed, *self._filled(norms))
+        self._head = self._words[_HEAD] = head + 1
+
+    def append_weights(self, step: int, norms: Sequence[float | None]) -> None:
+        """Write the 2-norms of the parameters before a step."""
+        offset = self._start + self._head % self._slots * self._size
+        fixed = (step, IS_WEIGHTS, *([math.nan] * 6), 0)
+        self._pack(self._memory, offset, *fixed, *self._filled(norms))
+        self._head = self._words[_HEAD] = self._head + 1
+
+    def succeed(self) -> None:
+        """Note that the rows go on in another ring, which is made already."""
+        self._words[_SUCCEEDED] = 1
+
+    def _filled(self, norms: Sequence[float | None]) -> list[float]:
+        """Return as many norms as the ring has columns, with `ABSENT` for those not there."""
+        there = [ABSENT if norm is None else norm for norm in norms[: self._columns]]
+        return [*there, *[ABSENT] * (self._columns - len(there))]
 
 
 class RowReader:

@@ -121,12 +121,6 @@ class Judge:
         nonfinite = [column for column, n in pairs if n is not None and not math.isfinite(n)]
         self._save(plan, nonfinite, loss, evaluation)
 
-    def before_row(self, plan: Plan, metrics: StepMetrics, optimizer: Optimizer | None) -> None:
-        """Hand over what was read in the graphs of the step that is about to be written."""
-        if self._graph is not None:
-            norms, total = metrics.norms, metrics.grad_norm
-            self._graph.on_step(self._rows.step, self._columns, plan.ids, norms, total, optimizer)
-
     def after_row(self) -> None:
         """End the process, if a check has asked for no further step."""
         if self.check is not None:

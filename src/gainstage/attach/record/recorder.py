@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -311,8 +312,11 @@ class Recorder:
 
     def _record(self, plan: Plan, optimizer: Optimizer | None, metrics: StepMetrics) -> None:
         """Write the row of a step whose numbers are known."""
-        self._deferred.deliver(wait=True)  # where this process steps on an accelerator as well
-        self._judge(plan, metrics)
+        if self._deferred.pending.waiting:
+            self._deferred.deliver(wait=True)  # this process steps on an accelerator as well
+        norm = metrics.grad_norm
+        if norm is not None and not math.isfinite(norm):
+            self._judge(plan, metrics)
         lr = _lr(optimizer)
         if lr is not None and type(lr) is not float:
             lr = float(lr)
@@ -351,10 +355,13 @@ class Recorder:
         metrics: StepMetrics,
     ) -> None:
         sink = self._rows.open()
-        self.judge.before_row(plan, metrics, optimizer)
+        if self.graph is not None:
+            norms, norm = metrics.norms, metrics.grad_norm
+            self.graph.on_step(self._rows.step, self._columns, plan.ids, norms, norm, optimizer)
         self._rows.write(sink, plan, now, loss, lr, metrics)
         self._calls_at_step = self.backward_calls
-        self.judge.after_row()
+        if self.judge.check is not None:
+            self.judge.after_row()
 
     def name_of(self, key: int) -> str | None:
         """Return the name of the parameter with an id, None where no step has used it."""
