@@ -104,7 +104,7 @@ def test_an_uncaught_error_keeps_its_own_clean_traceback(bare: Runner, watched: 
     assert "Trying to backward through the graph a second time" in plain.err
     assert plain.err.strip() in seen.err
     assert "gainstage" not in seen.err[: seen.err.index(plain.err.strip()) + len(plain.err)]
-    assert "Trying to backward" in load(seen.folder).info["exit"]["exception"]
+    assert "Trying to backward" in (load(seen.folder).info.exception or "")
 
 
 def test_arguments_names_paths_stdin_and_exit_code_are_the_scripts_own(

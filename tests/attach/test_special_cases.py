@@ -535,7 +535,7 @@ def test_nothing_is_held_between_steps(watch: Watch) -> None:
             held = graph.faults.bytes_held
             optimizer.step()
             assert graph.faults.bytes_held == 0
-            assert not graph._step.sampled
+            assert not graph._step.samples
         assert held > 0
     """)
     assert len(run.block())

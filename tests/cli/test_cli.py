@@ -42,7 +42,10 @@ def script(tmp_path: Path) -> Path:
         (["missing.py"], "no such script: 'missing.py'"),
         (["broken.py"], "broken.py:2: "),
         (["-m", "no_such_module"], "no module named 'no_such_module'"),
-        (["--treat", "bloodletting", "explodes.py"], "no remedy 'bloodletting'; there are clip-"),
+        (
+            ["--treat", "bloodletting", "explodes.py"],
+            "no remedy 'bloodletting'; there are code-change",
+        ),
         (["--treat", "clip-global-norm:limit=1", "explodes.py"], "has no setting 'limit'"),
         (["--treat", "clip-global-norm:max_norm=0", "explodes.py"], "max_norm must be above 0"),
         (["--treat", "lower-lr:factor=x", "explodes.py"], "factor must be a number, got 'x'"),

@@ -38,7 +38,7 @@ LINES = {
         "severity": "critical",
         "step": 3,
         "message": "the loss is NaN",
-        "evidence": {"last_step": 3, "count": 1},
+        "evidence": {"last_step": 3, "count": 1, "value": "nan", "at_step": 3},
     },
 }
 

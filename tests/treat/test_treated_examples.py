@@ -12,6 +12,7 @@ import pytest
 
 import gainstage
 from conftest import Runner
+from gainstage.facts.treatment_event import TreatmentState
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SICK = {
@@ -98,8 +99,8 @@ def test_several_treatments_from_the_command_line(watched: Runner) -> None:
     assert run.block().max_norm.tolist()[2:] == [1.0, 1.0, 1.0]
     assert math.isnan(run.block().max_norm[1])
     assert run.info.treat == ("reinit:kind=he", "clip-global-norm:max_norm=1,from=2")
-    ended = [each for each in run.treatments if each["event"] == "ended"]
-    assert [each["touched"] for each in ended] == [1, 3]
+    ended = [each for each in run.treatments if isinstance(each, TreatmentState)]
+    assert [each.touched for each in ended if each.event == "ended"] == [1, 3]
 
 
 def test_a_treatment_that_cannot_be_is_refused_before_the_script_begins(watched: Runner) -> None:

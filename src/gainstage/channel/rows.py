@@ -35,7 +35,7 @@ _FIELDS = [("step", "<i8"), ("flags", "<i8"), ("numbers", "<f8", 6), ("skipped",
 HAS_LOSS, IS_WEIGHTS = 1, 2
 
 RING_BYTES = 16 * 2**20
-_FEWEST_SLOTS, _MOST_SLOTS = 64, 32_768
+FEWEST_SLOTS, _MOST_SLOTS = 64, 32_768
 
 ABSENT_BITS = 0x7FF8_0A5E_0000_0000
 """Of the NaN that stands for a gradient that is not there; arithmetic never makes it."""
@@ -61,7 +61,7 @@ class Slots:
 
 def slots_for(columns: int) -> int:
     """Return how many rows of so many tensors a ring holds."""
-    return max(_FEWEST_SLOTS, min(_MOST_SLOTS, RING_BYTES // _slot_bytes(columns)))
+    return max(FEWEST_SLOTS, min(_MOST_SLOTS, RING_BYTES // _slot_bytes(columns)))
 
 
 def _slot_bytes(columns: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from gainstage.channel.control import Control
 from gainstage.channel.events import Event, encode
 from gainstage.channel.place import ChannelPlace
-from gainstage.channel.rows import RowWriter
+from gainstage.channel.rows import FEWEST_SLOTS, RowWriter
 from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
 
@@ -44,7 +44,12 @@ class Sender:
             OSError: If there is no room for it.
         """
         number = self.control.rings
-        rows = RowWriter(self._place.rows(number), tensors)
+        try:
+            rows = RowWriter(self._place.rows(number), tensors)
+        except OSError:
+            # A full disk, or files may not be as large: the fewest slots do while the observer is
+            # awake.
+            rows = RowWriter(self._place.rows(number), tensors, FEWEST_SLOTS)
         before, self._rows = self._rows, rows
         self.append = rows.append
         self.control.rings = number + 1

@@ -43,7 +43,6 @@ def main(folder: str) -> None:
 
 def _step_aside() -> None:
     """Take nothing from the training: neither its processors, nor its terminal's signals."""
-    os.chdir("/")
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
     with contextlib.suppress(OSError):

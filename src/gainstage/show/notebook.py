@@ -12,6 +12,7 @@ from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from gainstage.detect.symptom_json import message_of
 from gainstage.facts import findings as facts
 from gainstage.facts.run_info import RunInfo
 from gainstage.show.answers import (
@@ -38,6 +39,11 @@ class NotebookFindings(facts.Findings):
     """What the detectors saw and the diagnosis made of it, that shows itself in a notebook."""
 
     __slots__ = ()
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """One sentence for each symptom, in their order."""
+        return tuple(message_of(symptom) for symptom in self.symptoms)
 
     def __repr__(self) -> str:
         """Return symptoms, cause, evidence, place and remedies as text."""

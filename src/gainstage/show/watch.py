@@ -143,7 +143,8 @@ def _ending(folder: Path) -> str:
     run = load(folder)
     exception = run.info.exception
     by = f" by {exception}" if exception else ""
-    how = "was killed" if was_killed(run.info) else f"has ended{by}"
+    told_killed = run.info.exit is not None and run.info.exit.killed is not None
+    how = "was killed" if told_killed or was_killed(run.info) else f"has ended{by}"
     findings = run.findings
     return safe(
         f"the run {how}: {findings.verdict} after {findings.steps:,} steps; "

@@ -12,7 +12,7 @@ from gainstage.attach.names.columns import Plan
 from gainstage.attach.names.loss_scale import LossScale
 from gainstage.attach.record.clips import Clips
 from gainstage.attach.record.metrics import Norms, StepMetrics
-from gainstage.norms.deferred import Fetch, fetched_norms, total_of
+from gainstage.norms.deferred import Fetch, Number, fetched_norms, total_of
 from gainstage.norms.total import gradient_norms, small_norms
 
 _GRAD = operator.attrgetter("grad")
@@ -28,6 +28,13 @@ def read_plain(plan: Plan) -> StepMetrics:
 def gradients_of(plan: Plan) -> list[Tensor | None]:
     """Return the gradients of a plan's parameters, None where a parameter has none."""
     return [parameter.grad for parameter in plan.parameters]
+
+
+def lr_of(optimizer: Optimizer | None) -> Number:
+    """Return the learning rate of an optimizer's first group."""
+    groups = [] if optimizer is None else optimizer.param_groups
+    lr = groups[0].get("lr") if groups else None
+    return lr if lr is None or type(lr) is float or isinstance(lr, Tensor) else float(lr)
 
 
 class ImmediateReader:

@@ -19,7 +19,7 @@ from gainstage.attach.names.watched_script import WatchedScript
 from gainstage.attach.record.clips import Clips
 from gainstage.attach.record.closure import ClosureReader, closure_of, with_closure
 from gainstage.attach.record.deferred import DeferredReader
-from gainstage.attach.record.immediate import ImmediateReader, gradients_of, read_plain
+from gainstage.attach.record.immediate import ImmediateReader, gradients_of, lr_of, read_plain
 from gainstage.attach.record.judge import Judge
 from gainstage.attach.record.metrics import StepMetrics
 from gainstage.attach.record.rows import Rows, Sink
@@ -29,7 +29,7 @@ from gainstage.attach.record.weights import WeightSampler
 from gainstage.attach.sample.graph_watch import GraphWatch
 from gainstage.facts.tensor import TensorInfo
 from gainstage.graph.nodes.leaves import leaves_of
-from gainstage.norms.deferred import Number, is_capturing
+from gainstage.norms.deferred import is_capturing
 from gainstage.norms.replace import Clipped
 from gainstage.treat.pipeline import TreatmentPipeline
 from gainstage.treat.treatment import Backward, Step, Treatment
@@ -317,7 +317,7 @@ class Recorder:
         norm = metrics.grad_norm
         if norm is not None and not math.isfinite(norm):
             self._judge(plan, metrics)
-        lr = _lr(optimizer)
+        lr = lr_of(optimizer)
         if lr is not None and type(lr) is not float:
             lr = float(lr)
         now = time.time()
@@ -338,7 +338,7 @@ class Recorder:
             else:
                 self._write(plan, None, now, loss, lr, metrics)
 
-        lr = _lr(optimizer)
+        lr = lr_of(optimizer)
         self._deferred.begin(plan, grads, optimizer, self._loss.value, lr, done)
         if self.judge.check is not None:
             self._deferred.deliver(wait=True)
@@ -396,10 +396,3 @@ class Recorder:
         self._closure.end()
         self._deferred.pending.waiting.clear()
         self._stepping, self._leaves, self._backward = None, [], None
-
-
-def _lr(optimizer: Optimizer | None) -> Number:
-    """Return the learning rate of an optimizer's first group."""
-    groups = [] if optimizer is None else optimizer.param_groups
-    lr = groups[0].get("lr") if groups else None
-    return lr if lr is None or type(lr) is float or isinstance(lr, Tensor) else float(lr)

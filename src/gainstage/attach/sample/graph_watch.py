@@ -382,10 +382,11 @@ class GraphWatch:
         """Take in the sites of a recorded graph. Another graph may follow a new one: see to it."""
         model = None if self._model is None else self._model()
         names = module_names(recording.modules, sys._getframe(), model)
-        known = len(self.sites)
+        graphs, sites = len(self.sites), len(self.sites.sites)
         self.sites.add(nodes, sites_of(nodes, recording.calls, names))
-        if len(self.sites) > known:
+        if len(self.sites) > graphs:
             self._wants_sites = True
             cadence = self.schedule.cadence
             self._sites_due = self._next + cadence.steps_in(_NODE_S * len(nodes) / cadence.share)
+        if len(self.sites) > graphs or len(self.sites.sites) > sites:
             self._sink.on_sites(self.sites)
