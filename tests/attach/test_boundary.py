@@ -167,7 +167,7 @@ def test_where_it_is_strict_the_error_reaches_the_script(
     net = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with gainstage.watch(net, optimizer, out=tmp_path / "run", strict=True) as watch:
-        monkeypatch.setattr(watch._session.recorder.judge, "before_row", broken)
+        monkeypatch.setattr(watch._session.recorder.graph, "on_step", broken)
         with pytest.raises(GainstageError, match="BrokenError"):
             train(1, optimizer, net)
         train(1, optimizer, net)
@@ -181,7 +181,7 @@ def test_a_treatment_of_the_step_at_which_watching_ends_is_undone(
     treat = "lower-lr:factor=0.1"
     with gainstage.watch(net, optimizer, out=tmp_path / "run", treat=treat) as watch:
         train(2, optimizer, net)
-        monkeypatch.setattr(watch._session.recorder.judge, "before_row", broken)
+        monkeypatch.setattr(watch._session.recorder.graph, "on_step", broken)
         train(1, optimizer, net)
         assert optimizer.param_groups[0]["lr"] == 0.5
     assert watch._session.recorder.is_dead
