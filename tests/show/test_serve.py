@@ -105,7 +105,7 @@ def train(writer: RowRecorder, first: int, last: int, loss: float = 1.0) -> None
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve a long run and two short ones, one of which has a name and a message that attack."""
+    """Serve a long run and two short ones, one of which has names that attack."""
     runs = tmp_path_factory.mktemp("serve") / "runs"
     write_long_run(runs / "long", 250, 6000)
     for folder, loss in (("calm", 1.0), ("hostile", float("nan"))):
@@ -113,8 +113,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         train(writer, 0, 39, loss)
         writer.close()
         update_run_info(runs / folder, ended="2026-11-01T10:01:00+00:00")
-    symptom = {"symptom": "loss-nonfinite", "severity": "critical", "step": 0, "evidence": {}}
-    append_line(runs / "hostile/symptoms.jsonl", symptom | {"message": f"a message {ATTACK}"})
+    evidence = {"tensors": [f"a tensor {ATTACK}"], "tensors_hurt": 1, "tensors_seen": 1}
+    evidence |= {"has_nan": True, "has_inf": False, "is_left_out": False, "at_step": 0}
+    symptom = {"symptom": "gradient-nonfinite", "severity": "critical", "step": 0, "message": ""}
+    evidence |= {"last_step": 0, "count": 1}
+    append_line(runs / "hostile/symptoms.jsonl", symptom | {"evidence": evidence})
     (runs.parent / "secret").mkdir()
     (runs.parent / "secret/run.json").write_text("{}")
     (runs / "link").symlink_to(runs.parent / "secret")
@@ -217,7 +220,7 @@ def test_what_runs_say_is_text_and_axe_finds_nothing_serious(
     seen(browser, served, at, width, dark)
     until(browser, f"document.body.innerText.includes({to_json('<b>train.py')})")
     if at.startswith("run"):
-        until(browser, f"document.body.innerText.includes({to_json(f'a message {ATTACK}')})")
+        until(browser, f"document.body.innerText.includes({to_json(f'a tensor {ATTACK}')})")
     assert browser.find_elements(By.CSS_SELECTOR, "main img, main b") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
