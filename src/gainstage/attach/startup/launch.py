@@ -101,8 +101,9 @@ def execute(
     """
     config = _with_observer(config, target)
     command, environment = command_of(config, target, arguments, is_module=is_module)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # pyright: ignore[reportUnnecessaryComparison] (closed: `2>&-`)
+            stream.flush()
     os.execve(sys.executable, command, environment)
 
 
