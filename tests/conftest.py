@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 settings.register_profile("gainstage", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("gainstage")
 
-# Hundreds of short watches in one process; those of scripts have an observer of their own.
+# A second process costs a second of CPU time a run: only the tests of that process, and of what a
+# user gets by default, have one (`process_observer`).
 os.environ["GAINSTAGE_OBSERVER"] = "thread"
 
 FRONTEND = Path(__file__).parents[1] / "frontend"
@@ -52,12 +53,24 @@ Runner = Callable[..., Ran]
 def environment() -> dict[str, str]:
     """Return an environment in which nothing is watched and one thread computes.
 
+    Which observer a watched run in it has follows from the test (`process_observer`).
     Output is buffered in it, whatever the caller's says: unbuffered, `print` writes the words and
     the end of a line one by one, and the lines of two processes mix.
     """
     dropped = ("GAINSTAGE", "COLUMNS", "PYTHONUNBUFFERED")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    observer = os.environ["GAINSTAGE_OBSERVER"]
+    return kept | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "GAINSTAGE_OBSERVER": observer,
+    }
+
+
+@pytest.fixture
+def process_observer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the watched scripts of a test an observer in a process of its own, the default."""
+    monkeypatch.setenv("GAINSTAGE_OBSERVER", "process")
 
 
 def finish(command: list[str], cwd: Path, *, stdin: str = "", **extra: str) -> Ran:

@@ -28,6 +28,8 @@ from typer.main import get_command
 from conftest import environment
 from gainstage.cli import app
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [

@@ -12,6 +12,8 @@ import pytest
 from conftest import Runner, finish
 from gainstage import Run, load
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 IDIOMS = Path(__file__).parent / "idioms"
 STEPS = {
     "accumulation": 10,

@@ -11,6 +11,8 @@ import pytest
 
 from conftest import Runner, environment, finish
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 EXPLODES = """
 import torch
 w = torch.full((4,), 2.0, requires_grad=True)

@@ -11,6 +11,8 @@ from conftest import Ran, Runner
 from gainstage import cli
 from gainstage.store.blackbox import BLACKBOX_SCHEMA
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 TRAINS = """
 import atexit, hashlib, os, sys, torch
 from torch import nn

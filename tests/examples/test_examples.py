@@ -6,6 +6,8 @@ import pytest
 
 from conftest import Runner
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEALTHY = {
     "char_rnn.py": ["--steps", "12", "--length", "20"],

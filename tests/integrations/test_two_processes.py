@@ -13,6 +13,8 @@ import pytest
 from conftest import finish
 from gainstage import load
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 STEPS = {"two_on_ray": 6, "two_with_lightning": 8}
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from conftest import environment, finish
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 SCRIPT = """
 import time, torch
 model = torch.nn.Linear(4, 4)

@@ -17,6 +17,8 @@ from gainstage.observe.sinks import LiveSinks
 from gainstage.store.blocks import to_block
 from gainstage.store.folder import create_run_folder
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 SCRIPT = """
 import os
 import sys

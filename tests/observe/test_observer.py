@@ -16,6 +16,8 @@ from gainstage import load
 from gainstage.channel.identity import ProcessIdentity
 from gainstage.channel.place import POINTERS, channels_of
 
+pytestmark = pytest.mark.usefixtures("process_observer")
+
 MODEL = """
 import os, signal, sys, torch
 from torch import nn
