@@ -94,7 +94,8 @@ def _tidy(schema: Any) -> Any:
     if schema.get("type") == "number" and not {"minimum", "maximum"} & set(schema):
         return {"$ref": "#/$defs/JsonNumber"}
     if schema.get("maximum") == sys.float_info.max:
-        return {"type": "number"}
+        least = schema.get("minimum", -sys.float_info.max)
+        return {"type": "number", **({"minimum": least} if least > -sys.float_info.max else {})}
     return {key: _tidy(value) for key, value in schema.items() if key not in ("title", "default")}
 
 

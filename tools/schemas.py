@@ -11,19 +11,26 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fact_schemas import NUMBER, Schema, class_schema, classes_within
+from symptom_schemas import evidence_definitions, symptom_forms
 from typescript import types_of
 
+from gainstage.diagnose.causes import CAUSES
+from gainstage.facts.diagnosis import BY_HAND
 from gainstage.facts.fault import Fault
+from gainstage.facts.findings import FINDINGS_SCHEMA, Findings
 from gainstage.facts.observation import OBSERVED, Observation
+from gainstage.facts.prescription import Prescription
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.sites_file import SitesFile
 from gainstage.facts.treatment_event import GuardAction, TreatmentState
+from gainstage.treat.kinds import KINDS as TREATMENTS
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "src" / "gainstage" / "schemas"
 TYPES = ROOT / "frontend" / "src" / "facts.ts"
 
 MESSAGE: Schema = {"description": "One sentence for people.", "type": "string"}
+CAUSE: Schema = {"enum": [kind.id for kind in CAUSES]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +58,28 @@ DOCUMENTS: dict[str, Document] = {
         changes={("Fault", "message"): MESSAGE},
         sparse=("FaultEvidence",),
     ),
+    "findings": Document(
+        type_name="Findings",
+        title="What `report --json` and `diagnose --json` print; findings.json",
+        facts=(Findings,),
+        changes={
+            ("Findings", "schema"): {"const": FINDINGS_SCHEMA},
+            ("Findings", "symptoms"): {"type": "array", "items": {"$ref": "#/$defs/Symptom"}},
+            ("Diagnosis", "cause"): CAUSE,
+            ("Alternative", "cause"): CAUSE,
+            ("Remedy", "remedy"): {"enum": list(dict.fromkeys([*TREATMENTS, *BY_HAND]))},
+        },
+    ),
     "observations": Document(
         type_name="Observation",
         title="A line of observations.jsonl: something that the script does",
         facts=(Observation,),
+    ),
+    "prescription": Document(
+        type_name="Prescription",
+        title="What `prescribe --json` prints; prescription.json",
+        facts=(Prescription,),
+        changes={("UntreatedTrial", "cause"): {"enum": [*CAUSE["enum"], None]}},
     ),
     "run": Document(
         type_name="RunInfo",
@@ -66,6 +91,11 @@ DOCUMENTS: dict[str, Document] = {
         type_name="SitesFile",
         title="sites.json: places in the code that make graph nodes",
         facts=(SitesFile,),
+    ),
+    "symptoms": Document(
+        type_name="SymptomLine",
+        title="A line of symptoms.jsonl: a symptom, new or changed",
+        facts=(),
     ),
     "treatments": Document(
         type_name="TreatmentEvent",
@@ -91,14 +121,21 @@ def schema_of(name: str, document: Document) -> Schema:
     classes: dict[str, type] = {}
     for fact in OBSERVED.values() if name == "observations" else document.facts:
         classes |= classes_within(fact)
+    classes.pop("Symptom", None)
     definitions = {each: _class(kind, document) for each, kind in classes.items()}
     match name:
         case "observations":
             roots = [_observation(each) for each in OBSERVED]
+        case "symptoms":
+            roots = symptom_forms(with_rank=True)
         case _:
             roots = [definitions[fact.__name__] for fact in document.facts]
     for fact in document.facts:
         definitions.pop(fact.__name__, None)
+    if name in ("symptoms", "findings"):
+        definitions |= evidence_definitions()
+    if name == "findings":
+        definitions["Symptom"] = {"oneOf": symptom_forms()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:gainstage:{name}:1",

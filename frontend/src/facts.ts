@@ -1,5 +1,48 @@
 /** Written by `make schemas` from the facts of gainstage.facts: do not edit. */
 
+/** A norm beyond reason, whatever the run's own norms were. */
+export interface AbsurdNormEvidence {
+  form: "absurd";
+  /** log2 of the norm. */
+  grad_norm_bits: JsonNumber;
+  is_first_step: boolean;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** Updates of Adam, or its kin, of the size of the weights. */
+export interface AdamRewriteEvidence {
+  form: "adam";
+  lr: JsonNumber;
+  /** Usual norm of such an update over the weights' norm. */
+  update_ratio: JsonNumber;
+  /** Whether the record holds the norm of the update itself. */
+  is_update_measured: boolean;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** Another cause that the evidence allows. */
+export interface Alternative {
+  cause: "init-scale" | "recurrent-gain" | "learning-rate" | "residual-growth" | "bad-data" | "numeric-op" | "dtype-overflow" | "clip-misuse" | "loss-reduction" | "grad-accumulation" | "normalization" | "unbounded-objective" | "optimizer-config";
+  /** Between 0 and 1. */
+  confidence: number;
+}
+
 /** The script calls backward for the first time. */
 export interface BackwardCalled {
 }
@@ -10,6 +53,45 @@ export interface BatchNormOfFew {
   values: number;
   /** Samples in the batch. */
   batch: number;
+}
+
+/** The winner of the trials. */
+export interface BestTrial {
+  /** The id of the treatment; those of several together are joined by `+`. */
+  remedy: string;
+  /** Those given; by the id of the treatment where there are several. */
+  settings: Record<string, JsonNumber | number | string | boolean | Record<string, JsonNumber | number | string | boolean>>;
+  /** What the script printed, else the recorded level. */
+  final_loss: JsonNumber;
+  why: string;
+  /** All of it, as `run --treat` takes it. */
+  treat: string[];
+  /** Its name. */
+  trial: string;
+  /** Whether it won again; None where that was not tried. */
+  confirmed: boolean | null;
+  confirmed_by: "repeat" | "second seed" | null;
+}
+
+/** Where a cause sits, as far as it is known. */
+export interface CauseSite {
+  phase: "backward" | "forward" | "input" | "loss" | "optimizer" | null;
+  /** As in `named_modules()`. */
+  module: string | null;
+  /** As in `named_parameters()`. */
+  parameter: string | null;
+  /** torch's function name, such as `log`. */
+  op: string | null;
+  /** Absolute path of the user's file. */
+  file: string | null;
+  line: number | null;
+  time_step: number | null;
+  /** The first positions in the batch. */
+  samples: number[] | null;
+  /** How many positions of the batch there are. */
+  samples_in_all: number | null;
+  /** The process, where several trained. */
+  rank: number | null;
 }
 
 /** A clipping call comes between a step and the next backward call. */
@@ -45,6 +127,22 @@ export interface ClipDuplicates {
   acts: boolean;
 }
 
+/** The limit, and the largest norm that it was given. */
+export interface ClipIdleEvidence {
+  max_norm: JsonNumber;
+  largest_norm: JsonNumber;
+  /** Steps with a clip. */
+  steps: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
 /** A clipping call before a step is given nothing that has a gradient. */
 export interface ClipNothing {
   /** Tensors that are stepped. */
@@ -61,6 +159,25 @@ export interface ClipPartial {
   max_norm: JsonNumber | null;
 }
 
+/** How often the clip acted of late, and how much of the gradient it left. */
+export interface ClipSaturatedEvidence {
+  /** Of the steps, 0 to 1. */
+  share_clipped: JsonNumber;
+  median_coefficient: JsonNumber;
+  max_norm: JsonNumber;
+  window_steps: number;
+  /** The loss, where it is the one of the start and nothing is learned. */
+  stuck_loss?: JsonNumber;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
 /** A clipping call is given gradients that still hold the loss scale. */
 export interface ClipScaled {
   /** Tensors that it is given. */
@@ -70,6 +187,70 @@ export interface ClipScaled {
   ratio: JsonNumber;
   /** Whether this call scaled the gradients. */
   acts: boolean;
+}
+
+/** Growth through the layers of one sampled graph. */
+export interface DepthGainEvidence {
+  /** Bits a layer that deltas gain on the way back; None where it is not known. */
+  backward_bits_per_layer: JsonNumber | null;
+  /** Bits a layer that activations gain on the way forward; None where it is not known. */
+  forward_bits_per_layer: JsonNumber | null;
+  layers: number;
+  /** Layers more until the dtype overflows; None where its headroom is not known. */
+  layers_to_overflow: JsonNumber | null;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** The most likely cause of what went wrong in a run. */
+export interface Diagnosis {
+  cause: "init-scale" | "recurrent-gain" | "learning-rate" | "residual-growth" | "bad-data" | "numeric-op" | "dtype-overflow" | "clip-misuse" | "loss-reduction" | "grad-accumulation" | "normalization" | "unbounded-objective" | "optimizer-config";
+  /** Between 0 and 1; those of all causes and of an unknown one add up to 1. */
+  confidence: number;
+  /** The next causes, the most likely first. */
+  alternatives: Alternative[];
+  first_alarm_step: number | null;
+  failure_step: number | null;
+  site: CauseSite;
+  /** To be tried in this order. */
+  remedies: Remedy[];
+  /** What speaks most for the cause first. */
+  evidence: Evidence[];
+}
+
+/** A norm beyond reason that the network makes, not the unit of its targets. */
+export interface ElasticNormEvidence {
+  form: "elastic";
+  /** ‖g‖·‖w‖/|loss|: how many times more the loss changes than the weights, in relative terms. */
+  elasticity: JsonNumber;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** One observation on the record, and how much it speaks for the cause. */
+export interface Evidence {
+  /** Its id. */
+  evidence: string;
+  /** Log-odds that it adds to the cause; negative where it speaks against it. */
+  bits: number;
+  /** In words, with the numbers that a person can check. */
+  text: string;
+  /** What the words are made of, by name; empty in findings of earlier versions. */
+  numbers: Record<string, JsonNumber | number | string>;
 }
 
 /** A line of faults.jsonl: the first wrong operation of a step */
@@ -168,6 +349,111 @@ export interface FaultEvidence {
   no_backward?: boolean;
 }
 
+/** What `report --json` and `diagnose --json` print; findings.json */
+export interface Findings {
+  /** Optimizer steps recorded. */
+  steps: number;
+  verdict: "at-risk" | "failed" | "healthy";
+  symptoms: Symptom[];
+  /** None for a healthy run, and where there is no evidence. */
+  diagnosis: Diagnosis | null;
+  schema: "gainstage.findings/1";
+}
+
+/** How far the norm has risen above its own level, and how fast it still rises. */
+export interface GradientGrowthEvidence {
+  /** Median of the last three norms over the reference of the steps before them. */
+  bits_gained: JsonNumber;
+  slope_bits_per_step: JsonNumber;
+  /** Steps that are remembered one by one. */
+  window_steps: number;
+  /** Step at which these numbers were measured. */
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** The tensor that rules the norm, and how far the others are below it. */
+export interface GradientImbalanceEvidence {
+  tensor: string;
+  /** Of the squared norm, 0 to 1: the median over 16 steps. */
+  share: JsonNumber;
+  /** Bits that the median of the other tensors is below it. */
+  bits_apart: JsonNumber;
+  /** Of the 16 steps, 0 to 1. */
+  share_clipped: JsonNumber;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** The first step with such a gradient that was not left out, else the first. */
+export interface GradientNonfiniteEvidence {
+  /** Names of the first of them. */
+  tensors: string[];
+  tensors_hurt: number;
+  tensors_seen: number;
+  has_nan: boolean;
+  has_inf: boolean;
+  /** Whether every step with such a gradient was left out. */
+  is_left_out: boolean;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** A gradient that is lost from the last layer to the first. */
+export interface GradientOverDepthEvidence {
+  form: "depth";
+  bits_lost: JsonNumber;
+  slope_bits_per_tensor: JsonNumber;
+  tensors: number;
+  first_tensor: string;
+  last_tensor: string;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** How high the outlier was, and how long. */
+export interface GradientSpikeEvidence {
+  /** Bits above the norm's level. */
+  peak_bits: JsonNumber;
+  steps: number;
+  /** Step at which it began. */
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
 /** Several backward calls add up for one step. */
 export interface GradientsAccumulated {
   /** Backward calls for this step when it was seen. */
@@ -192,6 +478,47 @@ export interface GraphShape {
   nodes: number[];
 }
 
+/** Weights that have grown by more than all updates can have moved them. */
+export interface GrowthBeyondUpdatesEvidence {
+  form: "beyond-updates";
+  bits_gained: JsonNumber;
+  /** By how much the norm of all weights has grown. */
+  grown: JsonNumber;
+  /** By how much all updates together can have moved it at most. */
+  moved_by_updates: JsonNumber;
+  /** The norm of all weights before it grew. */
+  norm_before: JsonNumber;
+  /** Step at which that was sampled. */
+  since: number;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** The output of a sampled graph that is closest to its dtype's largest value. */
+export interface HeadroomLowEvidence {
+  headroom_bits: JsonNumber;
+  /** torch's name without the prefix. */
+  dtype: string;
+  /** Index into the sites; -1 where the operation matches none. */
+  site: number;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
 /** A number; NaN and infinities, which JSON lacks, are strings. */
 export type JsonNumber = number | "nan" | "inf" | "-inf";
 
@@ -203,6 +530,27 @@ export interface LogNearZero {
   limit_bits: JsonNumber;
 }
 
+/** A loss far above its range. */
+export interface LossAboveEvidence {
+  form: "above";
+  loss: JsonNumber;
+  /** Top of the range that the loss had while it was healthy. */
+  highest_before: JsonNumber;
+  /** Median of the last losses above that top, in units of the range. */
+  height_in_ranges: JsonNumber;
+  /** Whether it has stayed above for 8 steps; else it rises. */
+  is_lasting: boolean;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
 /** What the first backward call is called on, and how its value was put together. */
 export interface LossMade {
   /** The autograd node of the loss, such as `MeanBackward0`; empty for a leaf. */
@@ -211,6 +559,98 @@ export interface LossMade {
   summed_elements: number;
   /** None where the graph does not show it. */
   reduction: "mean" | "none" | "sum" | null;
+}
+
+/** The first loss that is not finite. */
+export interface LossNonfiniteEvidence {
+  value: JsonNumber;
+  /** Whether no backward call was made on it, so that no row holds it. */
+  is_without_backward: boolean;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** A loss far below zero that falls ever faster. */
+export interface LossUnboundedEvidence {
+  form: "unbounded";
+  loss: JsonNumber;
+  loss_at_start: JsonNumber;
+  /** Median of the first chunk of the record. */
+  first_loss: JsonNumber;
+  /** Fall in the later half of the run over that in the quarter before. */
+  fall_ratio: JsonNumber;
+  /** Bits that the gradient norm has grown by. */
+  gradient_bits: JsonNumber;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** A loss that was far below its start and now stays above it. */
+export interface LossUnlearntEvidence {
+  form: "unlearnt";
+  /** Median of the last 16 steps. */
+  loss: JsonNumber;
+  loss_at_start: JsonNumber;
+  lowest: JsonNumber;
+  /** Bits of the gradient norm above its level. */
+  gradient_bits: JsonNumber;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** A gradient that has jumped so far that its update is as large as the weights. */
+export interface NormJumpEvidence {
+  form: "jump";
+  /** Bits of the gradient norm over the median of the steps before. */
+  jump_bits: JsonNumber;
+  /** log2 of lr times norm over the weights' norm. */
+  update_ratio_bits: JsonNumber;
+  /** Whether the record holds the norm of the update itself. */
+  is_update_measured: boolean;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** How many values the statistics of a batch norm come from. */
+export interface NormalizationNoiseEvidence {
+  /** Values for each channel. */
+  values: number;
+  /** Samples in the batch. */
+  batch: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
 }
 
 /** A line of observations.jsonl: something that the script does */
@@ -370,6 +810,36 @@ export interface OptimizerStepped {
   rates?: number;
 }
 
+/** When a growth meets the largest value of its dtype, if it goes on as it does. */
+export interface OverflowForecastEvidence {
+  of: "logarithm" | "norm" | "output";
+  overflow_step: JsonNumber;
+  /** With `latest_step` the interval that holds the step of the overflow. */
+  earliest_step: JsonNumber;
+  latest_step: JsonNumber;
+  /** Probability that the interval holds it. */
+  interval: JsonNumber;
+  slope_bits_per_step: JsonNumber;
+  /** Bits that were left when it was forecast. */
+  headroom_bits: JsonNumber;
+  /** The one that overflows: torch's name without the prefix. */
+  dtype?: string;
+  /** Index into the sites of the operation whose output it is. */
+  site?: number;
+  /** Of a logarithm: bits that its smallest argument is below 1. */
+  argument_bits?: JsonNumber;
+  /** Of the logarithm. */
+  line?: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
 /** Parameters get gradients, are in no optimizer, and were created after it. */
 export interface ParametersUnstepped {
   tensors: number;
@@ -377,6 +847,54 @@ export interface ParametersUnstepped {
   of: number;
   /** The first few of them. */
   names: string[];
+}
+
+/** What `prescribe --json` prints; prescription.json */
+export interface Prescription {
+  /** Where the records of all trials are. */
+  folder: string;
+  baseline: UntreatedTrial;
+  trials: Trial[];
+  /** The winner; None where nothing helped. */
+  best: BestTrial | null;
+  /** The outcome in one sentence. */
+  said: string;
+  /** The winner as a unified diff of the user's source. */
+  diff: string | null;
+  /** At which the script ended with that diff; None where it was not run. */
+  diff_final_loss: JsonNumber | null;
+  /** What to do by hand, where there is no safe edit of the winner. */
+  instruction: string | null;
+  /** What to change in code or data to take the cause away, which no treatment can. */
+  code_change: string | null;
+  is_interrupted: boolean;
+}
+
+/** A learning rate that has climbed several-fold. */
+export interface RateClimbEvidence {
+  form: "rate";
+  lr: JsonNumber;
+  /** The highest rate before the climb. */
+  highest_before: JsonNumber;
+  /** Whether the record holds the norm of the update itself. */
+  is_update_measured: boolean;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** What helps against a cause: a treatment with its settings, or a change by hand. */
+export interface Remedy {
+  /** The id of a treatment, or one of `BY_HAND`. */
+  remedy: "code-change" | "skip-nonfinite" | "clip-global-norm" | "clip-value" | "raise-eps" | "lower-lr" | "warm-up" | "scale-loss" | "clip-adaptive" | "fp32-module" | "reinit" | "insert-norm" | "fix-data";
+  settings: Record<string, JsonNumber | number | string | boolean>;
+  why: string;
 }
 
 /** How the script ended. */
@@ -416,6 +934,26 @@ export interface RunInfo {
   held_bytes?: number;
 }
 
+/** Gradients that nothing has zeroed before the backward call. */
+export interface RunningSumEvidence {
+  form: "gradient-not-zeroed";
+  /** Tensors whose gradient is a running sum. */
+  tensors: number;
+  /** Tensors with a gradient. */
+  of: number;
+  /** Of the backward call. */
+  line?: number;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
 /** Samples have cost far more than their share of the time, and are taken more rarely since. */
 export interface SamplingRateChanged {
   what: "graphs" | "weights";
@@ -429,6 +967,26 @@ export interface SamplingRateChanged {
 export interface Share {
   count: number;
   elements: number;
+}
+
+/** Gradients that are gone since some step. */
+export interface SilentGradientsEvidence {
+  form: "steps";
+  /** Of the tensors that ever had a gradient, 0 to 1. */
+  share_silent: JsonNumber;
+  loss: JsonNumber;
+  loss_at_start: JsonNumber;
+  /** Whether the loss is that of a network before training. */
+  is_untrained: boolean;
+  since_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
 }
 
 /** One place in the user's code that makes graph nodes. */
@@ -450,6 +1008,456 @@ export interface SitesFile {
   sites: Site[];
   /** One for each shape of graph that was seen. */
   graphs: GraphShape[];
+}
+
+/** Steps left out of late, and in all. */
+export interface StepsSkippedEvidence {
+  form: "left-out";
+  by: "scaler" | "treatment";
+  /** Of the steps tried of late, 0 to 1. */
+  share: JsonNumber;
+  recent_left_out: number;
+  /** Steps tried of late. */
+  recent_steps: number;
+  /** Most steps left out one after the other. */
+  longest_run: number;
+  /** In all. */
+  left_out: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** A norm that stays far above the run's own. */
+export interface SustainedNormEvidence {
+  form: "sustained";
+  /** log2 of the latest norm. */
+  grad_norm_bits: JsonNumber;
+  /** log2 of the norm that the run had before. */
+  usual_bits: JsonNumber;
+  /** Distance in robust standard deviations. */
+  robust_z: JsonNumber;
+  since_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+export type Symptom = {
+  symptom: "loss-nonfinite";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: LossNonfiniteEvidence;
+} | {
+  symptom: "gradient-nonfinite";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientNonfiniteEvidence;
+} | {
+  symptom: "update-nonfinite";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: UpdateNonfiniteEvidence;
+} | {
+  symptom: "gradient-growth";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientGrowthEvidence;
+} | {
+  symptom: "gradient-norm";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: AbsurdNormEvidence | ElasticNormEvidence | SustainedNormEvidence;
+} | {
+  symptom: "gradient-spike";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientSpikeEvidence;
+} | {
+  symptom: "depth-gain";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: DepthGainEvidence;
+} | {
+  symptom: "time-gain";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: TimeGainEvidence;
+} | {
+  symptom: "headroom-low";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: HeadroomLowEvidence;
+} | {
+  symptom: "overflow-forecast";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: OverflowForecastEvidence;
+} | {
+  symptom: "update-spike";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: NormJumpEvidence | RateClimbEvidence | AdamRewriteEvidence;
+} | {
+  symptom: "loss-divergence";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: LossAboveEvidence | LossUnlearntEvidence | LossUnboundedEvidence;
+} | {
+  symptom: "weight-growth";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: TensorGrowthEvidence | WeightsDoubledEvidence | GrowthBeyondUpdatesEvidence;
+} | {
+  symptom: "gradient-imbalance";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientImbalanceEvidence;
+} | {
+  symptom: "step-skipped";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: StepsSkippedEvidence | UnsteppedParametersEvidence;
+} | {
+  symptom: "gradient-vanishing";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: SilentGradientsEvidence | GradientOverDepthEvidence;
+} | {
+  symptom: "clip-saturated";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: ClipSaturatedEvidence;
+} | {
+  symptom: "clip-idle";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: ClipIdleEvidence;
+} | {
+  symptom: "norm-mismatch";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: WrongClipNormEvidence | RunningSumEvidence;
+} | {
+  symptom: "normalization-noise";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: NormalizationNoiseEvidence;
+};
+
+/** A line of symptoms.jsonl: a symptom, new or changed */
+export type SymptomLine = {
+  symptom: "loss-nonfinite";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: LossNonfiniteEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "gradient-nonfinite";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientNonfiniteEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "update-nonfinite";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: UpdateNonfiniteEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "gradient-growth";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientGrowthEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "gradient-norm";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: AbsurdNormEvidence | ElasticNormEvidence | SustainedNormEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "gradient-spike";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientSpikeEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "depth-gain";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: DepthGainEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "time-gain";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: TimeGainEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "headroom-low";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: HeadroomLowEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "overflow-forecast";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: OverflowForecastEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "update-spike";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: NormJumpEvidence | RateClimbEvidence | AdamRewriteEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "loss-divergence";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: LossAboveEvidence | LossUnlearntEvidence | LossUnboundedEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "weight-growth";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: TensorGrowthEvidence | WeightsDoubledEvidence | GrowthBeyondUpdatesEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "gradient-imbalance";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: GradientImbalanceEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "step-skipped";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: StepsSkippedEvidence | UnsteppedParametersEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "gradient-vanishing";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: SilentGradientsEvidence | GradientOverDepthEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "clip-saturated";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: ClipSaturatedEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "clip-idle";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: ClipIdleEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "norm-mismatch";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: WrongClipNormEvidence | RunningSumEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+} | {
+  symptom: "normalization-noise";
+  severity: "info" | "warning" | "critical";
+  /** The first step at which it was seen. */
+  step: number;
+  /** One sentence for people. */
+  message: string;
+  evidence: NormalizationNoiseEvidence;
+  /** The process; absent for the first. */
+  rank?: number;
+};
+
+/** The tensor that has grown most. */
+export interface TensorGrowthEvidence {
+  form: "tensor";
+  tensor: string;
+  bits_gained: JsonNumber;
+  slope_bits_per_step: JsonNumber;
+  /** Bits that are left to the dtype's largest value, at least. */
+  headroom_bits: JsonNumber;
+  since_step: number;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** Growth along the steepest recurrence of one sampled graph. */
+export interface TimeGainEvidence {
+  /** Bits a time step that deltas gain on the way back. */
+  slope_bits_per_time_step: JsonNumber;
+  time_steps: number;
+  /** Time steps more until float32 overflows. */
+  steps_to_overflow: JsonNumber;
+  /** Index into the sites of the operation that makes the state; -1 where it matches none. */
+  site: number;
+  /** Within a fused layer's node; 0 otherwise. */
+  layer: number;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
 }
 
 /** A line of treatments.jsonl: what a treatment or guard did */
@@ -489,3 +1497,121 @@ export type TreatmentEvent = {
   /** Memory that the copies of earlier states take. */
   snapshots_bytes?: number;
 };
+
+/** One run of the unmodified script, treated or as it is (the baseline): what came of it. */
+export interface Trial {
+  /** Of its folder. */
+  name: string;
+  /** As `run --treat` takes them; empty for the baseline. */
+  treat: string[];
+  why: string;
+  outcome: "behind" | "crashed" | "dead" | "finished" | "lost" | "running" | "stopped" | "timeout" | "waiting";
+  /** Steps in its record. */
+  steps: number;
+  /** Median of the last recorded losses; NaN where there is none. */
+  loss: JsonNumber;
+  /** What the script printed as `final_loss=`; None where it prints none. */
+  final_loss: JsonNumber | null;
+  seconds: number;
+  exit: number | null;
+  note: string;
+}
+
+/** Parameters that get gradients and are in no optimizer. */
+export interface UnsteppedParametersEvidence {
+  form: "parameters-unheld";
+  tensors: number;
+  /** Tensors with gradients. */
+  of: number;
+  /** Of the first of them. */
+  names: string[];
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** The script as it is: what the trials are compared with. */
+export interface UntreatedTrial {
+  name: string;
+  treat: string[];
+  why: string;
+  outcome: "behind" | "crashed" | "dead" | "finished" | "lost" | "running" | "stopped" | "timeout" | "waiting";
+  steps: number;
+  loss: JsonNumber;
+  final_loss: JsonNumber | null;
+  seconds: number;
+  exit: number | null;
+  note: string;
+  verdict: "at-risk" | "failed" | "healthy";
+  cause: "init-scale" | "recurrent-gain" | "learning-rate" | "residual-growth" | "bad-data" | "numeric-op" | "dtype-overflow" | "clip-misuse" | "loss-reduction" | "grad-accumulation" | "normalization" | "unbounded-objective" | "optimizer-config" | null;
+}
+
+/** The weight that the update made NaN or inf, and why. */
+export interface UpdateNonfiniteEvidence {
+  /** As in `named_parameters()`; None where its name is not known. */
+  parameter: string | null;
+  /** The operation of the update. */
+  op: string;
+  /** Elements of the weight that are not finite. */
+  elements?: number;
+  /** Elements of the weight. */
+  numel?: number;
+  /** The optimizer's running square that the update divided by although it is 0. */
+  zero_state?: string;
+  /** Elements in which it is 0. */
+  zero_elements?: number;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** All weights together, at a stroke. */
+export interface WeightsDoubledEvidence {
+  form: "doubled";
+  bits_gained: JsonNumber;
+  /** log2 of the norm of all weights. */
+  norm_bits: JsonNumber;
+  /** Steps between the two samples. */
+  steps: number;
+  at_step: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}
+
+/** A clip by another norm than that of the gradients which are stepped with. */
+export interface WrongClipNormEvidence {
+  form: "clip-after-step" | "clip-duplicates" | "clip-nothing" | "clip-partial" | "clip-scaled";
+  /** Of the norm that the script clips by to the true one; 1 where it is not known. */
+  ratio: JsonNumber;
+  /** Tensors that it is given. */
+  clipped?: number;
+  /** Tensors that are stepped. */
+  stepped?: number;
+  /** Of the clipping call. */
+  line?: number;
+  /** The last step at which it was seen. */
+  last_step: number;
+  /** Steps on which it was seen. */
+  count: number;
+  /** Step at which it turned out to be harmless. */
+  recovered_step?: number;
+  /** The process that showed it, where several trained. */
+  rank?: number;
+}

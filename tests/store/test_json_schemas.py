@@ -15,6 +15,7 @@ from torch import nn
 
 import gainstage
 from gainstage.cli import main
+from gainstage.detect.kinds import KINDS as SYMPTOMS
 from gainstage.diagnose.causes import CAUSES
 from gainstage.facts.codec import to_json
 from gainstage.facts.fault import FaultKind
@@ -125,23 +126,25 @@ def test_schemas_and_types_are_those_that_the_facts_give() -> None:
 def test_every_fact_says_what_it_is() -> None:
     for name in schema_names():
         for each, definition in schema(name)["$defs"].items():
-            if name not in ("prescription", "findings", "symptoms") and "properties" in definition:
+            if "properties" in definition:
                 assert definition["description"].endswith("."), each
 
 
 def test_enumerations_are_those_of_the_code() -> None:
     findings = schema("findings")["$defs"]
-    assert findings["cause"]["enum"] == [kind.id for kind in CAUSES]
-    remedies = findings["diagnosis"]["properties"]["remedies"]["items"]["properties"]["remedy"]
+    assert findings["Diagnosis"]["properties"]["cause"]["enum"] == [kind.id for kind in CAUSES]
+    remedies = findings["Remedy"]["properties"]["remedy"]
     assert set(remedies["enum"]) == set(KINDS) | {"fix-data", "code-change"}
-    outcome = schema("prescription")["$defs"]["trial"]["properties"]["outcome"]
-    assert outcome["enum"] == list(TrialOutcome.__args__)
+    outcome = schema("prescription")["$defs"]["Trial"]["properties"]["outcome"]
+    assert outcome["enum"] == sorted(TrialOutcome.__args__)
     observations = [each["properties"]["kind"]["const"] for each in schema("observations")["oneOf"]]
     assert observations == list(OBSERVED)
     fault = schema("faults")["properties"]["kind"]["enum"]
     assert sorted(fault) == sorted(FaultKind.__args__)
     readme = (ROOT / "README.md").read_text()
-    for symptom in findings["symptom_id"]["enum"]:
+    symptoms = [form["properties"]["symptom"]["const"] for form in findings["Symptom"]["oneOf"]]
+    assert symptoms == [kind.id for kind in SYMPTOMS]
+    for symptom in symptoms:
         known = {"normalization-noise", "norm-mismatch"}
         assert symptom in known or f"`{symptom}`" in readme
 
@@ -162,3 +165,21 @@ def test_the_evidence_of_an_observation_is_checked_by_its_kind(kind: str, eviden
     right = {"max_norm": "inf", "parameters": 3, "ratio": 1.0, "acts": True}
     assert validator.is_valid({**line, "kind": "clip", "evidence": right})
     assert not validator.is_valid({**line, "evidence": evidence})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at_step": None},
+        {"at_step": "3"},
+        {"count": None},
+        {"count": 0},
+        {"more": 1},
+    ],
+)
+def test_the_evidence_of_a_symptom_is_checked_by_its_kind(change: dict[str, Any]) -> None:
+    line = {"symptom": "loss-nonfinite", "severity": "critical", "step": 3, "message": "NaN"}
+    validator = Draft202012Validator(schema("symptoms"))
+    right = {"value": "nan", "at_step": 3, "is_without_backward": False, "last_step": 3, "count": 1}
+    assert validator.is_valid({**line, "evidence": right})
+    assert not validator.is_valid({**line, "evidence": {**right, **change}})

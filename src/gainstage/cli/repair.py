@@ -86,7 +86,7 @@ def _print_prescription(prescription: Prescription, *, as_json: bool, diff: bool
 
     print_prescription(prescription, file=sys.stderr if as_json or diff else sys.stdout)
     if as_json:
-        typer.echo(to_json(prescription.as_json(), indent=2))
+        typer.echo(to_json(prescription, indent=2))
     elif prescription.diff is not None:
         typer.echo(prescription.diff, nl=False)
 

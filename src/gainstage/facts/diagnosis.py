@@ -6,8 +6,7 @@ The names of the fields are the keys that `gainstage report --json` prints.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from gainstage.facts.fault import Phase
 from gainstage.facts.ranges import Finite, Index, Share, Step
@@ -93,7 +92,3 @@ class Diagnosis:
     """To be tried in this order."""
     evidence: tuple[Evidence, ...] = ()
     """What speaks most for the cause first."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the diagnosis as the findings contract writes it."""
-        return asdict(self)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal
 
+from gainstage.facts.diagnosis import Setting
 from gainstage.facts.findings import Verdict
+from gainstage.facts.ranges import Count, Seconds
 
 TrialOutcome = Literal[
     "waiting",
@@ -32,13 +34,13 @@ class Trial:
     """As `run --treat` takes them; empty for the baseline."""
     why: str = ""
     outcome: TrialOutcome = "waiting"
-    steps: int = 0
+    steps: Count = 0
     """Steps in its record."""
     loss: float = math.nan
     """Median of the last recorded losses; NaN where there is none."""
     final_loss: float | None = None
     """What the script printed as `final_loss=`; None where it prints none."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     exit: int | None = None
     note: str = ""
 
@@ -47,12 +49,13 @@ class Trial:
         """Return the loss to report: the script's own word, else the record's."""
         return self.loss if self.final_loss is None else self.final_loss
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the trial as `gainstage prescribe --json` prints it."""
-        return {**asdict(self), "seconds": round(self.seconds, 1)}
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UntreatedTrial(Trial):
+    """The script as it is: what the trials are compared with."""
 
-Settings: TypeAlias = Mapping[str, float | str]
+    verdict: Verdict
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class BestTrial:
 
     remedy: str
     """The id of the treatment; those of several together are joined by `+`."""
-    settings: Settings | Mapping[str, Settings]
+    settings: Mapping[str, Setting | Mapping[str, Setting]]
     """Those given; by the id of the treatment where there are several."""
     final_loss: float
     """What the script printed, else the recorded level."""
@@ -81,10 +84,7 @@ class Prescription:
 
     folder: str
     """Where the records of all trials are."""
-    baseline: Trial
-    verdict: Verdict
-    """Of the baseline."""
-    cause: str | None
+    baseline: UntreatedTrial
     trials: tuple[Trial, ...]
     best: BestTrial | None
     """The winner; None where nothing helped."""
@@ -99,21 +99,3 @@ class Prescription:
     code_change: str | None = None
     """What to change in code or data to take the cause away, which no treatment can."""
     is_interrupted: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the object that `gainstage prescribe --json` prints."""
-        return {
-            "baseline": {
-                **self.baseline.as_json(),
-                "verdict": self.verdict,
-                "cause": self.cause,
-            },
-            "trials": [trial.as_json() for trial in self.trials],
-            "best": None if self.best is None else asdict(self.best),
-            "diff": self.diff,
-            "diff_final_loss": self.diff_final_loss,
-            "said": self.said,
-            "instruction": self.instruction,
-            "code_change": self.code_change,
-            "folder": self.folder,
-        }

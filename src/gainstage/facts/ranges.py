@@ -15,6 +15,7 @@ AtLeastOne = Annotated[int, Meta(ge=1)]
 IndexOrNone = Annotated[int, Meta(ge=-1)]
 """An index; -1 for none."""
 Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+Seconds = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 OMIT: Final = {"omit": True}

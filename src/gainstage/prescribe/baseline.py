@@ -85,7 +85,7 @@ def _judged(
         steps=losses.steps,
         loss=losses.level(),
         final_loss=printed_final_loss(script.output(trial.name, "out")),
-        seconds=seconds,
+        seconds=round(seconds, 1),
         exit=code,
         note=note,
     )

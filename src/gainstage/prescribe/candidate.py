@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gainstage.facts.prescription import Settings
+from gainstage.facts.diagnosis import Setting
 from gainstage.treat.kinds import KINDS
 from gainstage.treat.settings import Value
 from gainstage.treat.spec import Spec, parse
@@ -39,7 +40,7 @@ class Candidate:
         ]
         return " and ".join(texts)
 
-    def settings(self) -> Settings | dict[str, Settings]:
+    def settings(self) -> Mapping[str, Setting | Mapping[str, Setting]]:
         """Return the settings given; by remedy where there are several."""
         if len(self.specs) == 1:
             return dict(self.specs[0].settings)

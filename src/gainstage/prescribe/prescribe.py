@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from gainstage.diagnose.causes import CAUSE
 from gainstage.facts.diagnosis import BY_HAND, Diagnosis
-from gainstage.facts.prescription import BestTrial, Prescription
+from gainstage.facts.prescription import BestTrial, Prescription, UntreatedTrial
 from gainstage.prescribe.baseline import Baseline, job_maker, run_baseline
 from gainstage.prescribe.executor import LocalExecutor, processors_at_once
 from gainstage.prescribe.halving import Halving
@@ -49,7 +49,7 @@ def prescribe(request: PrescribeRequest) -> Prescription:
     prescription = _untreated(script, baseline, run)
     if run.findings.verdict != "healthy" or losses.is_dead or baseline.trial.outcome != "finished":
         prescription = _search(request, script, baseline, run, losses, prescription)
-    write_json(folder / "prescription.json", prescription.as_json())
+    write_json(folder / "prescription.json", prescription)
     return prescription
 
 
@@ -59,9 +59,11 @@ def _untreated(script: TrialScript, baseline: Baseline, run: StoredRun) -> Presc
     diagnosis = findings.diagnosis
     return Prescription(
         folder=str(script.folder),
-        baseline=baseline.trial,
-        verdict=findings.verdict,
-        cause=None if diagnosis is None else diagnosis.cause,
+        baseline=UntreatedTrial(
+            **asdict(baseline.trial),
+            verdict=findings.verdict,
+            cause=None if diagnosis is None else diagnosis.cause,
+        ),
         trials=(),
         best=None,
         said="the run is healthy: there is nothing to treat",

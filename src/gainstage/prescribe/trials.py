@@ -212,7 +212,7 @@ class Trials:
             outcome=outcome,
             steps=0 if losses is None else losses.steps,
             loss=float("nan") if losses is None else losses.level(),
-            seconds=time.monotonic() - state.started if begun else 0.0,
+            seconds=round(time.monotonic() - state.started, 1) if begun else 0.0,
         )
 
 

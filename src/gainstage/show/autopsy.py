@@ -46,7 +46,7 @@ def diagnosis_json(run: StoredRun, findings: Findings) -> Json | None:
             }
             for alternative in diagnosis.alternatives
         ],
-        "evidence": diagnosis.as_json()["evidence"],
+        "evidence": json_safe(diagnosis.evidence),
         "module": diagnosis.site.module or None,
         "place": place_words(diagnosis.site),
         "source": _source(diagnosis.site, run.info),

@@ -86,8 +86,9 @@ def print_prescription(prescription: Prescription, *, file: TextIO) -> None:
     for trial in prescription.trials:
         if len(trial.treat) == 1 and _short(trial.treat[0]) == _what(trial) != trial.treat[0]:
             console.print(Text(safe(f"{_what(trial)}: {trial.why}")), soft_wrap=True)
-    cause = f" ({safe(prescription.cause)})" if prescription.cause else ""
-    console.print(Text(f"the run as it is: {prescription.verdict}{cause}"), soft_wrap=True)
+    untreated = prescription.baseline
+    cause = f" ({safe(untreated.cause)})" if untreated.cause else ""
+    console.print(Text(f"the run as it is: {untreated.verdict}{cause}"), soft_wrap=True)
     console.print(Text(safe(prescription.said)), soft_wrap=True)
     if prescription.diff_final_loss is not None:
         loss = _number(prescription.diff_final_loss)

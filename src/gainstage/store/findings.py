@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gainstage.detect.symptom_json import symptom_json
+from gainstage.facts.codec import json_safe
 from gainstage.facts.findings import FINDINGS_SCHEMA, Findings
 
 
@@ -15,5 +16,5 @@ def findings_json(findings: Findings) -> dict[str, Any]:
         "steps": findings.steps,
         "verdict": findings.verdict,
         "symptoms": [symptom_json(each) for each in findings.symptoms],
-        "diagnosis": None if findings.diagnosis is None else findings.diagnosis.as_json(),
+        "diagnosis": json_safe(findings.diagnosis),
     }
