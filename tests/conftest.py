@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from script_runs import empty_namespaces
+
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
 
@@ -65,6 +67,13 @@ def environment() -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         "GAINSTAGE_OBSERVER": observer,
     }
+
+
+@pytest.fixture(autouse=True)
+def scripts_end_with_their_test() -> Iterator[None]:
+    """Leave no model and no optimizer of a script behind that a later test would watch."""
+    yield
+    empty_namespaces()
 
 
 @pytest.fixture

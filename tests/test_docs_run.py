@@ -12,7 +12,6 @@ import contextlib
 import io
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from typer.main import get_command
 
 from conftest import environment
 from gainstage.cli import app
+from script_runs import run_script
 
 pytestmark = pytest.mark.usefixtures("process_observer")
 
@@ -112,7 +112,7 @@ def in_this_process(call: Any) -> tuple[int, str, str]:
 def as_script(words: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", words)
-        runpy.run_path(words[0], run_name="__main__")
+        run_script(words[0])
 
 
 def in_a_shell(command: str, folder: Path) -> tuple[int, str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import pytest
 
 import gainstage
 from messages import NONSENSE, assert_messages_do_not_decide
+from script_runs import run_script
 
 NAMED = """\
 import torch
@@ -43,7 +43,7 @@ def record(script: str, folder: Path) -> Path:
     path.parent.mkdir()
     path.write_text(script)
     with gainstage.watch(out=folder / "run"):
-        runpy.run_path(str(path), run_name="__main__")
+        run_script(path)
     return folder / "run"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import gainstage
 from gainstage.facts.findings import Findings
 from messages import assert_messages_do_not_decide
+from script_runs import run_script
 
 DEEP = """\
 import torch
@@ -80,7 +80,7 @@ def findings(script: str, tmp_path: Path) -> Findings:
     path = tmp_path / "train.py"
     path.write_text(script)
     with gainstage.watch(out=tmp_path / "run"):
-        runpy.run_path(str(path), run_name="__main__")
+        run_script(path)
     assert_messages_do_not_decide(tmp_path / "run")
     return gainstage.load(tmp_path / "run").findings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import runpy
 import subprocess
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import nn
 import gainstage
 from gainstage.prescribe.patch.diff import Patch, patch_of
 from gainstage.treat.spec import parse
+from script_runs import run_script
 
 HEAD = """\
 import torch
@@ -156,7 +156,7 @@ class Shown:
 def final_loss(path: Path) -> float:
     out = io.StringIO()
     with redirect_stdout(out):
-        runpy.run_path(str(path), run_name="__main__")
+        run_script(path)
     return float(re.findall(r"final_loss=(\S+)", out.getvalue())[-1])
 
 
@@ -260,7 +260,7 @@ def test_scales_that_were_measured_are_written_down(
     assert case.text.count("orthogonal_(weight, ") == 2
     out = io.StringIO()
     with redirect_stdout(out):
-        runpy.run_path(str(tmp_path / "train.py"), run_name="__main__")
+        run_script(tmp_path / "train.py")
     level = float(re.findall(r"tensor\(([\d.]+)", out.getvalue())[-1])
     if kind == "lsuv":  # of other draws of the same scale
         assert level == pytest.approx(1.0, rel=0.2)

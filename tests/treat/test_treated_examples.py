@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import runpy
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import gainstage
 from conftest import Runner
 from gainstage.facts.treatment_event import TreatmentState
+from script_runs import run_script
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SICK = {
@@ -60,7 +60,7 @@ def final_loss(
     path = str(EXAMPLES / name)
     monkeypatch.setattr(sys, "argv", [path, *SICK[name]])
     with gainstage.watch(out=folder, treat=treat) as watch:
-        runpy.run_path(path, run_name="__main__")
+        run_script(path)
         assert not watch._session.recorder.boundary.has_failed
     (loss,) = re.findall(r"final_loss=(\S+)", capsys.readouterr().out)
     return float(loss)
