@@ -136,6 +136,13 @@ for step in range(120):
     state = state.detach()
 """
 
+UNSTEPPED = """\
+import torch
+
+other = torch.nn.Linear(4, 4)
+waiting = torch.optim.SGD(other.parameters(), lr=0.1)
+"""
+
 MEMORY = """\
 import torch
 from torch import nn
@@ -165,10 +172,11 @@ for step in range(60):
 """
 
 
+@pytest.mark.parametrize("others", ["", UNSTEPPED], ids=["alone", "beside-an-unstepped-optimizer"])
 def test_a_state_that_grows_from_step_to_step_is_recurrent_gain_and_forecast(
-    tmp_path: Path,
+    others: str, tmp_path: Path
 ) -> None:
-    found = findings(CARRIED, tmp_path)
+    found = findings(others + CARRIED, tmp_path)
     assert found.diagnosis is not None
     assert found.diagnosis.cause == "recurrent-gain"
     assert "no weight more than" in found.diagnosis.evidence[0].text

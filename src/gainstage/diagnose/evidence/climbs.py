@@ -117,14 +117,22 @@ def _levels_climb(record: RankRecord) -> Iterator[Piece]:
 
 
 def _weights_grown(record: RankRecord) -> float | None:
-    """Return by how many bits the weight that grew most has grown, while all were finite."""
-    norms = record.weights.weight_norms.astype(np.float64)
-    finite = norms[np.isfinite(norms).all(axis=1) & (norms > 0).any(axis=1)]
-    if len(finite) < 2:
+    """Return by how many bits the weight that grew most has grown, while all were finite.
+
+    A weight that was not read in a row, such as one of another optimizer, does not spoil the row.
+    """
+    weights = record.weights
+    norms = weights.weight_norms.astype(np.float64)
+    is_broken = (weights.present & ~np.isfinite(norms)).any(axis=1)
+    norms = norms[~is_broken & (np.nan_to_num(norms) > 0).any(axis=1)]
+    if len(norms) < 2:
         return None
-    there = (finite[0] > 0) & (finite[-1] > 0)
-    grown = np.log2(finite[-1][there]) - np.log2(finite[0][there])
-    return float(max(grown.max(initial=0.0), 0.0))
+    grown = 0.0
+    for column in norms.T:
+        known = column[np.isfinite(column) & (column > 0)]
+        if len(known) > 1:
+            grown = max(grown, float(np.log2(known[-1]) - np.log2(known[0])))
+    return grown
 
 
 def _stream(record: RankRecord) -> Iterator[Piece]:

@@ -158,7 +158,8 @@ def _growth_alike(record: RankRecord) -> Iterator[Piece]:
     """What multiplies every weight by the same factor at each step is no gradient."""
     weights, alarm = record.weights, record.alarm_step
     matrices = [len(tensor.shape) > 1 for tensor in record.tensors]
-    norms = weights.weight_norms[:, np.flatnonzero(matrices)].astype(np.float64)
+    was_read = weights.present.any(axis=0)
+    norms = weights.weight_norms[:, np.array(matrices) & was_read].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = np.log2(norms)
     usable = np.isfinite(bits).all(axis=1) & (
