@@ -96,7 +96,12 @@ class Boundary:
             before, after, on_error, prepare = inside
             if prepare is not None:
                 args = prepare(args)
-            note = self._guarded(before, *args, **kwargs)
+            # Guarded here and not in a function: after a backward pass every frame is a cold one.
+            try:
+                note = True if before is None else before(*args, **kwargs)
+            except Exception as error:
+                self.fault(error)
+                note = None
             try:
                 result = torch_function(*args, **kwargs)
             except BaseException as error:
@@ -105,7 +110,10 @@ class Boundary:
                 _leave_out_our_frames(error)
                 raise
             if note is not None and after is not None:
-                self._guarded(after, note, result)
+                try:
+                    after(note, result)
+                except Exception as error:
+                    self.fault(error)
             return result
 
         def close() -> None:
@@ -156,7 +164,13 @@ class Boundary:
 
         None after an error of our own.
         """
-        return None if self.has_failed else self._guarded(ours, *args)
+        if self.has_failed:
+            return None
+        try:
+            return ours(*args)
+        except Exception as error:
+            self.fault(error)
+            return None
 
     def retire(self) -> None:
         """Take the life out of all functions made here, and let go of whom they called."""
@@ -169,16 +183,6 @@ class Boundary:
         for close in self._closers:
             close()
         self._closers.clear()
-
-    def _guarded(self, ours: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
-        """Call a function of ours; where there is none its note is True."""
-        if ours is None:
-            return True
-        try:
-            return ours(*args, **kwargs)
-        except Exception as error:
-            self.fault(error)
-            return None
 
 
 def _leave_out_our_frames(error: BaseException) -> None:

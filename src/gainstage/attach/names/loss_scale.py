@@ -19,6 +19,11 @@ class LossScale:
         self._losses: list[tuple[weakref.ref[Tensor], float | Tensor]] = []
         self._unscaled: set[int] = set()
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether no scaler has ever scaled a loss."""
+        return self._scaler is None
+
     def on_scale(self, scaler: GradScaler, outputs: Any, scaled: Any) -> None:
         """Note a loss that `scaler.scale` multiplied."""
         if not scaler.is_enabled():

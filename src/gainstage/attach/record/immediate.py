@@ -6,6 +6,7 @@ import operator
 from typing import cast
 
 from torch import Tensor
+from torch import float32 as FLOAT32
 from torch.optim import Optimizer
 
 from gainstage.attach.names.columns import Plan
@@ -13,6 +14,7 @@ from gainstage.attach.names.loss_scale import LossScale
 from gainstage.attach.record.clips import Clips
 from gainstage.attach.record.metrics import Norms, StepMetrics
 from gainstage.norms.deferred import Fetch, Number, fetched_norms, total_of
+from gainstage.norms.native import plain_norms
 from gainstage.norms.total import gradient_norms, small_norms
 
 _GRAD = operator.attrgetter("grad")
@@ -20,9 +22,13 @@ _GRAD = operator.attrgetter("grad")
 
 def read_plain(plan: Plan) -> StepMetrics:
     """Read a step on the CPU that nothing has clipped, scaled or treats. The shortest way."""
-    read = small_norms if plan.is_small else gradient_norms
-    norms, total = read(list(map(_GRAD, plan.parameters)))
-    return StepMetrics(norms, total)
+    if not plan.is_small:
+        return StepMetrics(*gradient_norms(list(map(_GRAD, plan.parameters))))
+    if plain_norms is not None:
+        known = plain_norms(plan.parameters, Tensor, FLOAT32)
+        if known is not None:
+            return StepMetrics(*known)
+    return StepMetrics(*small_norms(list(map(_GRAD, plan.parameters))))
 
 
 def gradients_of(plan: Plan) -> list[Tensor | None]:

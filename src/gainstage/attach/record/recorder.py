@@ -127,16 +127,12 @@ class Recorder:
         is_finite = self._loss.add(roots, replace=self._closure.is_open)
         if not self._closure.is_open:
             self._stepping = None
-        self.judge.before_backward(roots, self.script)
-        if self.graph is not None:
-            self.graph.before_backward(
-                roots,
-                self.step,
-                self.loss_scale.current(),
-                self._loss.known(),
-                is_finite=is_finite,
-                accumulates=accumulates,
-            )
+        if self.judge.check is not None:
+            self.judge.before_backward(roots, self.script)
+        graph = self.graph
+        call = {"is_finite": is_finite, "accumulates": accumulates}
+        if graph is not None and graph.looks_at(self._rows.step, self._loss.value, **call):
+            graph.before_backward(roots, self.step, self.loss_scale.current(), **call)
         if not self.has_optimizer:
             self._leaves = leaves_of(root for root in roots if isinstance(root, Tensor))
         if self.treatments:
@@ -223,7 +219,7 @@ class Recorder:
         if self.treatments:
             self.judge.before_treatments(optimizer)
             self.treatments.begin(optimizer, self.step)
-        closure = closure_of(args, kwargs)
+        closure = closure_of(args, kwargs) if kwargs or len(args) > 1 else None
         plan = self._columns.plan_of(optimizer)
         if closure is not None:
             self._closure.begin()
@@ -265,10 +261,10 @@ class Recorder:
         """Count a step that a loss scaler left out."""
         self._rows.skipped += 1
         self._clips.clear()
-        self._loss.close()
+        self._loss.is_used = True
         self.judge.on_skipped()
 
-    # SampledGradients
+    # Gradients
 
     def _read(self, plan: Plan, optimizer: Optimizer) -> StepMetrics:
         """Read the gradients that an optimizer is about to step with, and treat them."""
@@ -320,10 +316,13 @@ class Recorder:
         lr = lr_of(optimizer)
         if lr is not None and type(lr) is not float:
             lr = float(lr)
-        now = time.time()
-        self._write(plan, optimizer, now, self._loss.wait(), lr, metrics)
-        self._loss.close()
-        self._weights.after_step(plan)
+        loss = self._loss.value
+        if loss is not None and type(loss) is not float:
+            loss = float(loss)
+        self._write(plan, optimizer, time.time(), loss, lr, metrics)
+        self._loss.is_used = True
+        if self._rows.step >= self._weights.next_step:
+            self._weights.after_step(plan)
 
     def _launch(self, plan: Plan, optimizer: Optimizer | None, grads: list[Tensor | None]) -> None:
         """Record a step whose numbers are on an accelerator, without waiting for any of them."""
@@ -342,7 +341,7 @@ class Recorder:
         self._deferred.begin(plan, grads, optimizer, self._loss.value, lr, done)
         if self.judge.check is not None:
             self._deferred.deliver(wait=True)
-        self._loss.close()
+        self._loss.is_used = True
         self._weights.after_launch(plan, self._deferred)
 
     def _write(

@@ -24,7 +24,8 @@ class StepLoss:
         self.value: Number = None
         """The sum so far; where a loss is on an accelerator, a tensor there."""
         self._loss_scale = loss_scale
-        self._is_used = True
+        self.is_used = True
+        """Whether a step has used the sum, or has been left out: the next call begins anew."""
 
     def add(self, roots: Sequence[Any], *, replace: bool = False) -> bool:
         """Add the losses that a backward call begins at.
@@ -36,9 +37,15 @@ class StepLoss:
         Returns:
             Whether they are finite, as far as that is known without waiting for a device.
         """
+        if len(roots) == 1 and (self.is_used or replace) and self._loss_scale.is_unused:
+            (root,) = roots
+            if type(root) is Tensor and root.is_cpu and root.numel() == 1:  # what most steps are
+                self.is_used = False
+                value = self.value = root.item()
+                return math.isfinite(value)
         is_finite = True
-        if self._is_used or replace:
-            self.value, self._is_used = None, False
+        if self.is_used or replace:
+            self.value, self.is_used = None, False
         for root in roots:
             if isinstance(root, Tensor) and root.numel() == 1:
                 value = self._loss_scale.unscaled_loss(root)
@@ -49,19 +56,6 @@ class StepLoss:
                 is_finite = is_finite and (isinstance(value, Tensor) or math.isfinite(value))
         return is_finite
 
-    def close(self) -> None:
-        """Let the next backward call begin a new sum: the step was recorded or left out."""
-        self._is_used = True
-
-    def known(self) -> float | None:
-        """Return the sum where that needs no waiting."""
-        return self.value if type(self.value) is float else None
-
-    def wait(self) -> float | None:
-        """Return the sum as a float; waits for an accelerator."""
-        value = self.value
-        return value if value is None or type(value) is float else float(value)
-
     def release(self) -> None:
         """Let go of a loss that is a tensor."""
-        self.value, self._is_used = None, True
+        self.value, self.is_used = None, True

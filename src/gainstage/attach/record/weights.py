@@ -41,6 +41,8 @@ class WeightSampler:
         self._rows = rows
         self._cadence = Cadence(share, shortest=_SHORTEST, on_change=on_change)
         self._deferred_steps = 0
+        self.next_step = 0.0
+        """The first step to come for which `after_step` has anything to do."""
 
     def after_step(self, plan: Plan) -> None:
         """Read all weights where the next step is one of those that are due.
@@ -48,11 +50,16 @@ class WeightSampler:
         Args:
             plan: Of the step just written, for when no optimizer has stepped.
         """
-        step = self._rows.step
-        self._cadence.on_step(step)
-        is_due = self._cadence.is_due(step)
-        if not is_due and not _is_early(step):
-            return
+        step, cadence = self._rows.step, self._cadence
+        if cadence.wants_steps:
+            cadence.on_step(step)
+        is_due = cadence.is_due(step)
+        if is_due or _is_early(step):
+            self._read(plan, is_due=is_due)
+        soonest = min(cadence.next_due(step), _next_early(step))
+        self.next_step = step + 1 if cadence.wants_steps else soonest
+
+    def _read(self, plan: Plan, *, is_due: bool) -> None:
         began = time.perf_counter()
         plans = self._plans(plan)
         norms: Norms = []
@@ -82,4 +89,14 @@ class WeightSampler:
 def _is_early(step: int) -> bool:
     """Tell whether a step is read whatever that costs: 1, 2, 4, 8, 12 ..., ever more rarely."""
     octave = 1 << (step.bit_length() - 1)
-    return step == octave or step % max(octave // _PER_OCTAVE, _SHORTEST) == 0
+    return step == octave or step % _stride(octave) == 0
+
+
+def _next_early(step: int) -> int:
+    """Return the first step after this one that is read whatever that costs."""
+    octave = 1 << (step.bit_length() - 1)
+    return min((step // _stride(octave) + 1) * _stride(octave), 2 * octave)
+
+
+def _stride(octave: int) -> int:
+    return max(octave // _PER_OCTAVE, _SHORTEST)

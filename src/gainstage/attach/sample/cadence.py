@@ -54,6 +54,9 @@ class Cadence:
         """The least that a sample has cost so far."""
         self.step_s = math.inf
         """What a step has taken in the shortest few so far, without what was sampled in them."""
+        self.wants_steps = True
+        """Whether `on_step` has anything to do: until the interval is decided, and where enough
+        samples were taken since to see whether it holds."""
         self._shortest = shortest
         self._on_change = on_change
         self._clock = clock
@@ -73,6 +76,14 @@ class Cadence:
             return False
         return interval == 1 or step % (interval + 1) == 0
 
+    def next_due(self, step: int) -> float:
+        """Return the first step after this one that is due; infinite while none is known."""
+        interval = self.interval
+        if interval is None:
+            return math.inf
+        gap = 1 if interval == 1 else interval + 1
+        return (step // gap + 1) * gap
+
     def on_cost(self, seconds: float, *, is_due: bool = True) -> None:
         """Take account of a sample.
 
@@ -84,11 +95,12 @@ class Cadence:
         self._spent_s += seconds
         if is_due and self.interval is not None:
             self._judged_costs_s.append(seconds)
+            self.wants_steps = len(self._judged_costs_s) >= _SAMPLES_JUDGED
 
     def on_step(self, step: int) -> None:
         """Measure a step that has ended; decide, or see whether the decision holds."""
         if self.interval is not None:
-            if len(self._judged_costs_s) >= _SAMPLES_JUDGED:
+            if self.wants_steps:
                 self._judge(step)
             return
         if step % _WINDOW and self._last is not None:
@@ -102,6 +114,7 @@ class Cadence:
             paid_for = power_above(self.cost_s / (self.share * self.step_s))
             self.interval = max(paid_for, self._shortest)
             self._judged_from = now
+            self.wants_steps = False
 
     def _judge(self, step: int) -> None:
         """Make the interval longer where samples have cost far more than their share.
@@ -113,7 +126,7 @@ class Cadence:
         costs_s = sorted(self._judged_costs_s)
         cost_s = costs_s[len(costs_s) // 2] * len(costs_s)
         excess = cost_s / max(allowed_s, 1e-9)
-        self._judged_from, self._judged_costs_s = now, []
+        self._judged_from, self._judged_costs_s, self.wants_steps = now, [], False
         before = self.interval or 1
         if excess > _FAR_ABOVE and before < _LONGEST:
             self.interval = min(before * power_above(excess), _LONGEST)

@@ -56,6 +56,11 @@ class GraphSampler:
         self._structures: dict[tuple[str, ...], Structure] = {}
         self._running: _Running | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a sampled call has begun."""
+        return self._running is not None
+
     def begin(
         self,
         roots: Sequence[Tensor],

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,26 +20,21 @@ from gainstage.attach.audit.unstepped_parameters import UnheldParameters
 from gainstage.attach.fault.fault_watch import FaultWatch, tensors_of
 from gainstage.attach.fault.update_fault import update_fault
 from gainstage.attach.names.columns import Columns
-from gainstage.attach.names.module_names import module_names
 from gainstage.attach.sample.deep_compiled import EagerForwards, has_compiled
 from gainstage.attach.sample.graph_sampler import GraphSampler, Sample
 from gainstage.attach.sample.graph_sink import GraphSink
 from gainstage.attach.sample.sample_schedule import FIRST_STEPS, SampleSchedule
+from gainstage.attach.sample.site_taker import SiteTaker
 from gainstage.facts.observation import Observation, SamplingRateChanged
 from gainstage.graph.autopsy.log_margin import log_margins
 from gainstage.graph.levels.profile import blocks_of
-from gainstage.graph.nodes.release import sweep
+from gainstage.graph.nodes.release import KEPT, sweep
 from gainstage.graph.nodes.walk import is_leaf, walk
-from gainstage.graph.sites.recording import SiteRecording, sites_of
 from gainstage.graph.sites.site_map import SiteMap
-from gainstage.norms.deferred import is_capturing
+from gainstage.norms.deferred import Number, is_capturing
 
 _MANY_CALLS = 3
 """Backward calls for one step from which on it accumulates gradients: two losses make two."""
-_SHAPES_AT_ONCE = 4
-"""Shapes of graphs whose sites are taken without regard to the budget."""
-_NODE_S = 20e-6
-"""What taking the site of a node costs, about."""
 
 
 @dataclass(slots=True)
@@ -79,60 +72,47 @@ class GraphWatch:
         self.unheld = UnheldParameters(sink.on_observation)
         self._sink = sink
         self.schedule = SampleSchedule(share, on_change=self._on_graphs_rarer)
-        self._model = None if model is None else weakref.ref(model)
-        self._recording: SiteRecording | None = None
-        self._unrestored: SiteRecording | None = None
-        self._is_compiled = has_compiled()
+        self._taker = SiteTaker(self.sites, sink, model)
+        self._taker.with_modules = not has_compiled()
         self._eager = EagerForwards() if deep_compiled else None
-        self._wants_sites = False
-        self._sites_due = 0
         self._sampler = GraphSampler()
         self._step = _Step()
         self._next = 0
         self._is_compiled_known = False
         self._judged = -1
+        self._is_sampled = False
+        self._has_read = False
         self.is_thorough = False
         """Whether levels are read where the loss is not finite, too, and computed where nothing
         saved what a layer put out."""
 
     def begin(self) -> None:
         """Record the sites of the forward pass to come."""
-        if self._recording is None:
-            self._recording = SiteRecording(with_modules=not self._is_compiled)
+        self._taker.begin()
 
     def end_forward(self) -> None:
         """Record no further sites; those of the graph at hand are taken as backward begins."""
-        if self._recording is not None:
-            self._recording.stop()
+        self._taker.end_forward()
 
     def end(self) -> None:
         """Let go of torch."""
         if self._eager is not None:
             self._eager.end()
-        if self._recording is not None:
-            self._recording.stop()
-            self._recording = None
-        self._restore_anomaly_mode()
+        self._taker.end()
 
     def retire(self) -> None:
         """Let go of all that is the script's; what was counted can still be asked."""
         self.end()
         self.faults.forget()
         self._sampler.retire()
+        self._taker.retire()
         self._step = _Step()
-        self._unrestored = None
-
-    def _restore_anomaly_mode(self) -> None:
-        if self._unrestored is not None:
-            self._unrestored.restore()
-            self._unrestored = self._unrestored if self._unrestored.needs_restore else None
 
     def on_compile(self) -> None:
         """Keep module hooks away from code that is about to be compiled."""
-        self._is_compiled, self._is_compiled_known = True, False
+        self._taker.leave_modules()
+        self._is_compiled_known = False
         self._choose_forward(self._next)
-        if self._recording is not None:
-            self._recording.let_go_of_modules()
 
     def on_danger(self, step: int) -> None:
         """Sample every step for a while. Another thread may call it."""
@@ -149,12 +129,36 @@ class GraphWatch:
 
     # Backward
 
+    def looks_at(self, step: int, loss: Number, *, is_finite: bool, accumulates: bool) -> bool:
+        """Count a backward call; True where `before_backward` is to be called for it, as for few.
+
+        Args:
+            step: The optimizer step to come.
+            loss: Of the step so far; its value counts where that needs no waiting for a device.
+            is_finite: Whether it is, as far as that is known without waiting for a device.
+            accumulates: Whether gradients are added to those that are there; else returned.
+        """
+        current = self._step
+        current.calls += 1
+        current.adding += accumulates
+        if current.calls == 1:
+            self.audit.left = None
+            if type(loss) is float:
+                self.schedule.on_loss(loss, step)
+        self._is_sampled = is_due = self._is_due(step)
+        return (
+            is_due
+            or not is_finite
+            or self._taker.recording is not None
+            or self.faults.holds
+            or (current.adding == _MANY_CALLS and accumulates)
+        )
+
     def before_backward(
         self,
         roots: Sequence[Any],
         step: int,
         scale: float | Tensor,
-        loss: float | None = None,
         *,
         is_finite: bool,
         accumulates: bool = True,
@@ -165,21 +169,23 @@ class GraphWatch:
             roots: What backward is called on.
             step: The optimizer step to come.
             scale: The loss scale that will be in the gradients.
-            loss: Its value, where that is known without waiting for a device.
             is_finite: Whether the loss is, as far as that is known without waiting for a device.
             accumulates: Whether gradients are added to those that are there; else returned.
         """
-        self._count_call(roots, step, loss, accumulates=accumulates)
-        is_due = self._is_due(step)
-        if self._recording is None and is_finite and not is_due and not self.faults.holds:
+        if accumulates and self._step.adding == _MANY_CALLS:
+            self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
+        is_due = self._is_sampled
+        is_recorded = self._taker.recording is not None
+        if not (is_recorded or is_due or self.faults.holds) and is_finite:
             return
         if is_capturing():
             return
+        self._has_read = True
         began = time.perf_counter()
         tensors = [r for r in roots if isinstance(r, Tensor) and r.grad_fn is not None]
         graph = walk(tensors)
         nodes = [node for node in graph if not is_leaf(node)]
-        is_recorded = self._end_recording(nodes)
+        self._taker.take(nodes, self._next, self.schedule.cadence)
         if is_recorded or is_due:
             self._audit_graph(step, tensors, graph, nodes, accumulates=accumulates)
         if not is_finite:
@@ -189,26 +195,15 @@ class GraphWatch:
         if is_due and nodes and (is_finite or self.is_thorough):
             self._sample(tensors, graph, nodes, scale, began)
 
-    def _count_call(
-        self, roots: Sequence[Any], step: int, loss: float | None, *, accumulates: bool
-    ) -> None:
-        """Count a backward call of the step to come."""
-        self._step.calls += 1
-        self._step.adding += accumulates
-        if accumulates and self._step.adding == _MANY_CALLS:
-            self.audit.on_accumulation(step, _MANY_CALLS, [r for r in roots if type(r) is Tensor])
-        if self._step.calls == 1:
-            self.audit.left = None
-            if loss is not None:
-                self.schedule.on_loss(loss, step)
-
     def _is_due(self, step: int) -> bool:
         """Tell whether the backward call at hand is sampled."""
-        is_due = self.schedule.is_due(step, self._step.calls)
-        if self._eager is not None and self._is_compiled and self._step.calls == 1:
+        calls = self._step.calls
+        if self._eager is not None and not self._taker.with_modules and calls == 1:
+            self.schedule.is_due(step, calls)
             is_due = self._eager.is_on
             self._eager.end()
-        return is_due
+            return is_due
+        return self.schedule.is_due(step, calls)
 
     def _audit_graph(
         self,
@@ -226,7 +221,7 @@ class GraphWatch:
         if self._step.calls == 1 and accumulates:
             leaves = [node.variable for node in graph if is_leaf(node)]
             self.audit.on_fresh_graph(step, leaves)
-            self.unheld.look(step, leaves, None if self._model is None else self._model())
+            self.unheld.look(step, leaves, self._taker.model())
 
     def look_at(self, losses: Sequence[Tensor], step: int) -> None:
         """Look into losses, not finite, that no backward call was made on, as a run ends.
@@ -236,19 +231,11 @@ class GraphWatch:
         if not losses or self.faults.faults or self.faults.is_loss_bad:
             return
         nodes = [node for node in walk(losses) if not is_leaf(node)]
-        self._end_recording(nodes)
+        self._has_read = True
+        self._taker.take(nodes, self._next, self.schedule.cadence)
         self.audit.on_backward(step, losses)
         self.faults.on_bad_loss(losses, nodes)
         self.faults.is_last = True
-
-    def _end_recording(self, nodes: Sequence[Any]) -> bool:
-        """Take in the sites of the forward pass that has ended; False where none was recorded."""
-        recording, self._recording = self._recording, None
-        if recording is not None:
-            recording.stop()
-            self._unrestored = recording if recording.needs_restore else None
-            self._take_sites(nodes, recording)
-        return recording is not None
 
     def _sample(
         self,
@@ -259,7 +246,7 @@ class GraphWatch:
         began: float,
     ) -> None:
         match = self.sites.match(nodes)
-        self._wants_sites |= not match.exact
+        self._taker.is_wanted |= not match.exact
         for margin in log_margins(nodes):
             self.audit.on_log(self._next, self.sites.site(match.sites[margin.place]), margin)
             self.schedule.is_close |= margin.bits >= margin.limit_bits / 2
@@ -276,15 +263,12 @@ class GraphWatch:
 
     def after_backward(self) -> None:
         """End a sampled call; record the sites of the next forward pass where it is time."""
-        sample = self._sampler.end()
+        sample = self._sampler.end() if self._sampler.is_running else None
         if sample is not None:
             self._step.samples.append(sample)
             self.schedule.on_cost(sample.cost_s)
-        if self._wants_sites and (
-            len(self.sites) <= _SHAPES_AT_ONCE or self._next >= self._sites_due
-        ):
-            self._wants_sites = False
-            self.begin()
+        if self._taker.is_wanted:
+            self._taker.begin_where_wanted(self._next)
 
     # Steps
 
@@ -313,15 +297,19 @@ class GraphWatch:
         if self.faults.is_loss_bad or not (total is None or total < math.inf):
             self.judge(step, columns, ids, norms, optimizer)
         self._step.calls = self._step.adding = 0
-        self.faults.forget()
+        if self._has_read:
+            self._has_read = False
+            self.faults.forget()
         self.schedule.on_step(step, total)
         if self._step.samples:
             self._hand_over(step, columns.by_id)
-        if self._unrestored is not None:
-            self._restore_anomaly_mode()
+        if self._taker.unrestored is not None:
+            self._taker.restore_anomaly_mode()
         self._next = step + 1
-        self._choose_forward(self._next)
-        sweep()
+        if self._eager is not None:
+            self._choose_forward(self._next)
+        if KEPT:
+            sweep()
 
     def judge(
         self,
@@ -370,23 +358,10 @@ class GraphWatch:
 
     def _choose_forward(self, step: int) -> None:
         """Have compiled code run eagerly up to the next backward call, where that is to be read."""
-        if self._eager is None or not self._is_compiled:
+        if self._eager is None or self._taker.with_modules:
             return
         if self.schedule.is_expected(step):
             self._eager.begin()
         elif not self._is_compiled_known:
             self._is_compiled_known = True
             self.begin()  # its graph has another shape
-
-    def _take_sites(self, nodes: Sequence[Any], recording: SiteRecording) -> None:
-        """Take in the sites of a recorded graph. Another graph may follow a new one: see to it."""
-        model = None if self._model is None else self._model()
-        names = module_names(recording.modules, sys._getframe(), model)
-        graphs, sites = len(self.sites), len(self.sites.sites)
-        self.sites.add(nodes, sites_of(nodes, recording.calls, names))
-        if len(self.sites) > graphs:
-            self._wants_sites = True
-            cadence = self.schedule.cadence
-            self._sites_due = self._next + cadence.steps_in(_NODE_S * len(nodes) / cadence.share)
-        if len(self.sites) > graphs or len(self.sites.sites) > sites:
-            self._sink.on_sites(self.sites)

@@ -18,6 +18,9 @@ _EARLY_S = 1.0
 """What sampling may cost in all beyond its share: a short run, too, has more than four samples."""
 _EARLY_GROWTH = 1.1
 """Ratio of one early sample's step to the one before."""
+_LATER = 128
+_LATER_GROWTH = 1.25
+"""The same from that step on: of the steps of a long run far less than 1 in 100 are sampled."""
 _CLOSE_GROWTH = 1.01
 """The same once something nears its limit."""
 _LEAP = 8.0
@@ -63,12 +66,14 @@ class SampleSchedule:
         self._early_left: int | None = None
         """Early samples that are left, None while it is not known what one costs."""
         self._is_due_by_share = False
+        self._quiet_until = 0.0
+        """No first backward call of a step before this one is due."""
         self._highest = math.inf
         self._loss_level = 0.0
 
     def is_due(self, step: int, calls: int) -> bool:
         """Tell whether to sample the backward call at hand, the last of so many of its step."""
-        if calls > _MOST_CALLS:
+        if step < self._quiet_until or calls > _MOST_CALLS:
             return False
         self._is_due_by_share = False
         if self.is_wanted(step):
@@ -76,10 +81,31 @@ class SampleSchedule:
         if calls > 1:
             return False
         if step >= self._early_step and self._may_early():
-            self._early_step = int(step * (_CLOSE_GROWTH if self.is_close else _EARLY_GROWTH)) + 1
+            self._expect_early(step)
             return True
         self._is_due_by_share = self.cadence.is_due(step)
+        if not self._is_due_by_share and self.cadence.interval is not None:
+            self._quiet_until = self._next_due(step)
         return self._is_due_by_share
+
+    def _next_due(self, step: int) -> float:
+        """Return the first step after this one that may be due, as far as is known by now."""
+        due = self.cadence.next_due(step)
+        if self._early_left != 0:
+            due = min(due, self._early_step)
+        if self._danger_until > step:
+            due = min(due, max(self._danger_from, step + 1))
+        return due
+
+    def _expect_early(self, step: int) -> None:
+        """Place the next early sample; none where those by the share are as near."""
+        growth = _EARLY_GROWTH if step < _LATER else _LATER_GROWTH
+        if self.is_close:
+            growth = _CLOSE_GROWTH
+        self._early_step = int(step * growth) + 1
+        interval = self.cadence.interval
+        if interval is not None and self._early_step - step > interval and not self.is_close:
+            self._early_left = 0
 
     def is_expected(self, step: int) -> bool:
         """Tell whether the first backward call of a step to come will be sampled."""
@@ -122,7 +148,8 @@ class SampleSchedule:
 
     def on_step(self, step: int, total: float | None) -> None:
         """Sample the next steps where the norm of this one is far above all before."""
-        self.cadence.on_step(step)
+        if self.cadence.wants_steps:
+            self.cadence.on_step(step)
         if total is not None and total < math.inf:
             if total > self._highest:
                 self._highest = _LEAP * total
@@ -136,6 +163,7 @@ class SampleSchedule:
             grain = max(_DANGER_STEPS, self.cadence.steps_in(_DANGER_GRAIN_S))
             start = (step // grain + 1) * grain
             self._danger_from, self._danger_until = start, start + _DANGER_STEPS
+            self._quiet_until = 0.0
 
     def _expect(self, step: int, until: int) -> None:
         """Have the steps from one to another sampled, besides those in danger already."""
@@ -143,3 +171,4 @@ class SampleSchedule:
             self._danger_from = step
         self._danger_from = min(self._danger_from, step)
         self._danger_until = max(self._danger_until, until)
+        self._quiet_until = 0.0

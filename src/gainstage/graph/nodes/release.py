@@ -18,14 +18,15 @@ DEEP = 4096
 OURS = 2
 """References to a node that only we hold: the variable's, and that of the call that counts."""
 
-_kept: dict[Any, None] = {}
-"""Each node once, however often its graph was walked: two references would look like two owners."""
+KEPT: dict[Any, None] = {}
+"""The nodes that are kept, each once, however often its graph was walked: two references would look
+like two owners."""
 
 
 def keep(nodes: Collection[Any]) -> None:
     """Keep the nodes of a deep graph, in forward order, until nobody else owns them."""
     if len(nodes) > DEEP:
-        _kept.update(dict.fromkeys(nodes))
+        KEPT.update(dict.fromkeys(nodes))
 
 
 def sweep() -> int:
@@ -33,9 +34,9 @@ def sweep() -> int:
 
     Called by every walk. Call it after an optimizer's step as well: nodes need not outlive it.
     """
-    while _kept:
-        node, _ = _kept.popitem()
+    while KEPT:
+        node, _ = KEPT.popitem()
         if sys.getrefcount(node) > OURS:
-            _kept[node] = None
+            KEPT[node] = None
             break
-    return len(_kept)
+    return len(KEPT)
