@@ -1000,6 +1000,10 @@ export interface Site {
   /** Absolute path of the user's file. */
   file: string | null;
   line: number | null;
+  /** Whether the operation is a sum of two arguments; None where that was not recorded. */
+  adds: boolean | null;
+  /** Whether its output holds its input's values and no others: a view, a cast, a copy. */
+  keeps_values: boolean | null;
 }
 
 /** sites.json: places in the code that make graph nodes */

@@ -52,7 +52,9 @@ def test_the_parts_of_an_entry_fit_together(name: str) -> None:
     assert kind.compose is None or kind.results != ("result",)
     assert kind.moves is not None or not (kind.masks or kind.casts or kind.transposes)
     assert kind.normalizes or not kind.batch_statistics
-    assert not (kind.adds and kind.scales)
+    assert sum(map(bool, (kind.adds, kind.scales, kind.power, kind.negates))) <= 1
+    assert not kind.reshapes or kind.moves == "whole"
+    assert not kind.convolves or kind.factors
     assert kind.accumulates or kind.reduction is None
     assert set(kind.makes.split()) <= {"nan", "inf"}
     for domain in kind.domain:
@@ -103,6 +105,38 @@ def test_a_dispersion_of_equal_values_is_zero(name: str) -> None:
     result = evaluate(kind, operands | {"self": torch.full_like(operands["self"], value)})[0]
     # `pairwise_distance` adds an eps of its own before the norm.
     assert bool((result.abs() < 1e-5).all())
+
+
+SUMS = {
+    "sum": lambda one, other: one + other,
+    "difference": lambda one, other: one - other,
+    "complement": lambda one, other: other - one,
+    "product": lambda one, other: one * other,
+    "quotient": lambda one, other: one / other,
+}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in COMPUTED if OPERATIONS[n].adds or OPERATIONS[n].scales]
+)
+def test_arithmetic_is_what_it_is_said_to_be(name: str) -> None:
+    kind = OPERATIONS[name]
+    by_name = operands_of(name) | ({"alpha": 1} if kind.adds else {})
+    (result,) = evaluate(kind, by_name)
+    wanted = SUMS[str(kind.adds or kind.scales)](by_name["self"], by_name["other"])
+    assert torch.equal(result, wanted)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in COMPUTED if OPERATIONS[n].power or OPERATIONS[n].negates]
+)
+def test_a_power_is_the_one_that_it_is_said_to_be(name: str) -> None:
+    kind = OPERATIONS[name]
+    exponents = {"root": 0.5, "inverse": -1.0, "inverse-root": -0.5, "any": 2.0}
+    (result,) = evaluate(kind, operands_of(name) | {"self": torch.tensor(3.0), "exponent": 2.0})
+    wanted = -3.0 if kind.negates else 3.0 ** exponents[str(kind.power)]
+    # The power of a number: `self` is the number there, and `exponent` what autograd tracks.
+    assert float(result) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("name", [name for name in COMPUTED if OPERATIONS[name].reduction])

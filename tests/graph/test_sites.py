@@ -51,9 +51,10 @@ def test_a_node_knows_its_operation_module_function_file_and_line() -> None:
     _, sites = recorded(model, loss)
     by_op = {site.op: site for site in sites if site is not None}
     forward, own = line_of(Net.forward, "torch.relu"), line_of(loss, ".log()")
-    assert by_op["relu"] == Site("relu", "", "forward", __file__, forward)
-    assert by_op["tanh"] == Site("tanh", "rest.0", "forward", __file__, forward)
-    assert by_op["log"] == Site("log", None, "loss", __file__, own)
+    traits = (False, False)
+    assert by_op["relu"] == Site("relu", "", "forward", __file__, forward, *traits)
+    assert by_op["tanh"] == Site("tanh", "rest.0", "forward", __file__, forward, *traits)
+    assert by_op["log"] == Site("log", None, "loss", __file__, own, *traits)
     assert {s.module for s in sites if s is not None and s.op == "addmm"} == {"first", "rest.1"}
 
 

@@ -72,6 +72,10 @@ class Site:
     file: str | None = None
     """Absolute path of the user's file."""
     line: int | None = None
+    adds: bool | None = None
+    """Whether the operation is a sum of two arguments; None where that was not recorded."""
+    keeps_values: bool | None = None
+    """Whether its output holds its input's values and no others: a view, a cast, a copy."""
 
 
 @dataclass(frozen=True, slots=True)

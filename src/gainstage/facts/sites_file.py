@@ -32,7 +32,7 @@ class SitesFile:
     def stream_adds(self) -> int:
         """Sums of two tracked values within modules: additions to a residual stream."""
         first = self.sites_of_first
-        return sum(site.op == "add" and site.module is not None for site in first)
+        return sum(bool(site.adds) and site.module is not None for site in first)
 
     @property
     def loss_site(self) -> Site | None:

@@ -12,6 +12,7 @@ from gainstage.facts.observation import Observation, Observed
 from gainstage.facts.sites_file import GraphShape, SitesFile
 from gainstage.store.journal import append_line, read_fact, read_facts, write_json
 from gainstage.store.older_faults import with_fields_of_now
+from gainstage.store.older_sites import with_traits
 
 
 def write_sites(
@@ -29,7 +30,7 @@ def write_sites(
 def read_sites(folder: Path, rank: int) -> tuple[SitesFile, tuple[str, ...]]:
     """Return the sites of a rank, none where they cannot be read, and what of them cannot."""
     found, damage = read_fact(folder / _name("sites", rank, ".json"), SitesFile)
-    return found or SitesFile(), damage
+    return with_traits(found or SitesFile()), damage
 
 
 def append_fault(folder: Path, rank: int, fault: Fault) -> None:

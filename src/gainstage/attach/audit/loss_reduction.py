@@ -43,7 +43,7 @@ def loss_made(root: Tensor) -> LossMade:
                 summed_elements = max(1, count)
         elif reduction is not None:
             found = found or reduction
-        elif kind.adds or kind.moves == "whole" or kind.op == "neg":
+        elif kind.adds or kind.moves == "whole" or kind.negates:
             waiting.extend((parent, factor) for parent, _ in node.next_functions)
         elif kind.scales:
             number = saved(node, "other")
@@ -51,7 +51,7 @@ def loss_made(root: Tensor) -> LossMade:
                 continue
             if number.numel() == 1 and number.is_cpu:  # another device would be waited for
                 by = abs(number.item())
-                factor *= by if kind.op == "mul" else 1 / max(by, 1e-9)
+                factor *= by if kind.scales == "product" else 1 / max(by, 1e-9)
                 if _STILL_A_SUM <= factor < math.inf:
                     waiting.append((node.next_functions[0][0], factor))
     return LossMade(node=name, summed_elements=summed_elements, reduction=found)

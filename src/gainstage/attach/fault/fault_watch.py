@@ -254,7 +254,7 @@ class FaultWatch:
             site = None if place is None else self._sites.site(match.sites[place])
             if site is None or op is None:
                 return site
-            return Site(op, site.module, site.function, site.file, site.line)
+            return replace(site, op=op)
 
         chain = [site_of(node) for node in culprit.chain]
         known = [site for site in chain if site is not None]

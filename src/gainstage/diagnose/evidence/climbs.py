@@ -151,7 +151,7 @@ def _stream(record: RankRecord) -> Iterator[Piece]:
 
 def _additions(record: RankRecord) -> NDArray[np.bool_]:
     """Return which rows of the profiles are additions, such as those to a residual stream."""
-    adds = np.array([site.op in ("add", "add_") for site in record.sites] + [False])
+    adds = np.array([bool(site.adds) for site in record.sites] + [False])
     # A record may be damaged: a site that is not among those known counts as unmatched.
     sites = record.profiles.site
     return adds[np.where(sites < len(record.sites), sites, -1)]

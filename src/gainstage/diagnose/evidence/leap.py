@@ -12,7 +12,6 @@ from gainstage.diagnose.evidence.piece import Piece
 from gainstage.facts.blocks import ProfileBlock
 from gainstage.facts.record import RankRecord
 
-_MOVES = {"t", "transpose", "permute", "view", "reshape", "expand", "unsqueeze", "squeeze"}
 _NEAR_INPUT = 2
 """Levels next to the input that are compared."""
 _LEAPT_BITS = 3.0
@@ -99,7 +98,7 @@ def _levels(record: RankRecord, step: int) -> dict[int, float]:
     for row in rows.tolist():
         number = int(profiles.site[row])
         site = record.sites[number] if 0 <= number < len(record.sites) else None
-        if site is not None and site.module is not None and site.op not in _MOVES:
+        if site is not None and site.module is not None and not site.keeps_values:
             found[int(profiles.node[row])] = float(profiles.forward_max_bits[row])
     return found
 

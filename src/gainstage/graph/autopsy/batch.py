@@ -11,8 +11,7 @@ from torch import Tensor
 from gainstage.graph.autopsy.blame import untracked
 from gainstage.graph.nodes.saved import output_shape, saved
 from gainstage.graph.nodes.walk import Consumers, Node
-from gainstage.graph.operations.linear_algebra import LINEAR_ALGEBRA
-from gainstage.graph.operations.table import class_name_of, op_of, operation_of
+from gainstage.graph.operations.table import op_of, operation_of
 
 MOST_SAMPLES = 16
 """When more samples than this offend, it is not the samples."""
@@ -113,7 +112,7 @@ def looks_up(node: Node, size: int | None) -> bool:
 
 def _indices(node: Node) -> list[Tensor]:
     """Return the numbers of the rows that `weight[index]` takes, empty for other operations."""
-    if op_of(node) != "index":
+    if "indices" not in operation_of(node).settings:
         return []
     indices = saved(node, "indices")
     listed = indices if isinstance(indices, (tuple, list)) else ()
@@ -126,7 +125,7 @@ def _unflattened(entrances: Iterable[Entrance], consumers: Consumers) -> list[Sh
         whole = shape
         for consumer, _, _ in consumers.get(node, ()):
             result = output_shape(consumer)
-            is_view = operation_of(consumer).op == "view"
+            is_view = operation_of(consumer).reshapes
             if result is not None and is_view and _unflattens(result, shape[0]):
                 whole = (*result[:2], *shape[1:])
         shapes.append(whole)
@@ -156,9 +155,7 @@ def samples_of(
         None in either place when unsure, or when more than 16 samples offend.
     """
     size = batch.size
-    is_matrix = (
-        class_name_of(node) in LINEAR_ALGEBRA and "linalg" in op_of(node) and where.dim() < 3
-    )
+    is_matrix = operation_of(node).is_matrix_function and where.dim() < 3
     if size is None or is_matrix or where.dim() == 0 or not bool(where.any()):
         return None, None
     rows = where.shape[0]

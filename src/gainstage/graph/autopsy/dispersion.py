@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from gainstage.facts.fault import Dispersion
 from gainstage.graph.nodes.walk import Node, is_leaf
-from gainstage.graph.operations.table import op_of, operation_of, source_of
+from gainstage.graph.operations.table import operation_of, source_of
 
-_ROOTS = {"sqrt", "pow", "rsqrt"}
-_SQUARES = {"pow", "mul"}
-"""What undoes a square written by hand, and what makes one."""
+_ROOTS = ("any", "root", "inverse-root")
+_INVERSES = ("inverse", "inverse-root")
+"""Powers that undo a square written by hand; that divide."""
 
 
 def divisor_of(node: Node) -> Dispersion | None:
@@ -17,10 +17,10 @@ def divisor_of(node: Node) -> Dispersion | None:
     `x / x.std()` and `x / ((x - x.mean()) ** 2).mean().sqrt()` divide by a deviation, and
     `torch.rsqrt(x.var() + eps)` too; `x / x.norm()` by a norm.
     """
-    op, parents = op_of(node), [parent for parent, _ in node.next_functions]
-    if op == "div":
+    kind, parents = operation_of(node), [parent for parent, _ in node.next_functions]
+    if kind.scales == "quotient":
         return _dispersion_of(parents[1]) if len(parents) > 1 else None
-    return _dispersion_of(parents[0]) if op in ("rsqrt", "reciprocal") and parents else None
+    return _dispersion_of(parents[0]) if kind.power in _INVERSES and parents else None
 
 
 def _dispersion_of(node: Node) -> Dispersion | None:
@@ -29,15 +29,17 @@ def _dispersion_of(node: Node) -> Dispersion | None:
         return None
     if operation_of(source).dispersion is not None:
         return operation_of(source).dispersion
-    if op_of(source) in _ROOTS:
+    if operation_of(source).power in _ROOTS:
         source = _before_guard(source.next_functions[0][0])
     if source is None:
         return None
     if operation_of(source).reduction is None:
         return operation_of(source).dispersion
     square = source_of(source.next_functions[0][0])
-    is_square = square is not None and not is_leaf(square) and op_of(square) in _SQUARES
-    return "deviation" if is_square else None
+    if square is None or is_leaf(square):
+        return None
+    kind = operation_of(square)
+    return "deviation" if kind.power == "any" or kind.scales == "product" else None
 
 
 def _before_guard(node: Node) -> Node:
@@ -50,4 +52,4 @@ def _before_guard(node: Node) -> Node:
 
 def _is_guard(node: Node) -> bool:
     kind = operation_of(node)
-    return kind.adds or kind.bounds_below
+    return bool(kind.adds) or kind.bounds_below

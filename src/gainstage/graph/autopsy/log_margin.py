@@ -48,7 +48,7 @@ def log_margins(nodes: Sequence[Any]) -> Iterator[LogMargin]:
             info = torch.finfo(argument.dtype)
             least = (
                 info.eps / 2
-                if any(kind.op == "rsub" for kind in makers)
+                if any(kind.adds == "complement" for kind in makers)
                 else info.smallest_normal * info.eps
             )
             yield LogMargin(place, -math.log2(smallest), -math.log2(least))
@@ -60,7 +60,7 @@ def _makers(log: Any) -> list[OperationKind]:
     source = source_of(log.next_functions[0][0])
     while source is not None and not is_leaf(source):
         made.append(operation_of(source))
-        if made[-1].op != "rsub":
+        if made[-1].adds != "complement":
             break
         source = source_of(source.next_functions[0][0])
     return made
@@ -68,4 +68,4 @@ def _makers(log: Any) -> list[OperationKind]:
 
 def _is_guard(kind: OperationKind) -> bool:
     """Tell whether it keeps an argument from 0, such as `p + eps`."""
-    return kind.op == "add" or kind.bounds_below
+    return kind.adds == "sum" or kind.bounds_below

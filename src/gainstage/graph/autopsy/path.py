@@ -93,4 +93,4 @@ def _is_term(node: Node) -> bool:
     numbers = 1
     for size in shape or ():
         numbers *= size
-    return operation_of(node).adds and shape is not None and numbers == 1
+    return bool(operation_of(node).adds) and shape is not None and numbers == 1

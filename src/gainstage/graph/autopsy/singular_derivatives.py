@@ -81,7 +81,7 @@ def _is_masked(node: Node) -> bool:
             return False
         operation = operation_of(parent)
         is_free = any(each is None for each, _ in parent.next_functions)
-        if operation.masks or (operation.op == "add" and is_free):
+        if operation.masks or (operation.adds == "sum" and is_free):
             return True
         node = parent
     return False

@@ -64,11 +64,11 @@ class Values:
         operation = operation_of(node)
         if status is None or status.finite or not operation.masks:
             return status
-        mask = saved(node, "condition" if operation.op == "where" else "mask")
+        mask = saved(node, operation.data[0]) if operation.data else None
         value = self.value(parent, output)
         if mask is None or value is None:
             return status
-        shown = mask if operation.op == "where" and edge == 0 else ~mask
+        shown = mask if operation.moves == "either" and edge == 0 else ~mask
         try:
             return status_of(torch.where(shown.detach(), value, torch.zeros_like(value)))
         except RuntimeError:

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from gainstage.analysis.rnn_cells import CellKind, CellWeights, State
+from gainstage.graph.operations.table import operation_of
 
 _KINDS: Final[tuple[CellKind, ...]] = ("rnn_relu", "rnn_tanh", "lstm", "gru")
 """By the number that nodes save as `mode`."""
 _UNREADABLE: Final = {
-    "MiopenRnnBackward0": "the layout of MIOpen's fused layer was never checked",
-    "LstmMpsBackward0": "Metal's fused LSTM keeps its states in a layout of its own",
+    "miopen": "the layout of MIOpen's fused layer was never checked",
+    "mps": "Metal's fused LSTM keeps its states in a layout of its own",
 }
+"""By the layout of a kind of operation: why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,15 @@ def read_fused(node: Any) -> SavedLayers | Unsupported:
 
     Call it before the graph is freed and before the optimizer changes the weights.
     """
-    name = node.name()
-    if name == "MkldnnRnnLayerBackward0":
-        return _read_mkldnn(node)
-    if name == "CudnnRnnBackward0":
-        return _read_cudnn(node)
-    return Unsupported(_UNREADABLE.get(name, f"{name} is not a fused recurrent layer"))
+    match operation_of(node).fused_recurrent:
+        case "mkldnn":
+            return _read_mkldnn(node)
+        case "cudnn":
+            return _read_cudnn(node)
+        case None:
+            return Unsupported(f"{node.name()} is not a fused recurrent layer")
+        case layout:
+            return Unsupported(_UNREADABLE[layout])
 
 
 def by_position(

@@ -263,7 +263,7 @@ class _Steps:
 
 def _takes_inputs(kind: OperationKind) -> bool:
     """Tell whether an untracked operand is an input, rather than a mask or a factor."""
-    return kind.adds or kind.moves == "join" or kind.fused_recurrent
+    return bool(kind.adds or kind.fused_recurrent) or kind.moves == "join"
 
 
 def _merged(found: list[_Found], operands: Operands) -> list[_Found]:

@@ -93,6 +93,7 @@ LAYERS = {
         settings=("stride", "padding", "dilation", "transposed", "output_padding", "groups"),
         factors=("weight",),
         bias="bias",
+        convolves=True,
         takes_data=True,
     ),
     "NativeLayerNormBackward0": OperationKind(
@@ -159,14 +160,14 @@ LAYERS = {
         op="lstm",
         edges=("input", "weight0", "weight1", "weight2", "weight3", "hx_", "cx_"),
         settings=("mode",),
-        fused_recurrent=True,
+        fused_recurrent="mkldnn",
         takes_data=True,
     ),
     "CudnnRnnBackward0": OperationKind(
-        op="rnn", edges=("input",), settings=("mode",), fused_recurrent=True, takes_data=True
+        op="rnn", edges=("input",), settings=("mode",), fused_recurrent="cudnn", takes_data=True
     ),
-    "MiopenRnnBackward0": OperationKind(op="miopen_rnn", edges=(), fused_recurrent=True),
-    "LstmMpsBackward0": OperationKind(op="lstm_mps", edges=(), fused_recurrent=True),
+    "MiopenRnnBackward0": OperationKind(op="miopen_rnn", edges=(), fused_recurrent="miopen"),
+    "LstmMpsBackward0": OperationKind(op="lstm_mps", edges=(), fused_recurrent="mps"),
     **{
         f"{name}BatchNormBackward0": OperationKind(
             op=f"{name.lower()}_batch_norm",

@@ -100,6 +100,7 @@ LINEAR_ALGEBRA = {
     "BaddbmmBackward0": affine("baddbmm", "batch1", "batch2", torch.baddbmm),
     "LinalgCholeskyExBackward0": OperationKind(
         op="linalg_cholesky",
+        is_matrix_function=True,
         forward=_cholesky,
         settings=("upper",),
         domain=(Domain("cholesky of a matrix that is not positive definite", _not_positive),),
@@ -109,6 +110,7 @@ LINEAR_ALGEBRA = {
     ),
     "LinalgInvExBackward0": OperationKind(
         op="linalg_inv",
+        is_matrix_function=True,
         edges=("A",),
         forward=lambda a: linalg.inv_ex(a["A"]),
         domain=(Domain("inverse of a singular matrix", _singular("A")),),
@@ -118,6 +120,7 @@ LINEAR_ALGEBRA = {
     ),
     "LinalgSolveExBackward0": OperationKind(
         op="linalg_solve",
+        is_matrix_function=True,
         edges=("A", "B"),
         forward=lambda a: linalg.solve_ex(a["A"], a["B"], left=a["left"]),
         settings=("left",),
@@ -126,6 +129,7 @@ LINEAR_ALGEBRA = {
     ),
     "LinalgSvdBackward0": OperationKind(
         op="linalg_svd",
+        is_matrix_function=True,
         edges=("A",),
         forward=lambda a: linalg.svd(a["A"], full_matrices=a["full_matrices"]),
         settings=("full_matrices",),
@@ -136,6 +140,7 @@ LINEAR_ALGEBRA = {
     ),
     "LinalgEighBackward0": OperationKind(
         op="linalg_eigh",
+        is_matrix_function=True,
         edges=("A",),
         forward=lambda a: linalg.eigh(a["A"]),
         singular=always,
@@ -144,10 +149,15 @@ LINEAR_ALGEBRA = {
         compose=_composed,
     ),
     "LinalgDetBackward0": OperationKind(
-        op="linalg_det", edges=("A",), forward=lambda a: linalg.det(a["A"]), makes="inf"
+        op="linalg_det",
+        is_matrix_function=True,
+        edges=("A",),
+        forward=lambda a: linalg.det(a["A"]),
+        makes="inf",
     ),
     "LinalgSlogdetBackward0": OperationKind(
         op="linalg_slogdet",
+        is_matrix_function=True,
         edges=("A",),
         forward=lambda a: linalg.slogdet(a["A"]),
         domain=(Domain("log of the determinant of a singular matrix", _singular("A")),),

@@ -125,7 +125,7 @@ MATHEMATICS = {
         singular=lambda a: a["eps"] is None,
         hazard="logarithm",
     ),
-    "NegBackward0": unary("neg", torch.neg, makes=""),
+    "NegBackward0": unary("neg", torch.neg, makes="", negates=True),
     "ReciprocalBackward0": unary(
         "reciprocal",
         torch.reciprocal,
@@ -134,6 +134,7 @@ MATHEMATICS = {
         singular=always,
         recover=torch.reciprocal,
         hazard="divisor",
+        power="inverse",
     ),
     "RsqrtBackward0": unary(
         "rsqrt",
@@ -143,6 +144,7 @@ MATHEMATICS = {
         singular=always,
         recover=lambda r: r.reciprocal().square(),
         hazard="root",
+        power="inverse-root",
         clamp=POSITIVE,
     ),
     "SinBackward0": unary("sin", torch.sin, makes="", activation="sin"),
@@ -157,6 +159,7 @@ MATHEMATICS = {
         singular=always,
         recover=torch.square,
         hazard="root",
+        power="root",
         clamp=POSITIVE,
     ),
     "TanBackward0": unary("tan", torch.tan, makes=""),

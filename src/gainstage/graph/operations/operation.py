@@ -87,6 +87,8 @@ class OperationKind:
     casts: bool = False
     """Whether its output may have another dtype."""
     transposes: bool = False
+    reshapes: bool = False
+    """Whether its output has another shape, with the elements in the same order."""
     masks: bool = False
     """Whether it puts a constant of the user's in place of elements."""
     takes_masks: bool = False
@@ -96,10 +98,13 @@ class OperationKind:
     bounds_below: bool = False
     """Whether it can keep a value from becoming smaller than a bound."""
 
-    adds: bool = False
-    """Whether it is a sum or difference of two arguments."""
-    scales: bool = False
+    adds: Literal["sum", "difference", "complement"] | None = None
+    """Whether it is a sum or difference of two arguments; a complement is such as `1 - x`."""
+    scales: Literal["product", "quotient"] | None = None
     """Whether it multiplies or divides element by element."""
+    negates: bool = False
+    power: Literal["any", "root", "inverse", "inverse-root"] | None = None
+    """Which power of its argument it is; `any` where an exponent says so."""
     accumulates: bool = False
     """Whether one element of the result may add up all of the argument."""
     reduction: Literal["sum", "mean"] | None = None
@@ -109,6 +114,10 @@ class OperationKind:
     """Of a matrix product or convolution: the arguments that may be a weight."""
     bias: str | None = None
     """Of a product: the argument that is added to it."""
+    convolves: bool = False
+    """Whether it is a convolution that saves its strides and groups."""
+    is_matrix_function: bool = False
+    """Whether it is a function of a whole matrix, such as its inverse or determinant."""
 
     normalizes: bool = False
     """Whether it is a normalisation layer."""
@@ -119,8 +128,8 @@ class OperationKind:
     is_dropout: bool = False
     before_activation: bool = False
     """Whether it may stand between a layer and the layer's activation."""
-    fused_recurrent: bool = False
-    """Whether it is a recurrence over all time steps."""
+    fused_recurrent: Literal["mkldnn", "cudnn", "miopen", "mps"] | None = None
+    """Where it is a recurrence over all time steps: whose layout it saves its operands in."""
     takes_data: bool = False
     """Whether its untracked arguments are data of the batch, rather than constants."""
 
@@ -147,6 +156,8 @@ def unary(
     clamp: str | None = None,
     pole: float | None = None,
     activation: str | None = None,
+    negates: bool = False,
+    power: Literal["root", "inverse", "inverse-root"] | None = None,
 ) -> OperationKind:
     """Return the operation of a function of one tensor without settings."""
     return OperationKind(
@@ -160,6 +171,8 @@ def unary(
         clamp=clamp,
         pole=pole,
         activation=activation,
+        negates=negates,
+        power=power,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,12 +71,14 @@ def _index(a: Operands) -> Tensor:
     return torch.ops.aten.index(a["self"], list(a["indices"]))
 
 
+RESHAPES = {
+    f"{kind}Backward0": replace(mover(op, _view, moves="whole"), reshapes=True)
+    for kind, op in [("View", "view"), ("UnsafeView", "view"), ("ReshapeAlias", "reshape")]
+}
+
 SAME = {
     f"{kind}Backward{number}": mover(op, _view, moves="whole")
     for kind, number, op in [
-        ("View", 0, "view"),
-        ("UnsafeView", 0, "view"),
-        ("ReshapeAlias", 0, "reshape"),
         ("Unsqueeze", 0, "unsqueeze"),
         ("Unsqueeze", 1, "unsqueeze"),
         *(("Squeeze", number, "squeeze") for number in range(6)),
@@ -223,4 +226,4 @@ MASKS = {
     "IndexAddBackward0": OperationKind(op="index_add", edges=("self", "source"), makes="inf"),
 }
 
-SHAPES = SAME | MOVES | MASKS
+SHAPES = RESHAPES | SAME | MOVES | MASKS

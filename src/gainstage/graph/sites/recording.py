@@ -26,7 +26,7 @@ from torch.nn.modules.module import (
 
 import gainstage
 from gainstage.facts.fault import Site
-from gainstage.graph.operations.table import op_of
+from gainstage.graph.operations.table import op_of, operation_of
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _GAINSTAGE = os.path.dirname(os.path.abspath(gainstage.__file__)) + os.sep
@@ -183,7 +183,18 @@ def sites_of(
         place = users_entry(trace, known)
         file, line, function = place if place is not None else (None, None, None)
         module = None if within is None else names.get(within.module)
-        sites.append(Site(op_of(node), module, function, file, line))
+        kind = operation_of(node)
+        sites.append(
+            Site(
+                op_of(node),
+                module,
+                function,
+                file,
+                line,
+                adds=kind.adds == "sum",
+                keeps_values=kind.moves == "whole",
+            )
+        )
     return sites
 
 

@@ -68,7 +68,7 @@ def _as_activation(node: Any) -> Activation | None:
 
 def _is_relu(node: Any) -> bool:
     """Tell whether a clamp or a maximum cuts at 0 from below only."""
-    if operation_of(node).op == "maximum":
+    if "other" in operation_of(node).edges:
         # Of a constant operand the value is saved; of one with gradients it is another branch.
         others = [parent is None for parent, _ in node.next_functions]
         return any(others) and not bool(

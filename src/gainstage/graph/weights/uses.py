@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from gainstage.graph.nodes.readers import Graph, leaf_of, parents_of
+from gainstage.graph.nodes.saved import saved
 from gainstage.graph.operations.table import operation_of, source_of
 from gainstage.graph.weights.activations import Activation, activation_after
 
@@ -83,7 +84,7 @@ def _factor_edges(node: Any) -> list[int]:
 
 
 def _is_convolution(node: Any) -> bool:
-    return operation_of(node).op == "convolution"
+    return operation_of(node).convolves
 
 
 def _fans(node: Any, operand: int, leaf: Tensor) -> tuple[int, int] | None:
@@ -105,13 +106,23 @@ def _fans(node: Any, operand: int, leaf: Tensor) -> tuple[int, int] | None:
         return int(inner), int(rows if operand == _factor_edges(node)[0] else columns)
     if len(shape) == 1:
         return count, 1
-    if operation_of(node).op == "bmm":
-        inner = int(node._saved_self.shape[-1] if operand == 1 else node._saved_mat2.shape[-2])
+    other = _other_factor(node, operand)
+    if other is not None and other.dim() > 2:
+        is_left = operand == _factor_edges(node)[0]
+        inner = int(other.shape[-2] if is_left else other.shape[-1])
     else:
         inner = shape[-2] if _has_inputs_first(node, operand) else shape[-1]
     if inner not in shape[-2:]:
         return inner, max(1, count // inner)  # an einsum has merged its axes
     return inner, shape[-1] if shape[-2] == inner else shape[-2]
+
+
+def _other_factor(node: Any, operand: int) -> Tensor | None:
+    """Return the factor that a leaf is multiplied by, where the product saved it."""
+    kind = operation_of(node)
+    others = [name for name in kind.factors if kind.edges.index(name) != operand]
+    other = saved(node, others[0]) if others else None
+    return other if isinstance(other, Tensor) else None
 
 
 def _is_inputs_first(node: Any, operand: int, leaf: Tensor, fan_in: int) -> bool:
@@ -168,12 +179,12 @@ def _biases(graph: Graph, node: Any) -> Iterator[Tensor]:
     reached = [node]
     while reached:
         for reader, _ in graph.readers_of(reached.pop()):
-            if operation_of(reader).op == "add":
+            if operation_of(reader).adds == "sum":
                 for parent in parents_of(reader):
                     leaf = leaf_of(source_of(parent))
                     if leaf is not None and leaf.dim() <= 1:
                         yield leaf
-            elif operation_of(reader).op == "view":
+            elif operation_of(reader).reshapes:
                 reached.append(reader)
 
 
@@ -187,7 +198,7 @@ def residual_ends(graph: Graph, uses: list[WeightUse]) -> tuple[dict[int, Weight
     ends: dict[int, WeightUse] = {}
     sums = 0
     for node in graph.nodes:
-        if operation_of(node).op != "add":
+        if operation_of(node).adds != "sum":
             continue
         operands = [source_of(parent) for parent, _ in node.next_functions]
         if len(operands) != 2 or any(o is None or leaf_of(o) is not None for o in operands):

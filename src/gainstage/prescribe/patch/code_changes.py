@@ -128,7 +128,7 @@ def _edits(change: CodeChangeId, source: ScriptSource, record: RankRecord) -> It
 
 def _of_operation(fault: Fault) -> Iterator[_Edit]:
     op, line, bounds = fault.site.op, fault.site.line, fault.evidence.clamp
-    if op in _DIVISIONS:
+    if fault.evidence.hazard == "divisor":
         for added in _ADDED:
             yield (
                 f"{added:g} added to the divisor, line {line}",
@@ -137,13 +137,13 @@ def _of_operation(fault: Fault) -> Iterator[_Edit]:
     elif bounds is not None:
         yield (
             f"{op} of its argument clamped, ({bounds}), line {line}",
-            lambda edits: _clamp_argument(edits, op, line, bounds),
+            lambda edits: _clamp_argument(edits, fault, bounds),
         )
 
 
-def _clamp_argument(edits: Edits, op: str, line: int | None, bounds: str) -> None:
+def _clamp_argument(edits: Edits, fault: Fault, bounds: str) -> None:
     """Clamp what goes into `torch.op(x)`, `x.op()` or `x ** y`."""
-    source = edits.source
+    source, op, line = edits.source, fault.site.op, fault.site.line
     for call in source.at(line, cst.Call):
         if not m.matches(call.func, m.Attribute(attr=m.Name(op))):
             continue
@@ -151,7 +151,7 @@ def _clamp_argument(edits: Edits, op: str, line: int | None, bounds: str) -> Non
         # `x.pow(2)` has an argument, too: of functions the owner is a module.
         is_function = bool(call.args) and m.matches(owner, m.Name("torch") | m.Name("F"))
         _replace(edits, call.args[0].value if is_function else owner, f".clamp({bounds})")
-    if op == "pow":
+    if fault.evidence.hazard == "power":
         for power in source.at(line, cst.BinaryOperation):
             if isinstance(power.operator, cst.Power):
                 _replace(edits, power.left, f".clamp({bounds})")

@@ -199,7 +199,7 @@ def _is_added_back(node: Any, consumers: Consumers) -> bool:
     made_from = above(node)
     while len(users := consumers.get(node, ())) == 1:
         ((user, edge, _),) = users
-        if operation_of(user).op == "add":
+        if operation_of(user).adds == "sum":
             others = [p for e, (p, _) in enumerate(user.next_functions) if e != edge]
             return any(other in made_from for other in others)
         if not _keeps_branch(operation_of(user)):
@@ -210,7 +210,7 @@ def _is_added_back(node: Any, consumers: Consumers) -> bool:
 
 def _keeps_branch(kind: OperationKind) -> bool:
     """Tell whether what comes out is still the branch: scaled, thinned out or reshaped."""
-    return kind.scales or kind.is_dropout or kind.moves == "whole"
+    return bool(kind.scales) or kind.is_dropout or kind.moves == "whole"
 
 
 def _first(value: Any) -> Any:
