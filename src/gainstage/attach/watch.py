@@ -115,8 +115,7 @@ def watch(
         deep_compiled: Run compiled code eagerly on sampled steps, as `--deep-compiled` does.
         strict: Raise on a fault of gainstage's own, instead of one warning.
         observer: Where the record is written: in a `process` of its own, or in a `thread` of this
-            one, for where no second process may run. None for what GAINSTAGE_OBSERVER says, else
-            a process.
+            one. None for what GAINSTAGE_OBSERVER says, else a process.
 
     Returns:
         The watch; `.run` and `.findings` tell what was seen so far.
@@ -132,12 +131,41 @@ def watch(
         'healthy'
     """
     if sessions.active is not None:
-        if sessions.active.is_run:
-            return Watch(sessions.active, owner=False)
+        return _of_the_run(sessions.active)
+    specs = _checked(treat, guard)
+    config = RunConfig(
+        main_pid=os.getpid(),
+        treat=specs,
+        guard=guard,
+        blackbox_limit_bytes=size_bytes(blackbox_limit),
+        budget=budget,
+        deep_compiled=deep_compiled,
+        strict=strict,
+        observer=observer_of(observer),
+        folder=_new_folder(out, specs, guard),  # last: a wrong option makes none
+    )
+    return watch_into(config, model, optimizer)
+
+
+def _of_the_run(session: Session) -> Watch:
+    """Return the watch of a process that `gainstage run` watches already.
+
+    Raises:
+        ConfigError: If it is another `watch` that does.
+    """
+    if not session.is_run:
         raise ConfigError(
-            f"this process is watched already, into {sessions.active.config.folder}; "
-            "stop that first"
+            f"this process is watched already, into {session.config.folder}; stop that first"
         )
+    return Watch(session, owner=False)
+
+
+def _checked(treat: str | Iterable[str], guard: str) -> tuple[str, ...]:
+    """Return the treatments as specs.
+
+    Raises:
+        ConfigError: If one of them, or the guard, cannot be.
+    """
     specs = (treat,) if isinstance(treat, str) else tuple(treat)
     for spec in specs:
         if parse(spec).remedy == "code-change":
@@ -145,23 +173,14 @@ def watch(
                 f"treat={spec!r}: only `gainstage run` can start a script with another text"
             )
     parse_guard(guard)
-    limit = size_bytes(blackbox_limit)
+    return specs
+
+
+def _new_folder(out: str | os.PathLike[str] | None, specs: tuple[str, ...], guard: str) -> Path:
     script = sys.argv[0] or "python"
     name = os.path.basename(script) if os.path.isfile(script) else "notebook"
     info = run_info(name, sys.argv, treat=specs, guard=guard)
-    folder = create_run_folder(None if out is None else Path(out), info)
-    config = RunConfig(
-        folder=folder.resolve(),
-        main_pid=os.getpid(),
-        treat=specs,
-        guard=guard,
-        blackbox_limit_bytes=limit,
-        budget=budget,
-        deep_compiled=deep_compiled,
-        strict=strict,
-        observer=observer_of(observer),
-    )
-    return watch_into(config, model, optimizer)
+    return create_run_folder(None if out is None else Path(out), info).resolve()
 
 
 def watch_into(

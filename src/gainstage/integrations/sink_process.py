@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from gainstage.facts.run_info import RunInfo
 from gainstage.facts.symptom import Symptom
-from gainstage.integrations.sinks import Sink, SinkSpec, open_sink, parse_sink
+from gainstage.integrations.sinks import SeriesSink, SinkSpec, open_sink, parse_sink
 from gainstage.store.folder import read_run_info
 from gainstage.store.series import SeriesBlock
 from gainstage.store.series_line import parse_line
@@ -34,7 +34,7 @@ class OpenSinks:
             errors: Takes a line for each sink that is dropped.
         """
         self._errors = errors
-        self._sinks: dict[SinkSpec, Sink] = {}
+        self._sinks: dict[SinkSpec, SeriesSink] = {}
         self.any_dropped = False
 
     def add(self, spec: SinkSpec, info: RunInfo) -> None:
@@ -52,7 +52,7 @@ class OpenSinks:
         """Close all."""
         self._each(lambda sink: sink.close())
 
-    def _each(self, act: Callable[[Sink], None]) -> None:
+    def _each(self, act: Callable[[SeriesSink], None]) -> None:
         for spec, sink in list(self._sinks.items()):
             try:
                 act(sink)

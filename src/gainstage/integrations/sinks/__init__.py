@@ -12,7 +12,7 @@ from pathlib import Path
 from gainstage.errors import ConfigError
 from gainstage.facts.run_info import RunInfo
 from gainstage.integrations.sinks.csv_file import CSV
-from gainstage.integrations.sinks.kind import Sink, SinkKind
+from gainstage.integrations.sinks.kind import SeriesSink, SinkKind
 from gainstage.integrations.sinks.mlflow import MLFLOW
 from gainstage.integrations.sinks.openmetrics import OPENMETRICS
 from gainstage.integrations.sinks.tensorboard import TENSORBOARD
@@ -50,7 +50,7 @@ def parse_sink(text: str) -> SinkSpec:
     return SinkSpec(name, Path(path).absolute())
 
 
-def open_sink(spec: SinkSpec, info: RunInfo) -> Sink:
+def open_sink(spec: SinkSpec, info: RunInfo) -> SeriesSink:
     """Return a sink that is ready to take numbers.
 
     Args:
@@ -63,4 +63,4 @@ def open_sink(spec: SinkSpec, info: RunInfo) -> Sink:
     return SINKS[spec.kind].open(spec.path, info)
 
 
-__all__ = ["SINKS", "Sink", "SinkKind", "SinkSpec", "open_sink", "parse_sink"]
+__all__ = ["SINKS", "SeriesSink", "SinkKind", "SinkSpec", "open_sink", "parse_sink"]

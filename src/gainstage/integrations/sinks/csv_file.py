@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gainstage.facts.run_info import RunInfo
-from gainstage.integrations.sinks.kind import Sink, SinkKind
+from gainstage.integrations.sinks.kind import SeriesSink, SinkKind
 
 
-def _open(path: Path, info: RunInfo) -> Sink:
+def _open(path: Path, info: RunInfo) -> SeriesSink:
     from gainstage.store.export import CsvFile
 
     return CsvFile(path)

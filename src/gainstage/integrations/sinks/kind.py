@@ -14,7 +14,7 @@ from gainstage.facts.symptom import Symptom
 from gainstage.store.series import SeriesBlock
 
 
-class Sink(Protocol):
+class SeriesSink(Protocol):
     """What takes the numbers of a run. Any method may raise: the sink is dropped then."""
 
     def write(self, block: SeriesBlock, symptoms: Sequence[Symptom] = ()) -> None:
@@ -34,7 +34,7 @@ class SinkKind:
     """As `--sink NAME:PATH` and `--to NAME` take it."""
     title: str
     """What people call it."""
-    open: Callable[[Path, RunInfo], Sink]
+    open: Callable[[Path, RunInfo], SeriesSink]
     """Opens a sink at a place. Imports its package only then."""
     place: Literal["file", "folder"]
     """What the path names."""
