@@ -1,11 +1,11 @@
 /** What `gainstage serve` answers; all addresses lie below that of the page, which holds the token. */
 
-import type { Band, Report, Tensor } from "./data";
+import type { Band, Report, Tensor, Verdict } from "./data";
 
 export interface RunRow {
   name: string;
   script: string;
-  verdict: Report["verdict"];
+  verdict: Verdict;
   worst: string;
   steps: number;
   /** `silent`: not ended, but nothing was written for some time; `killed`: its process is gone. */

@@ -1,6 +1,11 @@
 /** What `gainstage.show.html.report_data` writes: the schema `gainstage.report/1`. */
 
-export type Severity = "info" | "warning" | "critical";
+import type * as facts from "./facts";
+
+/** As `symptoms.jsonl` and `findings.json` have it. */
+export type Symptom = facts.Symptom;
+export type Severity = Symptom["severity"];
+export type Verdict = facts.Findings["verdict"];
 
 export interface Band {
   minimum: (number | null)[];
@@ -46,10 +51,7 @@ export interface TimeSample {
   series: TimeSeries[];
 }
 
-export interface Fault {
-  step: number;
-  kind: string;
-  phase: string;
+export interface Fault extends Pick<facts.Fault, "step" | "kind" | "phase"> {
   message: string;
   place: string[];
   /** Operation, module and place in the file, from the culprit on. */
@@ -87,16 +89,15 @@ export interface Source {
   newer: boolean;
 }
 
-export interface Diagnosis {
-  cause: string;
+/** The diagnosis of the findings, with its causes in words and its place with the lines around it. */
+export interface Diagnosis extends Pick<facts.Diagnosis, "cause" | "confidence"> {
   words: string;
-  confidence: number;
-  alternatives: { cause: string; confidence: number; words: string }[];
-  evidence: { evidence: string; bits: number; text: string }[];
-  module: string | null;
+  alternatives: (facts.Alternative & { words: string })[];
+  evidence: Pick<facts.Evidence, "evidence" | "bits" | "text">[];
+  module: facts.CauseSite["module"];
   place: string[];
   source: Source | null;
-  remedies: { treat: string | null; remedy: string; why: string }[];
+  remedies: (Pick<facts.Remedy, "remedy" | "why"> & { treat: string | null })[];
 }
 
 export interface Trials {
@@ -106,20 +107,12 @@ export interface Trials {
   diff: string | null;
 }
 
-export interface Symptom {
-  symptom: string;
-  severity: Severity;
-  step: number;
-  message: string;
-  evidence: Record<string, unknown>;
-}
-
 export interface Report {
   schema: "gainstage.report/1";
   version: string;
   script: string;
   folder: string;
-  verdict: "healthy" | "at-risk" | "failed";
+  verdict: Verdict;
   verdict_text: string;
   extent: string;
   answers: { label: string; text: string; main: boolean }[];

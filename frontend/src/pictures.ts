@@ -56,7 +56,7 @@ export function drawOverSteps(
   place.replaceChildren(loss, norm, map);
   const charts: OverSteps[] = [];
   const mine = (): Symptom[] =>
-    symptoms().filter((each) => (each.evidence["rank"] ?? figures.rank) === figures.rank);
+    symptoms().filter((each) => (each.evidence.rank ?? figures.rank) === figures.rank);
   const all = (): [number, number] => [figures.step[0] ?? 0, figures.step.at(-1) ?? 0];
   let isWhole = true;
   let zooming = false;

@@ -82,7 +82,7 @@ export function runPage(first: Report, hooks: Hooks): RunPage {
     draw();
   };
   const show = (symptom: Symptom): void => {
-    const rank = Number(symptom.evidence["rank"] ?? figures?.rank ?? 0);
+    const rank = Number(symptom.evidence.rank ?? figures?.rank ?? 0);
     const wanted = report.ranks.find((each) => each.rank === rank);
     if (wanted && wanted !== figures) take(wanted);
     store.set({ step: symptom.step });
