@@ -2,13 +2,15 @@
  * that each further call costs several times its time in a loop.
  *
  * Only float32 gradients that lie in the host's memory without gaps are read; for anything else
- * `plain_norms` returns None, and the caller goes another way.
+ * `plain_norms` returns None, and the caller goes another way. A tensor is looked at through DLPack's
+ * C exchange API (dmlc/dlpack, dlpack.h), which torch offers as `__dlpack_c_exchange_api__`.
  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <float.h>
 #include <math.h>
+#include <stdint.h>
 
 #define LANES 32
 /* Elements that are summed in float32 before the sum goes on in float64. */
@@ -16,7 +18,30 @@
 /* Squares that sum to more have lost less than 1e-7 of it to underflow. */
 #define SURE_SQUARES 0x1p-70
 
-static PyObject *grad_, *is_cpu_, *dtype_, *is_contiguous_, *numel_, *data_ptr_;
+/* As in dlpack.h, major version 1. */
+typedef struct {
+    void *data;
+    struct { int32_t type, id; } device;
+    int32_t ndim;
+    struct { uint8_t code, bits; uint16_t lanes; } dtype;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+} DLTensor;
+
+typedef struct {
+    struct { uint32_t major, minor; } version;
+    void *prev_api, *managed_tensor_allocator, *managed_tensor_from_py_object_no_sync;
+    void *managed_tensor_to_py_object_no_sync;
+    int (*dltensor_from_py_object_no_sync)(void *object, DLTensor *out);
+} DLPackExchangeAPI;
+
+#define DLPACK_MAJOR 1
+#define ON_CPU 1
+#define IS_FLOAT 2
+
+static PyObject *grad_;
+static PyTypeObject *tensor_type;
+static const DLPackExchangeAPI *exchange;
 
 static double exact_sum_of_squares(const float *x, Py_ssize_t count)
 {
@@ -47,65 +72,42 @@ static double sum_of_squares(const float *x, Py_ssize_t count)
     return exact_sum_of_squares(x, count);
 }
 
-static int attribute_is(PyObject *object, PyObject *name, PyObject *wanted)
+/* Return 1 and a tensor's elements, 0 where it is not one to be read here. */
+static int elements_of(PyObject *tensor, const float **x, Py_ssize_t *count)
 {
-    PyObject *value = PyObject_GetAttr(object, name);
-    if (value == NULL)
-        return -1;
-    Py_DECREF(value);
-    return value == wanted;
-}
-
-static int call_is_true(PyObject *object, PyObject *name)
-{
-    PyObject *value = PyObject_CallMethodNoArgs(object, name);
-    if (value == NULL)
-        return -1;
-    Py_DECREF(value);
-    return value == Py_True;
-}
-
-/* Return 1 and a gradient's elements, 0 where it is not one to be read here, -1 for an error. */
-static int elements_of(PyObject *grad, PyTypeObject *plain, PyObject *float32, const float **x,
-                       Py_ssize_t *count)
-{
-    if (Py_TYPE(grad) != plain)
+    DLTensor view;
+    if (Py_TYPE(tensor) != tensor_type)
         return 0;
-    int known = attribute_is(grad, is_cpu_, Py_True);
-    if (known == 1)
-        known = attribute_is(grad, dtype_, float32);
-    if (known == 1)
-        known = call_is_true(grad, is_contiguous_);
-    if (known != 1)
-        return known;
-    PyObject *number = PyObject_CallMethodNoArgs(grad, numel_);
-    if (number == NULL)
-        return -1;
-    *count = PyLong_AsSsize_t(number);
-    Py_DECREF(number);
-    PyObject *address = PyObject_CallMethodNoArgs(grad, data_ptr_);
-    if (address == NULL)
-        return -1;
-    *x = PyLong_AsVoidPtr(address);
-    Py_DECREF(address);
-    if (PyErr_Occurred())
-        return -1;
-    return *count > 0 && *x != NULL;
+    if (exchange->dltensor_from_py_object_no_sync(tensor, &view) != 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    if (view.device.type != ON_CPU || view.data == NULL || view.dtype.code != IS_FLOAT ||
+        view.dtype.bits != 32 || view.dtype.lanes != 1)
+        return 0;
+    int64_t dense = 1;
+    for (int32_t i = view.ndim - 1; i >= 0; i--) {
+        if (view.shape[i] != 1 && view.strides != NULL && view.strides[i] != dense)
+            return 0;
+        dense *= view.shape[i];
+    }
+    *x = (const float *)((const char *)view.data + view.byte_offset);
+    *count = (Py_ssize_t)dense;
+    return dense > 0;
 }
 
 PyDoc_STRVAR(plain_norms_doc,
-             "plain_norms(parameters, plain, float32, /)\n--\n\n"
+             "plain_norms(parameters, /)\n--\n\n"
              "Return the 2-norm of the gradient of each parameter of a list, and of all together.\n"
              "\n"
-             "None where a gradient is not of the type `plain`, or not dense float32 on the CPU.");
+             "None where a gradient is no plain tensor, or not dense float32 on the CPU.");
 
-static PyObject *plain_norms(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+static PyObject *plain_norms(PyObject *module, PyObject *parameters)
 {
-    if (nargs != 3 || !PyList_Check(args[0]) || !PyType_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "plain_norms takes a list of parameters, a type, a dtype");
+    if (exchange == NULL || !PyList_Check(parameters)) {
+        PyErr_SetString(PyExc_TypeError, "plain_norms takes a list, after begin(Tensor)");
         return NULL;
     }
-    PyObject *parameters = args[0];
     Py_ssize_t length = PyList_GET_SIZE(parameters);
     PyObject *norms = PyList_New(length);
     if (norms == NULL)
@@ -114,27 +116,68 @@ static PyObject *plain_norms(PyObject *module, PyObject *const *args, Py_ssize_t
     for (Py_ssize_t i = 0; i < length; i++) {
         const float *x = NULL;
         Py_ssize_t count = 0;
-        PyObject *grad = PyObject_GetAttr(PyList_GET_ITEM(parameters, i), grad_);
-        int known = -1;
-        if (grad != NULL)
-            known = elements_of(grad, (PyTypeObject *)args[1], args[2], &x, &count);
-        double squares = known == 1 ? sum_of_squares(x, count) : 0.0;
+        PyObject *norm = NULL, *grad = PyObject_GetAttr(PyList_GET_ITEM(parameters, i), grad_);
+        int is_plain = grad != NULL && elements_of(grad, &x, &count);
+        if (is_plain) {
+            double squares = sum_of_squares(x, count);
+            total += squares;
+            norm = PyFloat_FromDouble(sqrt(squares));
+        }
         Py_XDECREF(grad);
-        PyObject *norm = known == 1 ? PyFloat_FromDouble(sqrt(squares)) : NULL;
         if (norm == NULL) {
             Py_DECREF(norms);
-            if (known == 0)
-                Py_RETURN_NONE;
-            return NULL;
+            if (PyErr_Occurred())
+                return NULL;
+            Py_RETURN_NONE;
         }
         PyList_SET_ITEM(norms, i, norm);
-        total += squares;
     }
     return Py_BuildValue("(Nd)", norms, sqrt(total));
 }
 
+PyDoc_STRVAR(plain_value_doc,
+             "plain_value(tensor, /)\n--\n\n"
+             "Return the value of a plain tensor of one float32 element on the CPU, else None.");
+
+static PyObject *plain_value(PyObject *module, PyObject *tensor)
+{
+    const float *x = NULL;
+    Py_ssize_t count = 0;
+    if (exchange == NULL || !elements_of(tensor, &x, &count) || count != 1)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble((double)*x);
+}
+
+PyDoc_STRVAR(begin_doc,
+             "begin(plain, /)\n--\n\n"
+             "Prepare for tensors of the type `plain`; False where it has no DLPack exchange API of "
+             "version 1.");
+
+static PyObject *begin(PyObject *module, PyObject *plain)
+{
+    PyObject *capsule = PyObject_GetAttrString(plain, "__dlpack_c_exchange_api__");
+    if (capsule == NULL) {
+        PyErr_Clear();
+        Py_RETURN_FALSE;
+    }
+    const DLPackExchangeAPI *api = PyCapsule_GetPointer(capsule, "dlpack_exchange_api");
+    Py_DECREF(capsule); /* the table is static, says dlpack.h */
+    if (api == NULL) {
+        PyErr_Clear();
+        Py_RETURN_FALSE;
+    }
+    if (api->version.major != DLPACK_MAJOR || api->dltensor_from_py_object_no_sync == NULL)
+        Py_RETURN_FALSE;
+    Py_INCREF(plain);
+    tensor_type = (PyTypeObject *)plain;
+    exchange = api;
+    Py_RETURN_TRUE;
+}
+
 static PyMethodDef methods[] = {
-    {"plain_norms", (PyCFunction)(void (*)(void))plain_norms, METH_FASTCALL, plain_norms_doc},
+    {"plain_norms", plain_norms, METH_O, plain_norms_doc},
+    {"plain_value", plain_value, METH_O, plain_value_doc},
+    {"begin", begin, METH_O, begin_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -148,12 +191,5 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__native(void)
 {
     grad_ = PyUnicode_InternFromString("grad");
-    is_cpu_ = PyUnicode_InternFromString("is_cpu");
-    dtype_ = PyUnicode_InternFromString("dtype");
-    is_contiguous_ = PyUnicode_InternFromString("is_contiguous");
-    numel_ = PyUnicode_InternFromString("numel");
-    data_ptr_ = PyUnicode_InternFromString("data_ptr");
-    if (data_ptr_ == NULL)
-        return NULL;
-    return PyModule_Create(&definition);
+    return grad_ == NULL ? NULL : PyModule_Create(&definition);
 }

@@ -70,8 +70,13 @@ class Columns:
         key = id(optimizer)
         known = self._plans.get(key)
         groups = optimizer.param_groups
-        if known is not None and known[1].sizes == list(map(len, map(_PARAMS, groups))):
-            return known[1]
+        if known is not None:
+            sizes = known[1].sizes
+            if len(groups) == len(sizes) == 1:  # quicker than three maps
+                if len(groups[0]["params"]) == sizes[0]:
+                    return known[1]
+            elif sizes == list(map(len, map(_PARAMS, groups))):
+                return known[1]
         if not self.tensors:
             self._optimizers.add(optimizer)
             everything = [p for each in self._optimizers for p in _parameters(each)]

@@ -6,7 +6,6 @@ import operator
 from typing import cast
 
 from torch import Tensor
-from torch import float32 as FLOAT32
 from torch.optim import Optimizer
 
 from gainstage.attach.names.columns import Plan
@@ -25,7 +24,7 @@ def read_plain(plan: Plan) -> StepMetrics:
     if not plan.is_small:
         return StepMetrics(*gradient_norms(list(map(_GRAD, plan.parameters))))
     if plain_norms is not None:
-        known = plain_norms(plan.parameters, Tensor, FLOAT32)
+        known = plain_norms(plan.parameters)
         if known is not None:
             return StepMetrics(*known)
     return StepMetrics(*small_norms(list(map(_GRAD, plan.parameters))))

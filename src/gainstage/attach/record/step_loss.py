@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gainstage.attach.names.loss_scale import LossScale
 from gainstage.norms.deferred import Number
+from gainstage.norms.native import plain_value
 
 
 class StepLoss:
@@ -39,9 +40,9 @@ class StepLoss:
         """
         if len(roots) == 1 and (self.is_used or replace) and self._loss_scale.is_unused:
             (root,) = roots
-            if type(root) is Tensor and root.is_cpu and root.numel() == 1:  # what most steps are
-                self.is_used = False
-                value = self.value = root.item()
+            value = None if plain_value is None else plain_value(root)
+            if value is not None:  # as on most steps
+                self.is_used, self.value = False, value
                 return math.isfinite(value)
         is_finite = True
         if self.is_used or replace:
