@@ -349,3 +349,26 @@ def test_how_much_of_the_norm_a_tensor_must_be_and_how_far_above_the_others(
     norms = [2.0**-bits_apart] * 6 + [second, 1.0]
     found_in = found([row(i, falling(i), norms) for i in range(64)]).symptoms
     assert [each.symptom for each in found_in] == ["gradient-imbalance"] * is_told
+
+
+@pytest.mark.parametrize(
+    ("steps", "tensors", "is_told"), [(64, 8, True), (48, 8, False), (64, 6, True), (64, 5, False)]
+)
+def test_for_how_long_and_among_how_many_a_tensor_must_rule(
+    steps: int, tensors: int, is_told: bool
+) -> None:
+    norms = [0.0] * (8 - tensors) + [1e-4] * (tensors - 1) + [1.0]
+    found_in = found([row(i, falling(i), norms) for i in range(steps)]).symptoms
+    assert [each.symptom for each in found_in] == ["gradient-imbalance"] * is_told
+
+
+@pytest.mark.parametrize(("clipped", "severity"), [(7, "info"), (8, "warning")])
+def test_a_ruling_tensor_matters_where_the_clip_acts_on_half_of_the_steps(
+    clipped: int, severity: str
+) -> None:
+    norms = [1e-4] * 7 + [1.0]
+    rows = [
+        row(i, falling(i), norms, max_norm=1.0, coefficient=0.7 if i % 16 < clipped else 1.0)
+        for i in range(64)
+    ]
+    assert named(found(rows), "gradient-imbalance").severity == severity

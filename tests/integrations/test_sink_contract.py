@@ -21,10 +21,14 @@ from sink_scenario import AGAIN, FIRST, LOSS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import finish
+from exploding_record import exploding_run
+from gainstage.detect.series.chunks import cut
 from gainstage.errors import ConfigError
 from gainstage.integrations.export import export_names
 from gainstage.integrations.sinks import SINKS, parse_sink
+from gainstage.observe.sinks import LiveSinks
 from gainstage.store.foreign.wandb_log import read_wandb
+from gainstage.store.reader import load
 from gainstage.store.series import Series
 
 Points = dict[str, dict[int, float]]
@@ -108,10 +112,14 @@ READERS: dict[str, Callable[[Path], Points]] = {
 every_sink = pytest.mark.parametrize("name", SINKS)
 
 
-def play(name: str, place: Path, act: str, home: Path) -> str:
+def skip_without(name: str) -> None:
     package = SINKS[name].package
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
+
+
+def play(name: str, place: Path, act: str, home: Path) -> str:
+    skip_without(name)
     scenario = str(Path(__file__).with_name("sink_scenario.py"))
     ran = finish([sys.executable, scenario, name, str(place), act], home, HOME=str(home))
     assert ran.code == 0, ran.err
@@ -167,6 +175,26 @@ def test_a_place_that_cannot_be_written_is_an_error_that_names_it(
     error, text = json.loads(play(name, place, "blocked", tmp_path).splitlines()[-1])
     assert error in ("NotADirectoryError", "FileExistsError"), text
     assert str(tmp_path / "file") in text
+
+
+@every_sink
+def test_a_running_training_sends_what_an_export_of_its_run_sends(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_without(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = load(exploding_run(tmp_path / "run"))
+    block, lost = run.block(), list[str]()
+    live = LiveSinks([f"{name}:{tmp_path / 'live'}"], run.folder, warn=lost.append)
+    for first in range(0, len(block), 25):
+        live.take(run.tensors(), cut(block, first, min(first + 25, len(block))), [])
+    live.take(run.tensors(), cut(block, 0, 0), run.record(0).symptoms)
+    live.close()
+    assert lost == []
+    command = [sys.executable, "-m", "gainstage", "export", str(run.folder), "--to", name]
+    ran = finish([*command, "--out", str(tmp_path / "later")], tmp_path, HOME=str(tmp_path))
+    assert ran.code == 0, ran.err
+    same(READERS[name](tmp_path / "live"), READERS[name](tmp_path / "later"))
 
 
 @every_sink
