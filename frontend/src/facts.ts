@@ -775,6 +775,14 @@ export type Observation = {
   line: number | null;
   kind: "parameters-unheld";
 } | {
+  evidence: TensorsLeftOut;
+  /** The optimizer step to come when it was seen. */
+  step: number;
+  /** Absolute path of the user's file. */
+  file: string | null;
+  line: number | null;
+  kind: "tensors-left-out";
+} | {
   evidence: SamplingRateChanged;
   /** The optimizer step to come when it was seen. */
   step: number;
@@ -1440,6 +1448,13 @@ export interface TensorGrowthEvidence {
   recovered_step?: number;
   /** The process that showed it, where several trained. */
   rank?: number;
+}
+
+/** Tensors were not read, for one reason: what the record says is without them. */
+export interface TensorsLeftOut {
+  reason: "capturing" | "dispatches" | "functional" | "layout" | "meta" | "no-memory" | "share";
+  /** Reads that were left out, each tensor as often as it was to be read. */
+  count: number;
 }
 
 /** Growth along the steepest recurrence of one sampled graph. */

@@ -27,10 +27,11 @@ from gainstage.channel.sender import Sender
 from gainstage.errors import GainstageError
 from gainstage.facts.blocks import ProfileBlock, TimeBlock
 from gainstage.facts.fault import Fault
-from gainstage.facts.observation import Observation, Observed
+from gainstage.facts.observation import Observation, Observed, TensorsLeftOut
 from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
 from gainstage.graph.sites.site_map import SiteMap
+from gainstage.readable import LEFT_OUT
 from gainstage.store.folder import claim_rank
 from gainstage.treat.guard.guard import Guard
 from gainstage.treat.guard.spec import parse_guard
@@ -97,6 +98,7 @@ class Session:
         self._link: ObserverLink | None = None
         self._waiting: deque[Event] = deque(maxlen=_EVENTS_HELD)
         self._danger = 0
+        LEFT_OUT.clear()
 
     @property
     def is_main(self) -> bool:
@@ -184,6 +186,9 @@ class Session:
         link, self._link = self._link, None
         if link is None:
             return None
+        for reason, count in LEFT_OUT.items():
+            left_out = TensorsLeftOut(reason=reason, count=count)
+            link.sender.send(Observation(left_out, max(self.recorder.step - 1, 0)))
         if self.rank is not None:
             self._log.announce_notes(link.sender.send)
             self._log.journal("ended", self.rank, self.recorder.step, link.sender.send)

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from gainstage.errors import RunFolderError
-from gainstage.graph.nodes.readable import has_memory
-from gainstage.norms.deferred import is_distributed
+from gainstage.readable import is_distributed, refusal_of
 
 _COMPLEX128 = "complex128"
 """Key of the file's metadata: names of tensors that lie in it as pairs of float64."""
@@ -90,8 +89,9 @@ def why_not(tensor: Tensor) -> str | None:
         return f"its layout is {str(tensor.layout).removeprefix('torch.')}, not dense"
     if tensor.is_quantized or tensor.dtype not in _KINDS:
         return f"safetensors has no {str(tensor.dtype).removeprefix('torch.')}"
-    if not has_memory(tensor):
-        return "it has no memory"
+    refusal = refusal_of(tensor)
+    if refusal is not None:
+        return f"it cannot be read ({refusal})"
     return None
 
 

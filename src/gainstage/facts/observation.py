@@ -12,6 +12,11 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from gainstage.facts.ranges import OMIT, AtLeastOne, Count, Step
 
 Reduction = Literal["none", "mean", "sum"]
+Refusal = Literal["dispatches", "layout", "meta", "functional", "no-memory", "capturing", "share"]
+"""Why a tensor is not read: its class computes in its own way, as `DTensor` does, and could start a
+collective operation; it is sparse, nested or quantized; it has no numbers; a function transform
+wraps it; its memory was let go, as FSDP does; its stream is being captured into a CUDA graph; or a
+number is wanted of which this process has a share only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +210,16 @@ class ParametersUnstepped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorsLeftOut:
+    """Tensors were not read, for one reason: what the record says is without them."""
+
+    kind: ClassVar[str] = "tensors-left-out"
+    reason: Refusal
+    count: Count
+    """Reads that were left out, each tensor as often as it was to be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingRateChanged:
     """Samples have cost far more than their share of the time, and are taken more rarely since."""
 
@@ -232,6 +247,7 @@ Observed = (
     | GradientsNotZeroed
     | BackwardCalled
     | ParametersUnstepped
+    | TensorsLeftOut
     | SamplingRateChanged
 )
 OBSERVED: Mapping[str, type[Observed]] = {each.kind: each for each in Observed.__args__}

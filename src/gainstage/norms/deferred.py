@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gainstage.norms.total import combine_norms
+from gainstage.readable import readable
 
 Number: TypeAlias = float | Tensor | None
 """A number, or a tensor of one element that holds it, or nothing."""
@@ -20,14 +20,15 @@ def deferred_norms(grads: Sequence[Tensor | None]) -> list[Number]:
     """Return the 2-norm of each gradient as a 0-d tensor on its device; waits for nothing.
 
     Accumulated in float64, where the device has it, so that it is exact over the whole range of
-    float32; reading memory is what it costs there, not arithmetic. None for sparse and DTensor
-    gradients: coalescing the one would wait, and reducing the other is a collective operation.
+    float32; reading memory is what it costs there, not arithmetic. None for what the gate refuses,
+    such as sparse gradients, which coalescing would wait for. Of a DTensor the local part is read.
     """
     norms: list[Number] = [None] * len(grads)
     kinds: dict[tuple[torch.device, torch.dtype], dict[int, Tensor]] = {}
     for position, grad in enumerate(grads):
-        if grad is not None and grad.layout is torch.strided and not is_distributed(grad):
-            kinds.setdefault((grad.device, grad.dtype), {})[position] = grad
+        part = None if grad is None else readable(grad)
+        if part is not None:
+            kinds.setdefault((part.device, part.dtype), {})[position] = part
     for (device, _), same in kinds.items():
         with torch.no_grad():
             each = torch._foreach_norm(list(same.values()), 2.0, _wide(device))
@@ -103,11 +104,6 @@ def total_of(norms: Sequence[float | None]) -> float | None:
     return combine_norms(there, 2.0) if there else None
 
 
-def is_capturing() -> bool:
-    """Tell whether the current stream is being captured into a CUDA graph: ask it nothing then."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
 def _wide(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
@@ -115,9 +111,3 @@ def _wide(device: torch.device) -> torch.dtype:
 def _is_available(device: torch.device) -> bool:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator is not None and accelerator.type == device.type
-
-
-def is_distributed(grad: Tensor) -> bool:
-    """Tell whether a tensor is one process's share of a DTensor, without importing what that is."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(grad, module.DTensor)

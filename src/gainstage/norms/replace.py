@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from gainstage.norms.clip import clip_coefficient
-from gainstage.norms.deferred import Number, deferred_norms, is_distributed
+from gainstage.norms.deferred import Number, deferred_norms
 from gainstage.norms.sums import is_dense_cpu
 from gainstage.norms.total import gradient_norms
+from gainstage.readable import is_distributed
 
 _CLEARLY_IDLE = 1.01
 """The limit must exceed the norm by this factor before the multiplication is left out: wide enough

@@ -20,11 +20,14 @@ from gainstage.norms.sums import (
     norm_of,
     view_of,
 )
+from gainstage.readable import PLAIN, has_memory, local_part
 
 _SURE_SQUARES = 2.0**-70
 """Of 2^32 float32 elements whose squares sum to more, underflow has taken less than 1e-7."""
 
+_SMALL = {*PLAIN, type(None)}
 _ITEM = Tensor.item
+_ADDRESS = Tensor.data_ptr
 _SURE_NORM = 2.0**-35
 _FEW = 24
 """Up to here as many calls of `item` take less than a `stack` and a `tolist`."""
@@ -40,8 +43,8 @@ def gradient_norms(
     """Return the 2-norm of each gradient and of all together, as plain numbers.
 
     The read that `run` does once a step, before the optimizer: 1 µs a small tensor. Exact over the
-    dtype's whole range. For gradients on the CPU; a sparse or exotic one is read through torch's
-    own norm.
+    dtype's whole range. For gradients on the CPU: of a sparse one its values are read, of a DTensor
+    its local part, and of one that the gate refuses nothing.
 
     Args:
         grads: Gradients of any shape and dtype; None where a parameter has none.
@@ -66,6 +69,7 @@ def _gradient_norms(
             and grad.dtype is torch.float32
             and grad.is_cpu
             and grad.is_contiguous()
+            and grad.data_ptr()  # 0 where its memory was let go
             and (count := grad.numel())
         ):
             if count <= row:
@@ -79,7 +83,7 @@ def _gradient_norms(
                 norms.append(math.sqrt(square))
                 total += square
                 continue
-        norm = None if grad is None else _norm_of_any(grad, row)
+        norm = None if grad is None else _norm_of_any(local_part(grad), row)
         norms.append(norm)
         if norm is not None:
             total += norm * norm
@@ -95,7 +99,11 @@ def small_norms(grads: list[Tensor | None]) -> tuple[Sequence[float | None], flo
     After a backward pass no code is in the caches, so that the first call of anything costs 5 to
     40 µs: here torch reads all gradients in one, by code that the optimizer needs next anyway.
     """
+    if not _SMALL.issuperset(map(type, grads)):
+        return gradient_norms(grads)  # a class of its own could start a collective operation
     try:
+        if not all(map(_ADDRESS, grads)):  # pyright: ignore[reportArgumentType]
+            return gradient_norms(grads)  # 0 where memory was let go
         # float32 accumulates what is narrower without overflow; torch refuses what is wider.
         each = torch._foreach_norm(grads, 2.0, torch.float32)  # pyright: ignore[reportArgumentType]
     except (TypeError, RuntimeError):
@@ -127,7 +135,9 @@ def _as_list(norms: Sequence[Tensor]) -> list[float]:
     return torch.stack(norms).tolist()  # pyright: ignore
 
 
-def _norm_of_any(grad: Tensor, row: int) -> float:
+def _norm_of_any(grad: Tensor, row: int) -> float | None:
+    if not has_memory(grad):
+        return None
     if is_dense_cpu(grad):
         return norm_of(grad, row=row)
     grad = grad.detach()

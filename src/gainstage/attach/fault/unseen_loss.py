@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gainstage.attach.names.parameters import user_frames, variables_in
+from gainstage.readable import is_readable
 
 Scope = Mapping[str, Any]
 """Variables by name."""
@@ -31,7 +32,7 @@ def bad_losses(scopes: Iterable[Scope]) -> list[Tensor]:
 
 
 def _is_bad(value: Tensor) -> bool:
-    if value.grad_fn is None or value.numel() != 1 or value.is_meta:
+    if value.grad_fn is None or value.numel() != 1 or not is_readable(value):
         return False
     with torch.no_grad():
         return not bool(torch.isfinite(value.detach()).all())

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from gainstage.attach.names.columns import Columns
 from gainstage.facts.fault import Fault, Share, Site
+from gainstage.readable import is_readable
 
 _SECOND_MOMENTS = ("exp_avg_sq", "square_avg", "sum")
 """What Adam, RMSprop and Adagrad call the running square that they divide by."""
@@ -32,7 +33,7 @@ def update_fault(
         columns: Names the weight.
         place: File and line where the script steps.
     """
-    if not isinstance(weight, Tensor):
+    if not isinstance(weight, Tensor) or not is_readable(weight):
         return fault
     column = columns.by_id.get(id(weight))
     info = None if column is None else columns.tensors[column]
@@ -63,6 +64,8 @@ def _cause(
     for name in _SECOND_MOMENTS:
         second = state.get(name)
         if not isinstance(second, Tensor) or second.shape != weight.shape:
+            continue
+        if not is_readable(second):
             continue
         zeros = int((second.detach()[bad] == 0).sum())
         return ("addcdiv", name, zeros) if zeros else ("addcdiv", None, None)

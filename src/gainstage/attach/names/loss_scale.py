@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from gainstage.readable import PLAIN, whole_part
+
 
 class LossScale:
     """The loss scale in force, as hooks on a GradScaler tell it. Without one everything is 1."""
@@ -39,12 +41,15 @@ class LossScale:
         for group in optimizer.param_groups:
             self._unscaled.update(map(id, group["params"]))
 
-    def unscaled_loss(self, loss: Tensor) -> float | Tensor:
+    def unscaled_loss(self, loss: Tensor) -> float | Tensor | None:
         """Return the value of a one-element loss as it was before scaling.
 
-        A tensor on its device where that is an accelerator.
+        A tensor on its device where that is an accelerator; None where it cannot be read here.
         """
-        value = loss.item() if loss.is_cpu else loss.detach()
+        part = loss if type(loss) in PLAIN else whole_part(loss)
+        if part is None:
+            return None
+        value = _value_of(part)
         if self._scaler is None:
             return value
         for known, before in self._losses:

@@ -29,8 +29,8 @@ from gainstage.attach.record.weights import WeightSampler
 from gainstage.attach.sample.graph_watch import GraphWatch
 from gainstage.facts.tensor import TensorInfo
 from gainstage.graph.nodes.leaves import leaves_of
-from gainstage.norms.deferred import is_capturing
 from gainstage.norms.replace import Clipped
+from gainstage.readable import is_capturing
 from gainstage.treat.pipeline import TreatmentPipeline
 from gainstage.treat.treatment import Backward, Step, Treatment
 

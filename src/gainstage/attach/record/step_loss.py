@@ -50,6 +50,8 @@ class StepLoss:
         for root in roots:
             if isinstance(root, Tensor) and root.numel() == 1:
                 value = self._loss_scale.unscaled_loss(root)
+                if value is None:
+                    continue
                 known = self.value
                 if isinstance(known, Tensor) and isinstance(value, Tensor):
                     known = known.to(value.device, non_blocking=True)

@@ -31,7 +31,8 @@ from gainstage.graph.levels.profile import blocks_of
 from gainstage.graph.nodes.release import KEPT, sweep
 from gainstage.graph.nodes.walk import is_leaf, walk
 from gainstage.graph.sites.site_map import SiteMap
-from gainstage.norms.deferred import Number, is_capturing
+from gainstage.norms.deferred import Number
+from gainstage.readable import is_capturing
 
 _MANY_CALLS = 3
 """Backward calls for one step from which on it accumulates gradients: two losses make two."""

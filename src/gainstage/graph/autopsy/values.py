@@ -13,6 +13,7 @@ from gainstage.graph.nodes.saved import output_shape, read, saved, saved_tensors
 from gainstage.graph.nodes.walk import Node, consumers_of, is_leaf
 from gainstage.graph.operations.operation import Operands, OperationKind
 from gainstage.graph.operations.table import operation_of
+from gainstage.readable import has_memory
 
 COMPUTED_BYTES = 2**28
 """How much of what was computed again is kept at once; older values go first."""
@@ -30,7 +31,9 @@ class Values:
 
     def __init__(self, nodes: Iterable[Node], roots: Iterable[Tensor] = ()) -> None:
         self.consumers = consumers_of(nodes)
-        self._roots = {(root.grad_fn, root.output_nr): root.detach() for root in roots}
+        self._roots = {
+            (root.grad_fn, root.output_nr): root.detach() for root in roots if has_memory(root)
+        }
         self._unsaved: set[Value] = set()
         self._computed: dict[Node, tuple[Tensor, ...]] = {}
         self._bytes = 0
@@ -88,7 +91,8 @@ class Values:
     def known(self, node: Node, output: int) -> Tensor | None:
         """Return the output's value where something holds it; nothing is computed."""
         if is_leaf(node):
-            return node.variable.detach()
+            leaf: Tensor = node.variable
+            return leaf.detach() if has_memory(leaf) else None
         if (node, output) in self._roots:
             return self._roots[node, output]
         if (node, output) in self._unsaved:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gainstage.graph.nodes.readable import is_readable
+from gainstage.readable import is_readable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gainstage.facts.fault import NonfiniteValue
-from gainstage.graph.nodes.readable import has_memory
+from gainstage.readable import has_memory
 
 
 class Status(NamedTuple):

@@ -1,7 +1,8 @@
 """Reading what a node saved in the forward pass, without disturbing anything.
 
 A saved tensor may be packed away by hooks (activation checkpointing, offloading), freed by a
-backward call, or overwritten in place since: all of these read as None. Hooks are never run.
+backward call, overwritten in place since, or refused by the gate: all of these read as None. Hooks
+are never run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from gainstage.graph.nodes.walk import Node
+from gainstage.readable import has_memory
 
 PREFIX = "_saved_"
 INDEX_OF_NONE = 2**63
@@ -50,7 +52,11 @@ def read(node: Node, name: str) -> Any:
         value = getattr(node, attribute)
     except (RuntimeError, ValueError) as error:  # freed, or modified in place
         raise LookupError(name) from error
-    return value if isinstance(value, Tensor) else signed(value)
+    if not isinstance(value, Tensor):
+        return signed(value)
+    if not has_memory(value):
+        raise LookupError(name)
+    return value
 
 
 def saved(node: Node, name: str) -> Any:
@@ -84,7 +90,9 @@ def saved_tensors(node: Node) -> list[tuple[str, Tensor]]:
         custom = node.saved_tensors
     except (RuntimeError, ValueError):
         return found
-    return found + [(f"saved{i}", t) for i, t in enumerate(custom) if isinstance(t, Tensor)]
+    return found + [
+        (f"saved{i}", t) for i, t in enumerate(custom) if isinstance(t, Tensor) and has_memory(t)
+    ]
 
 
 def output_shape(node: Node, output: int = 0) -> tuple[int, ...] | None:

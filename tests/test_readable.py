@@ -11,7 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gainstage.graph.levels.measure import levels_of
 from gainstage.graph.nodes.finite import is_finite, status_of
-from gainstage.graph.nodes.readable import has_memory, is_readable
+from gainstage.norms.total import gradient_norms, small_norms
+from gainstage.readable import LEFT_OUT, has_memory, is_readable
 
 
 def fake() -> Tensor:
@@ -80,3 +81,12 @@ def test_the_numbers_of_a_sparse_tensor_are_read_but_not_its_levels() -> None:
     assert not is_readable(sparse)
     assert status_of(sparse) is not None
     assert levels_of(sparse) is None
+
+
+def test_norms_leave_out_what_the_gate_refuses_and_count_it() -> None:
+    LEFT_OUT.clear()
+    grads = [torch.tensor([3.0]), let_go(), fake(), torch.tensor([4.0])]
+    assert gradient_norms(grads) == ([3.0, None, None, 4.0], 5.0)
+    assert small_norms(list(grads)) == ([3.0, None, None, 4.0], 5.0)
+    assert small_norms([torch.tensor([3.0]), let_go()]) == ([3.0, None], 3.0)
+    assert LEFT_OUT == {"no-memory": 3, "dispatches": 2}
