@@ -10,10 +10,10 @@ import importlib.machinery
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gainstage.channel.config import RunConfig, config_of
 
@@ -110,19 +110,36 @@ class _TorchFinder(MetaPathFinder):
         if fullname != "torch" or path is not None:
             return None
         sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None:
-            return spec
-        loader: Any = spec.loader
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            del loader.exec_module
-            execute(module)
-            self.process.on_torch()
-
-        loader.exec_module = exec_module
+        # Whoever else finds modules is asked in turn: a tool may have a finder of its own.
+        finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+        found = (finder.find_spec(fullname, path, target) for finder in finders)
+        spec = next((each for each in found if each is not None), None)
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = _CallingLoader(spec, self.process.on_torch)
         return spec
+
+
+class _CallingLoader(Loader):
+    """Stands in for a module's loader until the module is loaded, and then calls a function.
+
+    While the module's own code runs, the loader that it sees is its own.
+    """
+
+    def __init__(self, spec: importlib.machinery.ModuleSpec, then: Callable[[], None]) -> None:
+        self._spec, self._loader, self._then = spec, cast("Any", spec.loader), then
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """Do as the module's own loader does."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Load the module with its own loader."""
+        self._spec.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._then()
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:

@@ -34,8 +34,9 @@ def check_script(target: str, *, is_module: bool) -> Path:
         is_module: Whether it is a module, as after `python -m`.
 
     Raises:
-        ConfigError: If there is no such file, or it has a syntax error.
+        ConfigError: If there is no such file, it has a syntax error, or this Python cannot watch.
     """
+    _check_interpreter()
     path = _module_file(target) if is_module else Path(target)
     if path.is_dir() and (path / "__main__.py").is_file():
         path = path / "__main__.py"
@@ -48,6 +49,22 @@ def check_script(target: str, *, is_module: bool) -> Path:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     return path
+
+
+def _check_interpreter() -> None:
+    """Make sure that a script run with this Python's own flags can be watched.
+
+    Raises:
+        ConfigError: If it takes nothing from PYTHONPATH, or imports no `sitecustomize`.
+    """
+    flags = sys.flags
+    flag = "-I" if flags.isolated else "-E" if flags.ignore_environment else "-S"
+    if flags.ignore_environment or flags.no_site:
+        raise ConfigError(
+            f"python {flag} does not let gainstage into the script, for it ignores "
+            f"{'PYTHONPATH' if flags.ignore_environment else 'sitecustomize'}; "
+            f"run it without {flag}"
+        )
 
 
 def _module_file(name: str) -> Path:
