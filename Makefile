@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint browser frontend schemas bench corpus corpus-generated tables rooms docs clean
+.PHONY: help setup demo test lint browser frontend schemas bench distributed corpus corpus-generated tables rooms docs clean
 
 help:
 	@echo "make demo      watch a real training explode, and treat it (2 minutes)"
@@ -11,6 +11,7 @@ help:
 	@echo "make setup     the virtual environment .venv with pinned dependencies"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     what watching and clipping cost (5 minutes)"
+	@echo "make distributed  every way torch.distributed trains, bare and watched (some minutes)"
 	@echo "make corpus    judge the diagnosis on the fault corpus beside the checkout (CASES=benchmarks/scripts: other scripts)"
 	@echo "make corpus-generated  rates on 304 generated trainings (6 minutes; SPLIT=dev to tune on)"
 	@echo "make frontend  build the report's front end anew (needs Node)"
@@ -58,6 +59,10 @@ schemas: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
+
+# Every way torch.distributed trains, bare and watched, on two processes: some minutes.
+distributed: $(READY)
+	PYTHONPATH=src $(BIN)/python benchmarks/distributed.py
 
 CORPUS ?= ../shared/corpus
 CASES ?= $(CORPUS)/public

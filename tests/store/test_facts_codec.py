@@ -48,7 +48,7 @@ def test_a_fact_comes_back_as_it_was_with_what_is_not_finite(observed) -> None:
 
 
 def test_every_kind_of_observation_is_told_by_its_name_and_comes_back() -> None:
-    examples = {"str": "nan", "float": 2.5, "Count": 3, "AtLeastOne": 2}
+    examples = {"str": "nan", "float": 2.5, "Count": 3, "AtLeastOne": 2, "Refusal": "meta"}
     examples |= {"Literal['graphs', 'weights']": "graphs"}
     for kind, observed in OBSERVED.items():
         needed = {

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gainstage.channel.memory import WORD, create, open_mapped, words_of
+from gainstage.facts.codec import from_builtins
 from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
 
@@ -164,10 +165,7 @@ class RowReader:
         self._rows = np.frombuffer(self._memory, dtype, self._slots, start)
         length = int.from_bytes(self._memory[_TEXT : _TEXT + WORD], "little")
         fields = json.loads(bytes(self._memory[_TEXT + WORD : _TEXT + WORD + length]))
-        self.tensors = tuple(
-            TensorInfo(each["name"], each["module"], tuple(each["shape"]), each["dtype"])
-            for each in fields
-        )
+        self.tensors = tuple(from_builtins(each, TensorInfo) for each in fields)
         """The ring's columns."""
         self.taken = 0
         """Rows that were read or lost."""

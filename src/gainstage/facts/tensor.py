@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gainstage.facts.layout import Layout
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -16,6 +18,8 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: str
     """torch's name without the prefix, such as `float32`."""
+    layout: Layout | None = None
+    """How processes hold it together; None where each that has it has all of it."""
 
     @property
     def numel(self) -> int:

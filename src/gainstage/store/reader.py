@@ -48,6 +48,7 @@ from gainstage.store.schema import (
     weights_block,
     weights_schema,
 )
+from gainstage.store.shards import RankPart, is_sharded, whole_steps, whole_weights
 from gainstage.store.sites import read_faults, read_observations, read_sites
 from gainstage.store.stream import read_table
 from gainstage.store.symptoms import read_symptoms
@@ -115,6 +116,10 @@ class StoredRun:
         default_factory=dict[int, StepBlock], init=False, repr=False, compare=False
     )
     """What was joined once: of a long run that is a copy of all its gradients."""
+    _whole: dict[int, StepBlock] = field(
+        default_factory=dict[int, StepBlock], init=False, repr=False, compare=False
+    )
+    """The same of sharded ranks, with the norms of whole tensors."""
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -185,12 +190,26 @@ class StoredRun:
         return tensors_of(batches[-1].schema) if batches else ()
 
     def block(self, rank: int = 0) -> StepBlock:
-        """Return all steps of a rank."""
+        """Return all steps of a rank, with the true norms where it holds parts of tensors."""
+        block = self.own_block(rank)
+        if not is_sharded(self.tensors(rank)):
+            return block
+        if rank not in self._whole:
+            parts = {other: self._part(other, self.own_block(other)) for other in self.ranks}
+            self._whole[rank] = whole_steps(rank, block, parts)
+        return self._whole[rank]
+
+    def own_block(self, rank: int = 0) -> StepBlock:
+        """Return all steps of a rank as it has recorded them: the norms of what it holds."""
         if rank not in self._blocks:
             blocks = [steps_block(batch) for batch in self.batches("steps", rank)]
             tensors = len(self.tensors(rank))
             self._blocks[rank] = concat_steps(blocks, tensors) if blocks else to_block([], 0)
         return self._blocks[rank]
+
+    def _part(self, rank: int, block: StepBlock | WeightBlock) -> RankPart:
+        norms = block.grad_norms if isinstance(block, StepBlock) else block.weight_norms
+        return RankPart(self.tensors(rank), block.step, norms, block.present)
 
     def last_steps(self, rank: int = 0, count: int = 1) -> StepBlock:
         """Return the last steps of a rank, without reading those before."""
@@ -208,7 +227,14 @@ class StoredRun:
         return concat_steps([steps_block(batch) for batch in batches], tensors)
 
     def weight_block(self, rank: int = 0) -> WeightBlock:
-        """Return all sampled weight norms of a rank."""
+        """Return all sampled weight norms of a rank: the true ones, as `block` does."""
+        block = self._own_weights(rank)
+        if not is_sharded(self.tensors(rank)):
+            return block
+        parts = {other: self._part(other, self._own_weights(other)) for other in self.ranks}
+        return whole_weights(rank, block, parts)
+
+    def _own_weights(self, rank: int) -> WeightBlock:
         batches = self.batches("weights", rank)
         tensors = len(self.tensors(rank))
         if not batches:

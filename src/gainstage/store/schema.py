@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from gainstage.facts.blocks import (
     TimeBlock,
     WeightBlock,
 )
+from gainstage.facts.codec import from_builtins
+from gainstage.facts.layout import Layout
 from gainstage.facts.tensor import TensorInfo
 
 STEPS = "gainstage.steps/1"
@@ -104,6 +107,7 @@ def schema_metadata(kind: str, tensors: Sequence[TensorInfo]) -> dict[bytes, byt
                 "shape": tensor.shape,
                 "dtype": tensor.dtype,
             }
+            | ({} if tensor.layout is None else {"layout": asdict(tensor.layout)})
             for tensor in tensors
         ]
     )
@@ -302,4 +306,5 @@ def _tensor(fields: Mapping[str, Any]) -> TensorInfo:
         module=None if module is None else str(module),
         shape=tuple(int(size) for size in shape),
         dtype=str(fields["dtype"]),
+        layout=from_builtins(fields["layout"], Layout) if "layout" in fields else None,
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import gainstage
+from gainstage.attach.names.layouts import layouts_of
 from gainstage.facts.tensor import TensorInfo
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -65,6 +66,7 @@ def describe(
         owned |= _owned(_roots(_unwrapped(alive)), missing)
     names = [name for _, name in owned.values()]
     ambiguous = len(set(names)) < len(names)
+    layouts = layouts_of(parameters)
     described: list[tuple[Tensor, TensorInfo]] = []
     for key in [*owned, *(key for key in wanted if key not in owned)]:
         module: str | None = None
@@ -76,7 +78,9 @@ def describe(
             name = variables.get(key, "parameter")
         parameter = wanted[key]
         dtype = str(parameter.dtype).removeprefix("torch.")
-        described.append((parameter, TensorInfo(name, module, tuple(parameter.shape), dtype)))
+        layout = layouts.get(key)
+        info = TensorInfo(name, module, tuple(parameter.shape), dtype, layout)
+        described.append((parameter, info))
     return described
 
 
