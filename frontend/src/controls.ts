@@ -59,13 +59,13 @@ export function rankChoice(report: Report, choose: (rank: RankFigures) => void):
   if (report.ranks_in_all < 2) return [];
   const select = element("select", { id: "rank" });
   for (const each of report.ranks) {
-    select.append(element("option", { value: String(each.rank) }, `rank ${each.rank}`));
+    select.append(element("option", { value: String(each.rank) }, each.name));
   }
   select.addEventListener("change", () => {
     const chosen = report.ranks.find((each) => String(each.rank) === select.value);
     if (chosen) choose(chosen);
   });
   const missing = report.ranks_in_all - report.ranks.length;
-  const note = missing > 0 ? ` ${missing} more ranks are in the run's folder only.` : "";
+  const note = missing > 0 ? ` ${missing} more processes are in the run's folder only.` : "";
   return [element("p", {}, element("label", { for: "rank" }, "Pictures of "), select, note)];
 }

@@ -62,6 +62,7 @@ export interface Fault extends Pick<facts.Fault, "step" | "kind" | "phase"> {
 
 export interface RankFigures {
   rank: number;
+  name: string;
   /** The first step of each bin. */
   step: number[];
   last_step: number;

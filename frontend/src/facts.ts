@@ -938,6 +938,8 @@ export interface RunInfo {
   ended: string | null;
   /** null while it runs, if it was killed, or under `gainstage.watch`. */
   exit: RunExit | null;
+  /** Ranks of torch.distributed; absent where the processes that train are no ranks. */
+  world_size?: number;
   /** Most bytes of inputs that were held at once until their step was judged. */
   held_bytes?: number;
 }

@@ -104,6 +104,7 @@ function filled(report: Report): Report {
 function blankFigures(rank: number): RankFigures {
   return {
     rank,
+    name: "",
     step: [],
     last_step: -1,
     tensors: [],

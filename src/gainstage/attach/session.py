@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from gainstage.attach.fault.unseen_loss import Scope
+from gainstage.attach.group_place import GroupPlace, place_in_group
 from gainstage.attach.hooks import attach
 from gainstage.attach.observer_link import ObserverLink
 from gainstage.attach.record.protection import Protection
@@ -81,6 +82,8 @@ class Session:
     def _reset(self) -> None:
         self.pid = os.getpid()
         self.rank: int | None = None
+        self.world_size: int | None = None
+        self._parents_place: GroupPlace | None = None
         self.treatments: list[Treatment] = [make(parse(text)) for text in self.config.treat]
         specs = list(self.config.treat)
         blackbox = BlackBox(
@@ -203,9 +206,14 @@ class Session:
 
     def _open(self, tensors: Sequence[TensorInfo]) -> _Sink:
         folder = self.config.folder
-        self.rank = claim_rank(folder, _own_rank())
+        place = place_in_group()
+        self.world_size = None if place is None else place.world_size
+        # What a forked child has from its parent is the parent's: a number above all ranks is free.
+        is_own = place is None or place != self._parents_place
+        self.rank = claim_rank(folder, place.rank if place and is_own else self.world_size)
         sender = self._open_link().sender
-        sender.send(Opened(self.rank, torch.__version__, torch.get_num_threads()))
+        threads = torch.get_num_threads()
+        sender.send(Opened(self.rank, torch.__version__, threads, self.world_size))
         self._log.journal("started", self.rank, self.recorder.step, sender.send)
         sender.set_tensors(tensors)
         if not self.is_main:
@@ -258,7 +266,8 @@ class Session:
     def _on_guard(self, event: str, step: int, message: str, **details: Any) -> None:
         if self.guard is None:
             return
-        self._log.on_guard(event, self.rank, step, message, self.guard.remedy, details)
+        remedy, size = self.guard.remedy, self.world_size
+        self._log.on_guard(event, self.rank, size, step, message, remedy, details)
         if event == "stopped":
             self._rescue()
 
@@ -296,6 +305,7 @@ class Session:
             return
         treatments = self.treatments[: len(self.config.treat)]
         self._reset()
+        self._parents_place = place_in_group()
         # Their hooks in torch are the child's, too; a guard has none, and begins anew.
         self.treatments[: len(treatments)] = treatments
         for treatment in treatments:
@@ -332,14 +342,6 @@ def _print_line(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
         return
-
-
-def _own_rank() -> int | None:
-    """Return the rank that torch.distributed or its launcher has given this process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    rank = os.environ.get("RANK", "")
-    return int(rank) if rank.isdigit() else None
 
 
 def _close_with_process(session: Session) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gainstage.channel.events import Announced, Event, TreatmentLine
+from gainstage.facts.run_info import name_of_process
 from gainstage.treat.treatment import Treatment
 
 _GUARD_EVENTS_JOURNALED = 100
@@ -55,6 +56,7 @@ class TreatmentLog:
         self,
         event: str,
         rank: int | None,
+        world_size: int | None,
         step: int,
         message: str,
         remedy: str,
@@ -76,8 +78,8 @@ class TreatmentLog:
         }
         self._send(TreatmentLine(line))
         if self._guard_events[event] == 1:
-            of_rank = f" rank {rank}" if rank else ""
-            said = f"gainstage:{of_rank} step {step}: {event} by {self._specs[-1]}: {message}"
+            name = f" {name_of_process(rank, world_size)}" if rank else ""
+            said = f"gainstage:{name} step {step}: {event} by {self._specs[-1]}: {message}"
             self._send(Announced(said))
 
     def announce_notes(self, send: Send) -> None:

@@ -23,6 +23,8 @@ class Opened:
     rank: int
     torch: str
     threads: int
+    world_size: int | None = None
+    """Ranks of torch.distributed, where the process is one or was forked from one."""
 
 
 @dataclass(frozen=True, slots=True)

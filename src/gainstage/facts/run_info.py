@@ -10,6 +10,17 @@ from gainstage.facts.ranges import OMIT, AtLeastOne, Count
 RUN_SCHEMA: Final = "gainstage.run/1"
 
 
+def name_of_process(number: int, world_size: int | None) -> str:
+    """Return what people call a process of a run: `rank 1`, or `process 1` where it is no rank."""
+    is_rank = world_size is not None and number < world_size
+    return f"rank {number}" if is_rank else f"process {number}"
+
+
+def name_of_processes(count: int, world_size: int | None) -> str:
+    """Return what people call all of them: `2 ranks`, or `3 processes`."""
+    return f"{count} {'ranks' if world_size is not None and count <= world_size else 'processes'}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunExit:
     """How the script ended."""
@@ -47,6 +58,8 @@ class RunInfo:
     """null while it runs, or if it was killed."""
     exit: RunExit | None = None
     """null while it runs, if it was killed, or under `gainstage.watch`."""
+    world_size: AtLeastOne | None = field(default=None, metadata=OMIT)
+    """Ranks of torch.distributed; absent where the processes that train are no ranks."""
     held_bytes: Count | None = field(default=None, metadata=OMIT)
     """Most bytes of inputs that were held at once until their step was judged."""
 

@@ -29,6 +29,7 @@ from gainstage.errors import RunFolderError
 from gainstage.facts.blocks import ProfileBlock, StepBlock, TimeBlock
 from gainstage.facts.fault import Fault
 from gainstage.facts.observation import Observation, Observed
+from gainstage.facts.run_info import name_of_process
 from gainstage.facts.symptom import Symptom
 from gainstage.observe.blocks import blocks_of
 from gainstage.observe.ending import conclude
@@ -69,6 +70,7 @@ class Observer:
         self._rings_read = 0
         self._lost_rows = 0
         self._rank = 0
+        self._world_size: int | None = None
         self._writer: StepWriter | None = None
         self._state: scan.ScanState | None = None
         self._graphs: Graphs = []
@@ -228,9 +230,10 @@ class Observer:
             self._note_held(event)
 
     def _open(self, event: Opened) -> None:
-        self._rank = event.rank
+        self._rank, self._world_size = event.rank, event.world_size
         if self._watched.is_main or self._rank == 0:
-            self._note(torch=event.torch, threads=event.threads)
+            size = {} if event.world_size is None else {"world_size": event.world_size}
+            self._note(torch=event.torch, threads=event.threads, **size)
         if self._config.live and self._watched.is_main and self._speech.file is not None:
             try:
                 self._panel = LivePanel(self._speech.file, self._watched.script)
@@ -263,8 +266,8 @@ class Observer:
         if symptom.severity != "critical" or known or self._config.check_steps:
             return
         self._alarms.add(symptom.symptom)
-        rank = f" rank {self._rank}" if self._rank else ""
-        self._speech.line(f"gainstage:{rank} step {symptom.step}: {message_of(symptom)}")
+        name = f" {name_of_process(self._rank, self._world_size)}" if self._rank else ""
+        self._speech.line(f"gainstage:{name} step {symptom.step}: {message_of(symptom)}")
 
     def _draw(self, draw: Callable[[LivePanel], None]) -> None:
         """Do something with the panel, where there is one; a terminal that is gone is let go."""

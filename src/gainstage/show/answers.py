@@ -23,7 +23,7 @@ from gainstage.diagnose.remedies import advised_limit
 from gainstage.facts.blocks import StepBlock
 from gainstage.facts.fault import Site
 from gainstage.facts.findings import Findings
-from gainstage.facts.run_info import RunInfo
+from gainstage.facts.run_info import RunInfo, name_of_process, name_of_processes
 from gainstage.facts.symptom import Symptom
 from gainstage.facts.tensor import TensorInfo
 from gainstage.facts.treatment_event import TreatmentEvent, TreatmentState
@@ -106,10 +106,12 @@ def answers(shown: Shown) -> list[Answer]:
     if not len(shown.block):
         return [Answer("why", "no optimizer step and no backward call was seen"), *_exit(shown)]
     if shown.findings.verdict == "healthy":
-        notes = [Answer("note", symptom_sentence(s, shown.sites)) for s in symptoms[:_ALSO]]
+        notes = [
+            Answer("note", symptom_sentence(s, shown.info, shown.sites)) for s in symptoms[:_ALSO]
+        ]
         return [*notes, *_treated(shown), *_exit(shown)]
     return [
-        Answer("what", symptom_sentence(symptoms[0], shown.sites), is_main=True),
+        Answer("what", symptom_sentence(symptoms[0], shown.info, shown.sites), is_main=True),
         *_diagnosis(shown),
         *_also(shown),
         *_clipped(shown),
@@ -134,8 +136,9 @@ def verdict_text(shown: Shown) -> str:
 
 def extent(shown: Shown) -> str:
     """Return how long the run was, such as `412 steps in 3 min 12 s`."""
-    ranks = f" on {shown.ranks} ranks" if shown.ranks > 1 else ""
-    said = f"{counted(shown.findings.steps, 'step')}{ranks}"
+    names = name_of_processes(shown.ranks, shown.info.world_size)
+    where = f" {'on' if names.endswith('ranks') else 'of'} {names}" if shown.ranks > 1 else ""
+    said = f"{counted(shown.findings.steps, 'step')}{where}"
     times = shown.block.time
     if len(times) < 2 or not np.isfinite(times[[0, -1]]).all():
         return said
@@ -198,13 +201,14 @@ def norm_bits(block: StepBlock) -> NDArray[np.float64]:
     return np.log2(block.grad_norm[there])
 
 
-def symptom_sentence(symptom: Symptom, sites: Sequence[Site] = ()) -> str:
-    """Return a symptom as a sentence, with its place, its rank, and for how many steps it lasts."""
+def symptom_sentence(symptom: Symptom, info: RunInfo, sites: Sequence[Site] = ()) -> str:
+    """Return a symptom as a sentence: its process, its place, and for how many steps it lasts."""
     times = symptom.count
     again = f" (on {times:,} steps)" if times > 1 and symptom.severity != "info" else ""
     rank = symptom.rank
     place = _place(site_of(symptom), sites)
-    return f"{f'rank {rank}: ' if rank is not None else ''}{message_of(symptom)}{place}{again}"
+    name = "" if rank is None else f"{name_of_process(rank, info.world_size)}: "
+    return f"{name}{message_of(symptom)}{place}{again}"
 
 
 def _place(number: int | None, sites: Sequence[Site]) -> str:
@@ -252,7 +256,7 @@ def _forecast(shown: Shown) -> str:
 def _also(shown: Shown) -> list[Answer]:
     known = said_by_evidence(shown.findings.diagnosis)
     rest = [each for each in shown.findings.symptoms[1:] if each.symptom != known]
-    lines = [symptom_sentence(each, shown.sites) for each in rest[:_ALSO]]
+    lines = [symptom_sentence(each, shown.info, shown.sites) for each in rest[:_ALSO]]
     answers = [Answer("also" if i == 0 else "", line) for i, line in enumerate(lines)]
     more = len(rest) - _ALSO
     return [*answers, *([Answer("", f"+ {more} more")] if more > 0 else [])]
@@ -295,7 +299,8 @@ def _exit(shown: Shown) -> list[Answer]:
     if shown.info.exit is None:
         return []
     how = shown.info.exit.exception or shown.info.exit.killed
-    return [Answer("exit", how)] if how else []
+    # Of an error in many lines, such as a launcher's, the first says which it is.
+    return [Answer("exit", how.strip().splitlines()[0])] if how and how.strip() else []
 
 
 def _diagnosis(shown: Shown) -> list[Answer]:

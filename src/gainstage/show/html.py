@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gainstage import __version__
 from gainstage.detect.symptom_json import symptom_json
 from gainstage.facts.codec import to_json
+from gainstage.facts.run_info import name_of_process
 from gainstage.show.answers import (
     answers,
     extent,
@@ -122,6 +123,7 @@ def _rank(run: StoredRun, rank: int, alarm: int | None, *, with_steps: bool) -> 
     profiles, sites = run.profile_block(rank), run.sites(rank)
     return {
         **(figures(rank, tensors, block) if with_steps else {"rank": rank}),
+        "name": name_of_process(rank, run.info.world_size),
         "depth_order": depth_order(tensors, profiles, sites),
         "ledger": ledger_json(ledger(profiles), tensors),
         "times": times_json(run.time_block(rank), sites),

@@ -119,7 +119,8 @@ def markup(run: reader.StoredRun) -> str:
 def _labelled_lines(findings: facts.Findings) -> list[tuple[str, str]]:
     """Return findings as lines with labels, all of the evidence among them."""
     rows = [
-        ("what", f"{s.severity}, step {s.step:,}: {symptom_sentence(s)}") for s in findings.symptoms
+        ("what", f"{s.severity}, step {s.step:,}: {symptom_sentence(s, RunInfo())}")
+        for s in findings.symptoms
     ]
     diagnosis = findings.diagnosis
     if diagnosis is None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from gainstage.detect.series.forecast import forecast
 from gainstage.detect.series.trend import headroom_bits
 from gainstage.facts.blocks import StepBlock
+from gainstage.facts.run_info import name_of_process, name_of_processes
 from gainstage.facts.symptom import SEVERITIES
 from gainstage.facts.tensor import TensorInfo
 from gainstage.show.answers import norm_bits
@@ -61,6 +62,8 @@ class Frame:
     symptoms: Sequence[Mapping[str, Any]]
     """Lines of symptoms.jsonl, the last of each symptom, newest last."""
     ranks: int
+    """Processes that train."""
+    world_size: int | None
     ended: bool
     """By itself, or because it was killed."""
     killed: bool
@@ -105,6 +108,7 @@ def read_frame(folder: Path, now: float | None = None) -> Frame:
         block=run.last_steps(rank, LOOKED_AT),
         symptoms=tuple(latest.values()),
         ranks=len(run.ranks),
+        world_size=run.info.world_size,
         ended=killed or run.info.ended is not None,
         killed=killed,
         now=time.time() if now is None else now,
@@ -196,7 +200,8 @@ def bits_text(bits: float) -> str:
 
 
 def _head(frame: Frame, width: int) -> Text:
-    ranks = f"   {frame.ranks} ranks, the first shown" if frame.ranks > 1 else ""
+    names = name_of_processes(frame.ranks, frame.world_size)
+    ranks = f"   {names}, the first shown" if frame.ranks > 1 else ""
     how = ", KILLED" if frame.killed else ", ENDED" if frame.ended else ""
     state = f"{frame.state}{how}"
     left = f" gainstage watch   {shortened(safe(frame.script), 24)}{ranks}"
@@ -246,8 +251,9 @@ def _seen(frame: Frame) -> list[Text]:
     order = sorted(known, key=lambda each: SEVERITIES.index(each["severity"]), reverse=True)
     lines: list[Text] = []
     for number, each in enumerate(order[:_SEEN]):
-        rank = f"rank {each['rank']}: " if each.get("rank") else ""
-        text = f"step {each.get('step')}: {rank}{each.get('message')}"
+        rank = each.get("rank")
+        name = f"{name_of_process(rank, frame.world_size)}: " if rank else ""
+        text = f"step {each.get('step')}: {name}{each.get('message')}"
         lines.append(_line("" if number else "seen", text, _STYLE[each["severity"]]))
     more = len(order) - len(lines)
     return [*lines, *([_line("", f"+ {more} more", "dim")] if more else [])]
