@@ -189,7 +189,7 @@ def main(kinds: str, out: str) -> None:
         bits = hashlib.sha256(b"".join(local_bits(training.model))).hexdigest()
         with open(f"{out}-{kind}.{rank}.json", "w") as file:
             json.dump({"bits": bits}, file)
-        # A reducer that outlives its group waits, with the GIL, for a thread that waits for the GIL.
+        # A reducer that outlives its group waits, with the GIL, for a thread that needs the GIL.
         del training
     dist.barrier()
     dist.destroy_process_group()
