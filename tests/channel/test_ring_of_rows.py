@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gainstage.channel.rows import ABSENT, ABSENT_BITS, RowReader, RowWriter, slots_for
+from gainstage.channel.row_reader import RowReader
+from gainstage.channel.rows import ABSENT, ABSENT_BITS, RowWriter, slots_for
 from gainstage.facts.rows import Row
 from gainstage.facts.tensor import TensorInfo
 from gainstage.observe.blocks import blocks_of

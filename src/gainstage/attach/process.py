@@ -6,6 +6,7 @@ Importing this costs next to nothing: it runs in every Python process that a scr
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib.machinery
 import os
 import signal
@@ -45,8 +46,15 @@ class _Process:
 
     def on_torch(self) -> None:
         """Attach, now that torch has been imported."""
-        from gainstage.attach.session import Session
-
+        # All that torch's import has left is looked at by a full collection: a fifth of a second,
+        # which the many small objects of our own import would set off.
+        was_collecting = gc.isenabled()
+        gc.disable()
+        try:
+            from gainstage.attach.session import Session
+        finally:
+            if was_collecting:
+                gc.enable()
         try:
             self.session = Session(self.config, is_run=True)
             self.session.attach()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gainstage.channel.rows import HAS_LOSS, IS_WEIGHTS, Slots
+from gainstage.channel.row_reader import Slots
+from gainstage.channel.rows import HAS_LOSS, IS_WEIGHTS
 from gainstage.facts.blocks import StepBlock, WeightBlock
 from gainstage.store.blocks import narrowed
 

@@ -22,7 +22,7 @@ from gainstage.channel.events import (
     decode,
 )
 from gainstage.channel.place import ChannelPlace, Watched, remove_channel
-from gainstage.channel.rows import RowReader, Slots
+from gainstage.channel.row_reader import RowReader, Slots
 from gainstage.detect import scan
 from gainstage.detect.symptom_json import message_of, symptom_json
 from gainstage.errors import RunFolderError

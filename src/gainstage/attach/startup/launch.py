@@ -20,7 +20,6 @@ from gainstage.channel.place import make_channel
 from gainstage.channel.start import start_observer
 from gainstage.errors import ConfigError
 from gainstage.facts.run_info import RunInfo
-from gainstage.treat.spec import parse
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap")
 _RUN_CHANGED = Path(__file__).with_name("run_changed.py")
@@ -163,5 +162,9 @@ def command_of(
 
 def changed_source(treat: Sequence[str]) -> str | None:
     """Return the file that holds the script's text where a treatment is a change of its code."""
+    if not treat:
+        return None
+    from gainstage.treat.spec import parse
+
     specs = [spec for spec in map(parse, treat) if spec.remedy == "code-change"]
     return str(specs[-1].settings["source"]) if specs else None
