@@ -9,7 +9,8 @@ _NAMESPACES: list[dict[str, Any]] = []
 
 
 def run_script(path: Path | str) -> None:
-    """Run a script; its variables live until the test ends."""
+    """Run a script; its variables live until the next one runs or the test ends."""
+    empty_namespaces()
     namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(path)}
     _NAMESPACES.append(namespace)
     exec(compile(Path(path).read_text(), str(path), "exec"), namespace)
